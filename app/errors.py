@@ -1,0 +1,123 @@
+"""The error tree: what went wrong, and whether trying again can help.
+
+    ExplorerError
+    ├── PermanentError            dead at once; the message says what the user can do
+    │   ├── InvalidInputError     400  names the field and the rule
+    │   ├── NotFoundError         404  also for what belongs to somebody else
+    │   ├── ConflictError         409  the thing is in use, or changed meanwhile
+    │   ├── TooLargeError         413
+    │   ├── UnsupportedTypeError  415
+    │   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
+    │   ├── ProviderRefusedError  502  a provider said no, and will say no again
+    │   └── DimensionMismatchError 409
+    ├── TransientError            retried with backoff
+    │   ├── UnavailableError      503  one of our servers is away
+    │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
+    └── JobCancelledError         409  not a failure: somebody asked to stop
+"""
+
+from __future__ import annotations
+
+
+class ExplorerError(Exception):
+    """Base of every error this product raises on purpose."""
+
+    http_status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class PermanentError(ExplorerError):
+    """Trying again gives the same answer."""
+
+    http_status = 400
+    code = "permanent_error"
+
+
+class InvalidInputError(PermanentError):
+    """A value breaks a rule; the message names both."""
+
+    http_status = 400
+    code = "invalid_input"
+
+
+class NotFoundError(PermanentError):
+    """Not there, or not yours: the two are one answer."""
+
+    http_status = 404
+    code = "not_found"
+
+
+class ConflictError(PermanentError):
+    """The request does not fit the present state."""
+
+    http_status = 409
+    code = "conflict"
+
+
+class DimensionMismatchError(ConflictError):
+    """Vectors of one length meet an index of another."""
+
+    code = "dimension_mismatch"
+
+
+class TooLargeError(PermanentError):
+    """Over a size limit, which the message names."""
+
+    http_status = 413
+    code = "too_large"
+
+
+class UnsupportedTypeError(PermanentError):
+    """No extractor reads this type of file."""
+
+    http_status = 415
+    code = "unsupported_type"
+
+
+class UnreadableFileError(PermanentError):
+    """The file is of a known type but cannot be read; the message says why."""
+
+    http_status = 422
+    code = "unreadable_file"
+
+
+class ProviderRefusedError(PermanentError):
+    """A provider rejected the request for good (bad key, unknown model)."""
+
+    http_status = 502
+    code = "provider_refused"
+
+
+class TransientError(ExplorerError):
+    """Trying again later can help."""
+
+    http_status = 503
+    code = "unavailable"
+
+    def __init__(
+        self, message: str, *, field: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, field=field)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnavailableError(TransientError):
+    """One of our own servers (Postgres, NATS, S3, Qdrant, Tika) does not answer."""
+
+
+class ProviderUnavailableError(TransientError):
+    """A provider timed out, is rate limiting us, or failed on its side."""
+
+    code = "provider_unavailable"
+
+
+class JobCancelledError(ExplorerError):
+    """The job was cancelled, or its run was taken over by another worker."""
+
+    http_status = 409
+    code = "cancelled"
