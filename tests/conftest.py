@@ -1,0 +1,20 @@
+"""Markers follow folders; the servers come from tests/support/stack.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.support.stack"]
+
+_ROOT = Path(__file__).parent
+_MARKED_FOLDERS = frozenset({"unit", "contract", "integration", "e2e", "browser", "meta", "bench"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the name of the folder it lies in."""
+    for item in items:
+        folder = item.path.relative_to(_ROOT).parts[0]
+        if folder in _MARKED_FOLDERS:
+            item.add_marker(folder)
