@@ -1,0 +1,25 @@
+"""All tables, so that metadata is complete wherever one is needed."""
+
+from __future__ import annotations
+
+from app.storage.postgres.tables.base import Base
+from app.storage.postgres.tables.collections import Collection, File
+from app.storage.postgres.tables.datasets import ChunkRow, Dataset, Item
+from app.storage.postgres.tables.embedders import EmbedderRow
+from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
+from app.storage.postgres.tables.owners import Owner
+from app.storage.postgres.tables.transforms import (
+    CollectionTransform,
+    DatasetTransform,
+    EmbeddedDataset,
+    FileExtraction,
+    ItemEmbedding,
+    VisualizationTransform,
+)
+from app.storage.postgres.tables.visualizations import Visualization, VisualizationCluster
+
+__all__ = [
+    "ACTIVE_STATES", "FINAL_STATES", "Base", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
+    "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "Item",
+    "ItemEmbedding", "Job", "Owner", "Visualization", "VisualizationCluster", "VisualizationTransform",
+]  # fmt: skip

@@ -1,0 +1,169 @@
+"""Settings: the only reader of the environment.
+
+`Settings.from_env(mapping)` builds one frozen tree and refuses what it cannot use, naming the variable
+and the rule. Secrets are kept out of `repr`. docs/configuration.md is generated from `SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from app.errors import InvalidInputError
+
+T = TypeVar("T")
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: how it is read and how it is documented."""
+
+    name: str
+    help: str
+    parse: Callable[[str], Any] = str
+    default: Any = None
+    required: bool = False
+    secret: bool = False
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        value = int(raw)
+        if not low <= value <= high:
+            raise ValueError(f"must lie between {low} and {high}")
+        return value
+
+    return parse
+
+
+def _boolean(raw: str) -> bool:
+    word = raw.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("must be true or false")
+    return word in _TRUE
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return raw
+
+    return parse
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        for one in raw.split(","):
+            if urlsplit(one.strip()).scheme not in schemes:
+                raise ValueError(f"must start with {' or '.join(s + '://' for s in schemes)}")
+        return raw
+
+    return parse
+
+
+def _words(raw: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in raw.split(",") if word.strip())
+
+
+_MIB = 1024 * 1024
+
+SETTINGS: tuple[Variable, ...] = (
+    Variable("DATABASE_URL", "Postgres, as a SQLAlchemy or libpq URL", _url("postgresql", "postgresql+psycopg2", "postgres"), required=True, secret=True),
+    Variable("DB_MAX_CONNECTIONS", "most connections per process", _integer(1, 1000), 20),
+    Variable("DB_MIN_CONNECTIONS", "connections kept open per process", _integer(0, 1000), 2),
+    Variable("DB_ACQUIRE_TIMEOUT_SECS", "wait for a free connection", _integer(1, 600), 30),
+    Variable("DB_IDLE_TIMEOUT_SECS", "close a connection idle for so long", _integer(1, 86_400), 300),
+    Variable("DB_MAX_LIFETIME_SECS", "recycle a connection after so long", _integer(1, 86_400), 1800),
+    Variable("NATS_URL", "NATS server or comma-separated servers", _url("nats", "tls"), "nats://127.0.0.1:4222", secret=True),
+    Variable("NATS_REPLICAS", "copies of every stream", _integer(1, 5), 1),
+    Variable("QDRANT_URL", "Qdrant; port 6334 speaks gRPC, any other REST", _url("http", "https"), "http://127.0.0.1:6333"),
+    Variable("QDRANT_API_KEY", "Qdrant's API key", secret=True),
+    Variable("QDRANT_TIMEOUT_SECS", "limit of one Qdrant call", _integer(1, 600), 30),
+    Variable("AWS_ENDPOINT_URL", "S3 server; empty for AWS itself", _url("http", "https")),
+    Variable("AWS_REGION", "S3 region", str, "us-east-1"),
+    Variable("AWS_ACCESS_KEY_ID", "S3 access key; empty for the machine's role", secret=True),
+    Variable("AWS_SECRET_ACCESS_KEY", "S3 secret key", secret=True),
+    Variable("S3_BUCKET_NAME", "the one bucket of this installation", str, "semantic-explorer"),
+    Variable("S3_FORCE_PATH_STYLE", "bucket in the path instead of the host name", _boolean, True),
+    Variable("TIKA_SERVER_ENDPOINT", "Apache Tika server", _url("http", "https"), "http://127.0.0.1:9998"),
+    Variable("TIKA_TIMEOUT_SECS", "limit of one document in Tika", _integer(1, 3600), 120),
+    Variable("MAX_FILE_SIZE_MB", "largest file accepted, MiB", _integer(1, 10_240), 100),
+    Variable("S3_MAX_UPLOAD_SIZE_BYTES", "largest upload request", _integer(_MIB, 1 << 40), 1 << 30),
+    Variable("HOSTNAME", "address that the web server binds", str, "127.0.0.1"),
+    Variable("PORT", "port that the web server binds", _integer(0, 65_535), 8080),
+    Variable("PUBLIC_URL", "how browsers reach this server", _url("http", "https")),
+    Variable("SHUTDOWN_TIMEOUT_SECS", "grace of the web server on SIGTERM", _integer(1, 3600), 30),
+    Variable("MAX_CONCURRENT_JOBS", "worker threads per process; 10, 10 and 3 by pool when unset", _integer(1, 1000)),
+    Variable("PROCESSING_TIMEOUT_SECS", "limit of one visualization", _integer(1, 86_400), 3600),
+    Variable("MAX_VISUALIZATION_POINTS", "largest map", _integer(10, 100_000_000), 1_000_000),
+    Variable("HEALTH_CHECK_PORT", "worker health and metrics; 0 turns them off", _integer(0, 65_535), 0),
+    Variable("HEALTH_CHECK_HOST", "address that the worker's health server binds", str, "127.0.0.1"),
+    Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys", secret=True),
+    Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
+    Variable("MODEL_CACHE_DIR", "the local embedder's compiled model", Path, Path(".data/models")),
+    Variable("NUMBA_CACHE_DIR", "compiled map code, kept between processes", Path, Path(".data/numba")),
+    Variable("SCRATCH_DIR", "temporary files of running jobs; empty for the system's", Path),
+    Variable("EMBEDDING_THREADS", "CPU threads of the local embedder; 0 for all cores", _integer(0, 256), 0),
+    Variable("RECONCILE_INTERVAL_SECS", "how often lost jobs are looked for; 0 turns it off", _integer(0, 86_400), 30),
+    Variable("LOG_FORMAT", "json or text", _choice("json", "text"), "json"),
+    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "traces go here; empty turns tracing off", _url("http", "https")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting by its variable's name in lower case, e.g. `settings.db_max_connections`."""
+
+    values: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read all variables; raises InvalidInputError that names every variable that is wrong."""
+        source = os.environ if environ is None else environ  # noqa: TID251 the one reader
+        values: dict[str, Any] = {}
+        wrong: list[str] = []
+        for variable in SETTINGS:
+            try:
+                values[variable.name.lower()] = _read(variable, source.get(variable.name, ""))
+            except ValueError as error:
+                wrong.append(f"{variable.name} {error}")
+        if wrong:
+            raise InvalidInputError("cannot start: " + "; ".join(wrong))
+        return cls(values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(f"no setting {name.upper()}") from None
+
+    @property
+    def database_url_psycopg2(self) -> str:
+        """DATABASE_URL with SQLAlchemy's driver named, whichever spelling the operator used."""
+        _, _, rest = str(self.database_url).partition("://")
+        return f"postgresql+psycopg2://{rest}"
+
+    @property
+    def max_file_size_bytes(self) -> int:
+        """MAX_FILE_SIZE_MB in bytes."""
+        return int(self.max_file_size_mb) * _MIB
+
+
+def _read(variable: Variable, raw: str) -> Any:
+    if raw.strip():
+        try:
+            return variable.parse(raw.strip())
+        except ValueError as error:
+            detail = str(error) if not str(error).startswith("invalid literal") else "must be a whole number"
+            raise ValueError(detail) from None
+    if variable.required:
+        raise ValueError("must be set")
+    return variable.default

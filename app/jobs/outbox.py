@@ -1,0 +1,98 @@
+"""The outbox: a job row is written in the transaction of its cause and sent after that commits.
+
+Should the sending fail, or the stream lose the message, the reconciler finds the row and sends it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from sqlalchemy import case, func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
+
+from app.jobs.contracts import Contract
+from app.storage.postgres.session import after_commit
+from app.storage.postgres.tables.jobs import Job
+
+_INSERTS_PER_STATEMENT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a message needs to point at a job."""
+
+    job_id: UUID
+    kind: str
+    queue: str
+    publication: int = 0
+
+
+class Sender(Protocol):
+    """Puts jobs on the stream."""
+
+    def send(self, envelopes: Iterable[Envelope]) -> None:
+        """Best effort: what is not sent now is sent by the reconciler; never raises for that."""
+        ...
+
+
+class Outbox:
+    """Records jobs; one per process."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def record(self, session: Session, contract: Contract, *, owner_id: str | None) -> UUID:
+        """Write one job; see `record_many`."""
+        return self.record_many(session, [contract], owner_id=owner_id)[0]
+
+    def record_many(
+        self, session: Session, contracts: Iterable[Contract], *, owner_id: str | None
+    ) -> list[UUID]:
+        """Write the jobs in the caller's transaction; they are sent once it has committed.
+
+        Where the same work is active already no second job is made: one that still waits will see
+        the caller's changes anyway, one that runs is marked to run once more. The ids come back in
+        the order of `contracts`.
+        """
+        rows = [_row(contract, owner_id) for contract in contracts]
+        ids: dict[tuple[str, str], UUID] = {}
+        fresh: list[Envelope] = []
+        for start in range(0, len(rows), _INSERTS_PER_STATEMENT):
+            part = {
+                (row["kind"], row["unique_key"]): row for row in rows[start : start + _INSERTS_PER_STATEMENT]
+            }
+            for job_id, kind, key, queue in session.execute(_upsert(list(part.values()))):
+                ids[kind, key] = job_id
+                if job_id == part[kind, key]["job_id"]:
+                    fresh.append(Envelope(job_id=job_id, kind=kind, queue=queue))
+        if fresh:
+            after_commit(session, lambda: self._sender.send(fresh))
+        return [ids[row["kind"], row["unique_key"]] for row in rows]
+
+
+def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
+    return {
+        "job_id": uuid4(),
+        "owner_id": owner_id,
+        "kind": contract.kind,
+        "unique_key": contract.unique_key,
+        "queue": contract.queue,
+        "arguments": contract.arguments(),
+        "scope_kind": contract.scope_kind,
+        "scope_id": contract.scope_id,
+    }
+
+
+def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str, str]]:
+    statement = insert(Job).values(rows)
+    return statement.on_conflict_do_update(
+        index_elements=["kind", "unique_key"],
+        index_where=Job.state.in_(("pending", "running", "retrying")),
+        # A waiting job has not looked yet, so it will see what the caller wrote.
+        set_={"rerun": case((Job.state == "running", True), else_=Job.rerun), "updated_at": func.now()},
+    ).returning(Job.job_id, Job.kind, Job.unique_key, Job.queue)

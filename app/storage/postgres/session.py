@@ -1,0 +1,109 @@
+"""Engine and sessions. One use case = one `transaction()`; what must wait for the commit waits there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.errors import UnavailableError
+
+_AFTER_COMMIT = "after_commit_callbacks"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """Pool sizes and times, in seconds."""
+
+    url: str = field(repr=False)
+    max_connections: int = 20
+    min_connections: int = 2
+    acquire_timeout_seconds: int = 30
+    max_lifetime_seconds: int = 1800
+    statement_timeout_seconds: int = 30
+    idle_in_transaction_timeout_seconds: int = 60
+
+
+class Database:
+    """Hands out transactions; connects on first use, so a fork before it is safe."""
+
+    def __init__(self, options: DatabaseOptions) -> None:
+        self._options = options
+        self._engine: Engine | None = None
+        self._sessions: sessionmaker[Session] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The process's engine, built on first use."""
+        if self._engine is None:
+            self._engine = _build_engine(self._options)
+        return self._engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Commit at the end, roll back on any error, then run what `after_commit` collected.
+
+        Raises UnavailableError when Postgres cannot be reached.
+        """
+        if self._sessions is None:
+            self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        session = self._sessions()
+        try:
+            with session.begin():
+                yield session
+        except (OperationalError, InterfaceError) as error:
+            raise _as_unavailable(error) from error
+        finally:
+            session.close()
+        for callback in session.info.pop(_AFTER_COMMIT, ()):
+            callback()
+
+    def ping(self) -> None:
+        """One round trip; raises UnavailableError."""
+        with self.transaction() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine, self._sessions = None, None
+
+
+def after_commit(session: Session, callback: Callable[[], Any]) -> None:
+    """Run `callback` once the transaction of `session` has committed; never if it rolls back."""
+    session.info.setdefault(_AFTER_COMMIT, []).append(callback)
+
+
+def _as_unavailable(error: OperationalError | InterfaceError) -> UnavailableError:
+    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    return UnavailableError(f"Postgres: {reason}")
+
+
+def _build_engine(options: DatabaseOptions) -> Engine:
+    pool_size = max(1, min(options.min_connections or 1, options.max_connections))
+    engine = create_engine(
+        options.url,
+        pool_size=pool_size,
+        max_overflow=options.max_connections - pool_size,
+        pool_timeout=options.acquire_timeout_seconds,
+        pool_recycle=options.max_lifetime_seconds,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
+    )
+    statement_ms = options.statement_timeout_seconds * 1000
+    idle_ms = options.idle_in_transaction_timeout_seconds * 1000
+
+    @event.listens_for(engine, "connect")
+    def _set_limits(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {statement_ms}")
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {idle_ms}")
+        connection.commit()
+
+    return engine

@@ -1,0 +1,63 @@
+"""Jobs: what must be done and where it stands. The row is the truth; messages only point at it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Integer, Text, Uuid, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.storage.postgres.tables.base import Base
+
+ACTIVE_STATES = ("pending", "running", "retrying")
+FINAL_STATES = ("succeeded", "dead", "cancelled")
+_ACTIVE_SQL = "state IN ('pending', 'running', 'retrying')"
+
+
+class Job(Base):
+    """One unit of work. docs/job-states.md has the diagram of `state`."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('pending', 'running', 'retrying', 'succeeded', 'dead', 'cancelled')", name="state"
+        ),
+        Index("uq_jobs_active", "kind", "unique_key", unique=True, postgresql_where=text(_ACTIVE_SQL)),
+        Index("ix_jobs_active", "state", "updated_at", postgresql_where=text(_ACTIVE_SQL)),
+        Index("ix_jobs_scope", "scope_kind", "scope_id", "state"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    # Work without an owner of its own (sweeps) carries none.
+    owner_id: Mapped[str | None] = mapped_column(
+        ForeignKey("owners.owner_id", ondelete="CASCADE"), index=True
+    )
+    kind: Mapped[str] = mapped_column(Text)
+    unique_key: Mapped[str] = mapped_column(Text)
+    queue: Mapped[str] = mapped_column(Text)
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # Which standing thing the job serves, for progress: e.g. ("collection_transform", 7).
+    scope_kind: Mapped[str | None] = mapped_column(Text)
+    scope_id: Mapped[int | None] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(Text, server_default=text("'pending'"))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # runs started
+    # Asked for again while running: a fresh job follows when this one ends.
+    rerun: Mapped[bool] = mapped_column(server_default=text("false"))
+    run_token: Mapped[UUID | None] = mapped_column(Uuid)
+    worker: Mapped[str | None] = mapped_column(Text)
+    publication: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # times put on the stream
+    published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Its message is on the stream no later than this; the reconciler looks after it passes.
+    expected_by: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    error_code: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    trace: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
+    )
+    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
