@@ -54,6 +54,8 @@ class Job(Base):
     expected_by: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
+    # What came of it, in the kind's own words, e.g. {"chunks": 120, "split": 3}.
+    outcome: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     trace: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(

@@ -112,8 +112,6 @@ class ItemEmbedding(Base):
     state: Mapped[str] = mapped_column(Text)
     job_id: Mapped[UUID] = mapped_column(Uuid, index=True)
     chunk_count: Mapped[int] = mapped_column(Integer)
-    split_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    truncated_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     processed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

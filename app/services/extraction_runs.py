@@ -1,0 +1,228 @@
+"""Runs of the collections pool: one file becomes one item with its chunks; stored objects are swept."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from app.errors import NotFoundError, UnreadableFileError
+from app.events.ports import StatusPublisher
+from app.ids import chunk_id, content_hash
+from app.jobs.contracts import ExtractFile, PlanDatasetTransform
+from app.jobs.outbox import Outbox
+from app.pipeline.chunking.base import Chunk, Chunker
+from app.pipeline.document import Document
+from app.pipeline.extraction.base import SourceFile
+from app.services.jobs import Jobs, Run
+from app.services.status import Subject, tell
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import (
+    ChunkRow,
+    CollectionTransform,
+    DatasetTransform,
+    File,
+    FileExtraction,
+    Item,
+)
+from app.storage.s3 import BlobStore
+
+_TITLE_LENGTH = 256
+_ROWS_PER_INSERT = 1000
+_ITEMS = cast("Table", Item.__table__)
+
+ReadDocument = Callable[[SourceFile, Mapping[str, Any]], Document]
+BuildChunker = Callable[[Mapping[str, Any]], Chunker]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the run needs to know, read once at its start."""
+
+    transform_id: int
+    config_hash: str
+    job_config: Mapping[str, Any]
+    collection_id: int
+    dataset_id: int
+    owner_id: str
+    file: File
+
+    @property
+    def subject(self) -> Subject:
+        return Subject("collection", self.transform_id, self.collection_id, self.owner_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionRuns:
+    """Verbs of the extraction jobs. `read` and `build_chunker` take the transform's `job_config` parts."""
+
+    database: Database
+    outbox: Outbox
+    jobs: Jobs
+    status: StatusPublisher
+    blobs: BlobStore
+    read: ReadDocument
+    build_chunker: BuildChunker
+    scratch_dir: Path | None = None
+
+    def extract_file(self, run: Run, contract: ExtractFile) -> None:
+        """Extract and chunk one file and write its item; a newer version of the file makes this a no-op.
+
+        Raises UnreadableFileError, UnsupportedTypeError (permanent) and UnavailableError (retried).
+        """
+        started = time.monotonic()
+        work = self._load(run, contract)
+        if work is None:
+            return
+        document = self._read(work)
+        chunks = list(self.build_chunker(work.job_config.get("chunking", {})).chunk(document))
+        if not chunks:
+            raise UnreadableFileError("the file holds no text")
+        with self.database.transaction() as session:
+            self.jobs.fence(session, run)
+            item_id = _write_item(session, work, document, chunks)
+            _write_outcome(session, work, item_id, len(chunks), round((time.monotonic() - started) * 1000))
+            self._plan_embedding(session, work)
+            self.jobs.finish(session, run)
+        tell(
+            self.status,
+            work.subject,
+            "success",
+            job_id=run.job_id,
+            file_id=work.file.file_id,
+            chunks=len(chunks),
+        )
+
+    def delete_objects(self, run: Run, keys: tuple[str, ...]) -> None:
+        """Delete stored objects whose rows are gone; keys that a row still names are kept."""
+        with self.database.transaction() as session:
+            kept = set(session.scalars(select(File.object_key).where(File.object_key.in_(keys))))
+        self.blobs.delete([key for key in keys if key not in kept])
+        with self.database.transaction() as session:
+            self.jobs.finish(session, run)
+
+    def _load(self, run: Run, contract: ExtractFile) -> _Work | None:
+        with self.database.transaction() as session:
+            self.jobs.fence(session, run)
+            transform = session.get(CollectionTransform, contract.collection_transform_id)
+            file = session.get(File, contract.file_id)
+            if transform is None or file is None:
+                raise NotFoundError("the file or its transform was deleted")
+            if file.version != contract.file_version or not transform.is_enabled:
+                self.jobs.finish(session, run)
+                return None
+            session.execute(
+                update(FileExtraction)
+                .where(
+                    FileExtraction.collection_transform_id == contract.collection_transform_id,
+                    FileExtraction.file_id == contract.file_id,
+                )
+                .values(job_id=run.job_id)
+            )
+        return _Work(
+            transform_id=transform.collection_transform_id,
+            config_hash=transform.config_hash,
+            job_config=transform.job_config,
+            collection_id=transform.collection_id,
+            dataset_id=transform.dataset_id,
+            owner_id=transform.owner_id,
+            file=file,
+        )
+
+    def _read(self, work: _Work) -> Document:
+        with tempfile.TemporaryDirectory(prefix="extract-", dir=self.scratch_dir) as folder:
+            path = Path(folder) / "source"
+            self.blobs.download(work.file.object_key, path)
+            source = SourceFile(path=path, name=work.file.name, media_type=work.file.media_type)
+            return self.read(source, work.job_config.get("extraction", {}))
+
+    def _plan_embedding(self, session: Session, work: _Work) -> None:
+        ids = session.scalars(
+            select(DatasetTransform.dataset_transform_id).where(
+                DatasetTransform.source_dataset_id == work.dataset_id, DatasetTransform.is_enabled
+            )
+        )
+        self.outbox.record_many(session, [PlanDatasetTransform(key) for key in ids], owner_id=work.owner_id)
+
+
+def _write_item(session: Session, work: _Work, document: Document, chunks: list[Chunk]) -> int:
+    source = {
+        "dataset_id": work.dataset_id,
+        "collection_transform_id": work.transform_id,
+        "file_id": work.file.file_id,
+    }
+    statement = upsert(_ITEMS).values(
+        owner_id=work.owner_id, **source, **_item_values(work, document, chunks)
+    )
+    replaced = {name: statement.excluded[name] for name in _item_values(work, document, chunks)}
+    item_id = session.scalar(
+        statement.on_conflict_do_update(
+            index_elements=list(source),
+            index_where=_ITEMS.c.file_id.is_not(None),
+            set_=replaced | {"updated_at": func.now()},
+        ).returning(_ITEMS.c.item_id)
+    )
+    assert item_id is not None
+    session.execute(delete(ChunkRow).where(ChunkRow.item_id == item_id))
+    rows = list(_chunk_rows(item_id, chunks))
+    for start in range(0, len(rows), _ROWS_PER_INSERT):
+        session.execute(insert(ChunkRow), rows[start : start + _ROWS_PER_INSERT])
+    return int(item_id)
+
+
+def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[str, Any]:
+    return {
+        "title": (document.title or work.file.name)[:_TITLE_LENGTH],
+        "text": document.text,
+        "content_hash": content_hash(*(f"{chunk.start}:{chunk.end}:{chunk.text}" for chunk in chunks)),
+        "chunk_count": len(chunks),
+        "media_type": document.media_type,
+        "language": document.language,
+        "page_count": document.page_count,
+        "metadata": document.metadata,
+        "warnings": list(document.warnings),
+    }
+
+
+def _chunk_rows(item_id: int, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:
+    for position, chunk in enumerate(chunks):
+        yield {
+            "chunk_id": chunk_id(item_id, chunk.start, chunk.end, chunk.text),
+            "item_id": item_id,
+            "position": position,
+            "text": chunk.text,
+            "start_char": chunk.start,
+            "end_char": chunk.end,
+            "token_count": chunk.token_count,
+            "page": chunk.page,
+            "heading_path": list(chunk.heading_path),
+        }
+
+
+def _write_outcome(session: Session, work: _Work, item_id: int, chunk_count: int, duration_ms: int) -> None:
+    session.execute(
+        update(FileExtraction)
+        .where(
+            FileExtraction.collection_transform_id == work.transform_id,
+            FileExtraction.file_id == work.file.file_id,
+            # The configuration may have changed while we worked: then the row waits for the next run.
+            FileExtraction.config_hash == work.config_hash,
+            FileExtraction.file_version == work.file.version,
+        )
+        .values(
+            state="succeeded",
+            item_id=item_id,
+            chunk_count=chunk_count,
+            error_code=None,
+            error_message=None,
+            duration_ms=duration_ms,
+            processed_at=func.now(),
+        )
+    )

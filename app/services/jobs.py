@@ -1,0 +1,210 @@
+"""The life of a job: begin, finish, fail, cancel. docs/job-states.md has the diagram.
+
+A run is fenced: `begin` writes a fresh token, and every transaction that writes results calls `fence`
+with it. A worker that was paused past its lease finds another token there and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.errors import ExplorerError, JobCancelledError, NotFoundError
+from app.jobs import contracts
+from app.jobs.contracts import Contract
+from app.jobs.outbox import Outbox
+from app.security.principal import Principal
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
+
+_ERROR_LENGTH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt at one job, by this worker."""
+
+    job_id: UUID
+    token: UUID
+    contract: Contract
+    owner_id: str | None
+    attempt: int  # counts from 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its owner sees it."""
+
+    job_id: UUID
+    kind: str
+    state: str
+    attempt: int
+    scope_kind: str | None
+    scope_id: int | None
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Verbs on jobs."""
+
+    database: Database
+    outbox: Outbox
+
+    def begin(self, job_id: UUID, worker: str) -> Run | None:
+        """Start a run, taking over from any earlier one; None when the job has ended or is gone."""
+        token = uuid4()
+        with self.database.transaction() as session:
+            row = session.execute(
+                update(Job)
+                .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
+                .values(
+                    state="running",
+                    run_token=token,
+                    worker=worker,
+                    attempt=Job.attempt + 1,
+                    started_at=func.now(),
+                    updated_at=func.now(),
+                    expected_by=None,
+                )
+                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt)
+            ).one_or_none()
+        if row is None:
+            return None
+        contract = contracts.decode(row.kind, row.arguments)
+        return Run(job_id=job_id, token=token, contract=contract, owner_id=row.owner_id, attempt=row.attempt)
+
+    def fence(self, session: Session, run: Run) -> None:
+        """Lock the job for this transaction; raises JobCancelledError if the run is no longer ours."""
+        owner = session.execute(
+            select(Job.run_token, Job.state).where(Job.job_id == run.job_id).with_for_update()
+        ).one_or_none()
+        if owner is None or owner.run_token != run.token or owner.state != "running":
+            state = "deleted" if owner is None else owner.state
+            raise JobCancelledError(f"job {run.job_id} is no longer this worker's ({state})")
+
+    def finish(self, session: Session, run: Run, *, outcome: Mapping[str, Any] | None = None) -> None:
+        """Mark the job done, in the transaction that writes its results."""
+        self.fence(session, run)
+        self._end(session, run, state="succeeded", error=None, outcome=outcome)
+
+    def retry_later(self, run: Run, error: ExplorerError, *, delay_seconds: float) -> None:
+        """Record that this attempt failed and the broker will bring the job back after the delay."""
+        with self.database.transaction() as session:
+            session.execute(
+                update(Job)
+                .where(Job.job_id == run.job_id, Job.run_token == run.token, Job.state == "running")
+                .values(
+                    state="retrying",
+                    expected_by=datetime.now(UTC) + timedelta(seconds=delay_seconds),
+                    updated_at=func.now(),
+                    **_error_fields(error),
+                )
+            )
+
+    def fail(self, session: Session, run: Run, error: ExplorerError) -> None:
+        """Mark the job dead: no attempt follows."""
+        self.fence(session, run)
+        self._end(session, run, state="dead", error=error)
+
+    def bury(self, session: Session, job_id: UUID, error: ExplorerError) -> Contract | None:
+        """Mark a job dead whose message was given up without a run of ours ending it (crash loop).
+
+        Returns its contract, so that the caller can mark what the job was for; None if it had ended.
+        """
+        row = session.execute(
+            update(Job)
+            .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
+            .values(
+                state="dead",
+                finished_at=func.now(),
+                updated_at=func.now(),
+                run_token=None,
+                **_error_fields(error),
+            )
+            .returning(Job.kind, Job.arguments)
+        ).one_or_none()
+        return None if row is None else contracts.decode(row.kind, row.arguments)
+
+    def list_active(self, principal: Principal, *, limit: int = 100) -> list[JobView]:
+        """The owner's jobs that wait, run or will be retried, oldest first."""
+        return self._list(principal, ACTIVE_STATES, limit)
+
+    def list_failed(self, principal: Principal, *, limit: int = 100) -> list[JobView]:
+        """The owner's dead jobs, newest last."""
+        return self._list(principal, ("dead",), limit)
+
+    def cancel(self, principal: Principal, job_id: UUID) -> None:
+        """Stop a job: one that waits never starts, one that runs is refused at its next write.
+
+        Raises NotFoundError unless it is the owner's and active.
+        """
+        with self.database.transaction() as session:
+            done = session.execute(
+                update(Job)
+                .where(Job.job_id == job_id, Job.owner_id == principal.owner_id, Job.state.in_(ACTIVE_STATES))
+                .values(state="cancelled", finished_at=func.now(), updated_at=func.now(), run_token=None)
+                .returning(Job.job_id)
+            ).one_or_none()
+            if done is None:
+                raise NotFoundError(f"no active job {job_id}")
+
+    def is_current(self, run: Run) -> bool:
+        """Whether the run still holds its job; long runs ask now and then."""
+        with self.database.transaction() as session:
+            token = session.scalar(
+                select(Job.run_token).where(Job.job_id == run.job_id, Job.state == "running")
+            )
+        return token == run.token
+
+    def _end(
+        self,
+        session: Session,
+        run: Run,
+        *,
+        state: str,
+        error: ExplorerError | None,
+        outcome: Mapping[str, Any] | None = None,
+    ) -> None:
+        rerun = session.scalar(
+            update(Job)
+            .where(Job.job_id == run.job_id)
+            .values(
+                state=state,
+                finished_at=func.now(),
+                updated_at=func.now(),
+                run_token=None,
+                outcome=dict(outcome or {}),
+                **_error_fields(error),
+            )
+            .returning(Job.rerun)
+        )
+        if rerun:
+            self.outbox.record(session, run.contract, owner_id=run.owner_id)
+
+    def _list(self, principal: Principal, states: Iterable[str], limit: int) -> list[JobView]:
+        columns = [getattr(Job, name) for name in JobView.__dataclass_fields__]
+        with self.database.transaction() as session:
+            rows = session.execute(
+                select(*columns)
+                .where(Job.owner_id == principal.owner_id, Job.state.in_(tuple(states)))
+                .order_by(Job.created_at)
+                .limit(limit)
+            )
+            return [JobView(*row) for row in rows]
+
+
+def _error_fields(error: ExplorerError | None) -> dict[str, Any]:
+    if error is None:
+        return {"error_code": None, "error_message": None}
+    return {"error_code": error.code, "error_message": error.message[:_ERROR_LENGTH]}

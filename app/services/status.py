@@ -1,0 +1,50 @@
+"""Says on the status stream what happened to a transform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from app.events.ports import StatusPublisher
+from app.events.types import StatusEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The transform an event is about, and what that transform reads."""
+
+    transform_type: str  # collection, dataset or visualization
+    transform_id: int
+    resource_id: int
+    owner_id: str
+
+
+def tell(
+    publisher: StatusPublisher,
+    subject: Subject,
+    status: str,
+    *,
+    job_id: UUID | None = None,
+    stage: str | None = None,
+    progress: float | None = None,
+    error: str | None = None,
+    **detail: Any,
+) -> None:
+    """Publish one event; `status` is pending, processing, success or failed."""
+    publisher.publish(
+        StatusEvent(
+            transform_type=subject.transform_type,
+            transform_id=subject.transform_id,
+            resource_id=subject.resource_id,
+            owner_id=subject.owner_id,
+            status=status,
+            timestamp=datetime.now(UTC).isoformat(),
+            job_id=str(job_id) if job_id else None,
+            stage=stage,
+            progress=progress,
+            error=error,
+            detail=detail,
+        )
+    )
