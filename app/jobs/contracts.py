@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from app.errors import InvalidInputError
+from app.ids import sha256_hex
 
 COLLECTIONS, DATASETS, VISUALIZATIONS = (
     "collection-transforms",
     "dataset-transforms",
     "visualization-transforms",
 )
+_KEY_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,9 @@ class Contract:
 
     @property
     def unique_key(self) -> str:
-        """By default all arguments in order."""
-        return ":".join(str(value) for value in asdict(self).values())
+        """By default all arguments in order; a digest where they would not fit an index entry."""
+        key = ":".join(str(value) for value in asdict(self).values())
+        return key if len(key) <= _KEY_LENGTH else sha256_hex(key.encode())
 
     @property
     def scope_id(self) -> int | None:

@@ -1,0 +1,145 @@
+"""Collections: a user's sets of uploaded files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, delete, func, select
+
+from app.errors import NotFoundError
+from app.jobs.outbox import Outbox
+from app.security.principal import Principal
+from app.services.described import (
+    DescribedChanges,
+    check_details,
+    check_search,
+    check_tags,
+    check_title,
+    checked,
+)
+from app.services.paging import Page, check_window
+from app.services.removal import Removal
+from app.services.views import view
+from app.storage.postgres.queries.owned import owned, readable
+from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import Collection, CollectionTransform, File, Owner
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionView:
+    """A collection as its readers see it."""
+
+    collection_id: int
+    title: str
+    details: str | None
+    owner_id: str
+    owner_display_name: str
+    tags: list[str]
+    is_public: bool
+    created_at: datetime
+    updated_at: datetime
+    file_count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """Verbs on collections."""
+
+    database: Database
+    outbox: Outbox
+
+    def list(
+        self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
+    ) -> Page[CollectionView]:
+        """The owner's collections, last changed first; `search` looks in title, details and tags."""
+        check_window(limit, offset)
+        term = check_search(search)
+        statement = _with_counts().where(Collection.owner_id == principal.owner_id)
+        if term:
+            tags = func.array_to_string(Collection.tags, " ")
+            statement = statement.where(mentions(term, Collection.title, Collection.details, tags))
+        ordered = statement.order_by(Collection.updated_at.desc(), Collection.collection_id.desc())
+        with self.database.transaction() as session:
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+
+    def get(self, principal: Principal, collection_id: int) -> CollectionView:
+        """One collection of the owner's, or a public one; raises NotFoundError."""
+        with self.database.transaction() as session:
+            readable(session, Collection, collection_id, principal.owner_id)
+            row = session.execute(_with_counts().where(Collection.collection_id == collection_id)).one()
+            return _view(*row)
+
+    def create(
+        self,
+        principal: Principal,
+        *,
+        title: str,
+        details: str | None = None,
+        tags: tuple[str, ...] = (),
+        is_public: bool = False,
+    ) -> CollectionView:
+        """Make an empty collection; raises InvalidInputError."""
+        row = Collection(
+            owner_id=principal.owner_id,
+            title=check_title(title),
+            details=check_details(details),
+            tags=check_tags(tags),
+            is_public=is_public,
+        )
+        with self.database.transaction() as session:
+            session.add(row)
+            session.flush()
+            session.refresh(row)
+            return _view(row, principal.display_name, 0, 0)
+
+    def update(self, principal: Principal, collection_id: int, changes: DescribedChanges) -> CollectionView:
+        """Change what `changes` names; raises NotFoundError, InvalidInputError."""
+        values = checked(changes)
+        with self.database.transaction() as session:
+            row = owned(session, Collection, collection_id, principal.owner_id, lock=True)
+            for name, value in values.items():
+                setattr(row, name, value)
+        return self.get(principal, collection_id)
+
+    def delete(self, principal: Principal, collection_id: int) -> None:
+        """Delete it with its files, transforms and the items made from them; raises NotFoundError."""
+        with self.database.transaction() as session:
+            removal = Removal(session, self.outbox, principal.owner_id)
+            removal.files((File.collection_id == collection_id) & (File.owner_id == principal.owner_id))
+            fed = select(CollectionTransform.dataset_id).where(
+                CollectionTransform.collection_id == collection_id,
+                CollectionTransform.owner_id == principal.owner_id,
+            )
+            removal.replan(fed)
+            gone = session.scalar(
+                delete(Collection)
+                .where(Collection.collection_id == collection_id, Collection.owner_id == principal.owner_id)
+                .returning(Collection.collection_id)
+            )
+            if gone is None:
+                raise NotFoundError(f"no collection {collection_id}")
+
+
+def _with_counts() -> Select[tuple[Collection, str, int, Any]]:
+    files = File.collection_id == Collection.collection_id
+    number = select(func.count()).select_from(File).where(files).scalar_subquery()
+    size = select(func.coalesce(func.sum(File.size_bytes), 0)).where(files).scalar_subquery()
+    return select(Collection, Owner.display_name, number, size).join(
+        Owner, Owner.owner_id == Collection.owner_id
+    )
+
+
+def _view(row: Collection, owner_display_name: str, file_count: int, size_bytes: Any) -> CollectionView:
+    return view(
+        CollectionView,
+        row,
+        owner_display_name=owner_display_name,
+        tags=list(row.tags),
+        file_count=file_count,
+        size_bytes=int(size_bytes),
+    )

@@ -1,0 +1,18 @@
+"""Turns rows into the frozen values that services return, so that no session leaks out of a use case."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, TypeVar
+
+V = TypeVar("V")
+
+
+def view(kind: type[V], row: object, **more: Any) -> V:
+    """Build `kind` from the attributes of `row` that have its fields' names; `more` wins over them."""
+    taken = {
+        field.name: getattr(row, field.name)
+        for field in fields(kind)  # type: ignore[arg-type]  # kind is always a dataclass
+        if field.name not in more
+    }
+    return kind(**taken, **more)

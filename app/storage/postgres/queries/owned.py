@@ -1,0 +1,77 @@
+"""Rows by id and owner: what is somebody else's is not there."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from sqlalchemy import Select, inspect, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.errors import NotFoundError
+from app.storage.postgres.tables import (
+    Collection,
+    CollectionTransform,
+    Dataset,
+    DatasetTransform,
+    EmbeddedDataset,
+    EmbedderRow,
+    File,
+    Item,
+    Visualization,
+    VisualizationTransform,
+)
+
+T = TypeVar(
+    "T",
+    Collection,
+    CollectionTransform,
+    Dataset,
+    DatasetTransform,
+    EmbeddedDataset,
+    EmbedderRow,
+    File,
+    Item,
+    Visualization,
+    VisualizationTransform,
+)
+Shared = TypeVar("Shared", Collection, Dataset, EmbedderRow)
+
+_NOUNS: dict[type, str] = {
+    Collection: "collection",
+    CollectionTransform: "collection transform",
+    Dataset: "dataset",
+    DatasetTransform: "dataset transform",
+    EmbeddedDataset: "embedded dataset",
+    EmbedderRow: "embedder",
+    File: "file",
+    Item: "item",
+    Visualization: "visualization",
+    VisualizationTransform: "visualization transform",
+}
+
+
+def owned(
+    session: Session, table: type[T], key: int, owner_id: str, *, lock: bool = False, field: str | None = None
+) -> T:
+    """The owner's row with this id; raises NotFoundError (with `field`, where a body named the id)."""
+    statement = select(table).where(_key(table) == key, table.owner_id == owner_id)
+    return _one(session, statement.with_for_update(key_share=True) if lock else statement, table, key, field)
+
+
+def readable(session: Session, table: type[Shared], key: int, owner_id: str) -> Shared:
+    """The owner's row, or anybody's that is public; raises NotFoundError."""
+    statement = select(table).where(_key(table) == key, or_(table.owner_id == owner_id, table.is_public))
+    return _one(session, statement, table, key, None)
+
+
+def _key(table: type[T]) -> InstrumentedAttribute[int]:
+    column = inspect(table).primary_key[0]
+    attribute: InstrumentedAttribute[int] = getattr(table, str(column.key))
+    return attribute
+
+
+def _one(session: Session, statement: Select[tuple[T]], table: type[T], key: int, field: str | None) -> T:
+    row = session.scalars(statement).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no {_NOUNS[table]} {key}", field=field)
+    return row
