@@ -1,8 +1,8 @@
 """Becomes a server process that ends when its supervisor does.
 
 Run as `python -I -S launch.py SIGNAL PARENT_PID UID GID OPEN_FILES -- argv…`; standard library only,
-because it runs before every server. It replaces itself with the server, so the server's pid is the one that was
-started. Setting the death signal here, not in a preexec hook, keeps the supervisor free to use threads.
+because it runs before every server. It replaces itself with the server, so the server's pid is the one
+that was started. Setting the death signal here, not in a preexec hook, keeps the supervisor free to use threads.
 """
 
 from __future__ import annotations

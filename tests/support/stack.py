@@ -17,8 +17,6 @@ import pytest
 
 from devstack.stack import Stack, StackOptions
 
-_SERVICES = frozenset({"nats", "postgres", "s3"})
-
 
 class Databases:
     """Makes and drops databases on the test cluster; about 40 ms each."""
@@ -78,7 +76,7 @@ async def _delete_streams(nats_url: str) -> None:
 def stack() -> Iterator[Stack]:
     """Return the running servers; `stack.kill`, `stack.restart` and `stack.alive` make faults."""
     folder = Path(tempfile.mkdtemp(prefix="explorer-stack-"))
-    servers = Stack(StackOptions(folder, durable=False, services=_SERVICES))
+    servers = Stack(StackOptions(folder, durable=False))
     try:
         servers.start()
         yield servers

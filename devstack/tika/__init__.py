@@ -1,0 +1,1 @@
+"""The inside of the development Tika server: a pool of parser processes that can be killed."""
