@@ -1,0 +1,111 @@
+"""Texts longer than a model reads: split into pieces, truncated or refused; counted, never silently cut.
+
+Shared by all providers. A piece is what the provider sends: token ids for the local model, else text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import DimensionMismatchError, InvalidInputError, ProviderUnavailableError
+from app.pipeline.embedding.base import Embeddings
+
+Strategy = Literal["split", "truncate", "error"]
+T = TypeVar("T")
+
+# (text, even) -> pieces with their weights in tokens; `even` asks for parts of equal size.
+Cutter = Callable[[str, bool], list[tuple[T, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces(Generic[T]):
+    """`values[i]` is a part of text `owners[i]` and holds `weights[i]` tokens; texts keep their order."""
+
+    values: list[T]
+    owners: list[int]
+    weights: list[float]
+    texts: int
+    truncated: int = 0
+    split: int = 0
+
+
+def cut_texts(texts: Sequence[str], cut: Cutter[T], strategy: Strategy) -> Pieces[T]:
+    """Apply `strategy` to every text. Raises InvalidInputError for an empty text, or a long one ("error")."""
+    values: list[T] = []
+    owners: list[int] = []
+    weights: list[float] = []
+    long = 0
+    for index, text in enumerate(texts):
+        found = cut(text, strategy == "split")
+        if not text.strip() or not found:
+            raise InvalidInputError(
+                f"Text {index + 1} of {len(texts)} is empty; nothing to embed.", field="texts"
+            )
+        long += len(found) > 1
+        for value, weight in _allowed(found, strategy, index):
+            values.append(value)
+            owners.append(index)
+            weights.append(weight)
+    counts = {"truncated": long} if strategy == "truncate" else {"split": long}
+    return Pieces(values, owners, weights, len(texts), **counts)
+
+
+def _found(text: str, index: int, cut: Cutter[T], strategy: Strategy) -> list[tuple[T, float]]:
+    if not _is_unicode(text):
+        raise InvalidInputError(f"Text {index + 1} is not valid Unicode.", field="texts")
+    found = cut(text, strategy == "split") if text.strip() else []
+    if not found:
+        raise InvalidInputError(f"Text {index + 1} is empty; nothing to embed.", field="texts")
+    return found
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _allowed(found: list[tuple[T, float]], strategy: Strategy, index: int) -> list[tuple[T, float]]:
+    if len(found) == 1 or strategy == "split":
+        return found
+    if strategy == "truncate":
+        return found[:1]
+    tokens = round(sum(weight for _, weight in found))
+    raise InvalidInputError(
+        f"Text {index + 1} has about {tokens} tokens, more than the embedder's max_input_tokens; "
+        'make chunks smaller, or set truncate_strategy to "split" or "truncate".',
+        field="truncate_strategy",
+    )
+
+
+def join_vectors(pieces: Pieces[T], vectors: NDArray[np.float32], dimensions: int) -> Embeddings:
+    """The token-weighted mean of each text's pieces, brought to unit length."""
+    unit = unit_rows(vectors, dimensions)
+    if len(unit) != pieces.texts:
+        sums = np.zeros((pieces.texts, dimensions), dtype=np.float32)
+        np.add.at(sums, pieces.owners, unit * np.asarray(pieces.weights, dtype=np.float32)[:, None])
+        unit = unit_rows(sums, dimensions)
+    return Embeddings(unit, truncated=pieces.truncated, split=pieces.split)
+
+
+def unit_rows(vectors: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Rows of unit length. Raises DimensionMismatchError; ProviderUnavailableError for zeros and NaN."""
+    if vectors.size == 0:
+        return np.zeros((0, dimensions), dtype=np.float32)
+    if vectors.shape[1] != dimensions:
+        raise DimensionMismatchError(
+            f"The model returned {vectors.shape[1]} dimensions, the embedder says {dimensions}; "
+            "correct the embedder's dimensions.",
+            field="dimensions",
+        )
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):
+        raise ProviderUnavailableError("The provider returned a vector that is zero or not a number.")
+    return np.asarray(vectors / lengths, dtype=np.float32)
