@@ -1,0 +1,347 @@
+"""Collection transforms: standing rules by which the files of a collection become items of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+from sqlalchemy import Select, Text, cast, delete, func, select
+from sqlalchemy.orm import Session
+
+from app.errors import InvalidInputError
+from app.ids import config_hash
+from app.jobs.contracts import PlanCollectionTransform
+from app.jobs.outbox import Outbox
+from app.security.principal import Principal
+from app.services.described import check_search, check_title
+from app.services.paging import Page, check_window
+from app.services.removal import Removal
+from app.services.views import view
+from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import (
+    Collection,
+    CollectionTransform,
+    Dataset,
+    File,
+    FileExtraction,
+)
+
+DEFAULT_CHUNK_SIZE = 200
+SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "chunk_size"]
+FileState = Literal["pending", "succeeded", "failed"]
+
+# Checks one part of `job_config` and returns it complete; raises InvalidInputError with field and rule.
+CheckConfig = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionTransformView:
+    """A collection transform with the names of what it joins."""
+
+    collection_transform_id: int
+    title: str
+    collection_id: int
+    collection_title: str
+    dataset_id: int
+    dataset_title: str
+    owner_id: str
+    is_enabled: bool
+    chunk_size: int
+    job_config: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionTransformStats:
+    """Counted from the rows of what was done, never from counters."""
+
+    collection_transform_id: int
+    total_files: int
+    total_files_processed: int
+    successful_files: int
+    failed_files: int
+    pending_files: int
+    total_items_created: int
+    total_chunks_created: int
+    avg_processing_duration_ms: float | None
+    last_run_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedFile:
+    """What the transform did with one file."""
+
+    file_id: int
+    file_key: str
+    name: str
+    file_version: int
+    state: str
+    item_id: int | None
+    item_count: int
+    chunk_count: int | None
+    error_code: str | None
+    process_error: str | None
+    processing_duration_ms: int | None
+    processed_at: datetime | None
+
+
+class CollectionTransformChanges(TypedDict, total=False):
+    """What may be changed; a missing key leaves the value as it is."""
+
+    title: str
+    is_enabled: bool
+    chunk_size: int
+    job_config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionTransforms:
+    """Verbs on collection transforms."""
+
+    database: Database
+    outbox: Outbox
+    check_extraction: CheckConfig
+    check_chunking: CheckConfig
+
+    def list(
+        self,
+        principal: Principal,
+        *,
+        limit: int = 10,
+        offset: int = 0,
+        search: str | None = None,
+        collection_id: int | None = None,
+        dataset_id: int | None = None,
+        sort_by: SortBy = "created_at",
+        descending: bool = True,
+    ) -> Page[CollectionTransformView]:
+        """The owner's transforms, of one collection or dataset where given."""
+        check_window(limit, offset)
+        statement = _joined().where(CollectionTransform.owner_id == principal.owner_id)
+        if collection_id is not None:
+            statement = statement.where(CollectionTransform.collection_id == collection_id)
+        if dataset_id is not None:
+            statement = statement.where(CollectionTransform.dataset_id == dataset_id)
+        if term := check_search(search):
+            statement = statement.where(mentions(term, CollectionTransform.title))
+        column = getattr(CollectionTransform, sort_by)
+        ordered = statement.order_by(
+            column.desc() if descending else column, CollectionTransform.collection_transform_id
+        )
+        with self.database.transaction() as session:
+            if collection_id is not None:
+                owned(session, Collection, collection_id, principal.owner_id)
+            if dataset_id is not None:
+                owned(session, Dataset, dataset_id, principal.owner_id)
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+
+    def get(self, principal: Principal, collection_transform_id: int) -> CollectionTransformView:
+        """One transform; raises NotFoundError."""
+        with self.database.transaction() as session:
+            owned(session, CollectionTransform, collection_transform_id, principal.owner_id)
+            which = CollectionTransform.collection_transform_id == collection_transform_id
+            return _view(*session.execute(_joined().where(which)).one())
+
+    def create(
+        self,
+        principal: Principal,
+        *,
+        title: str,
+        collection_id: int,
+        dataset_id: int,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        job_config: Mapping[str, Any] | None = None,
+    ) -> CollectionTransformView:
+        """Make a transform and plan its first run; raises NotFoundError, InvalidInputError."""
+        config = self._config(chunk_size, job_config or {})
+        row = CollectionTransform(
+            owner_id=principal.owner_id,
+            title=check_title(title),
+            collection_id=collection_id,
+            dataset_id=dataset_id,
+            is_enabled=True,
+            chunk_size=config["chunking"]["chunk_size"],
+            job_config=config,
+            config_hash=config_hash(config),
+        )
+        with self.database.transaction() as session:
+            owned(session, Collection, collection_id, principal.owner_id, field="collection_id")
+            owned(session, Dataset, dataset_id, principal.owner_id, field="dataset_id")
+            session.add(row)
+            session.flush()
+            key = row.collection_transform_id
+            self.outbox.record(session, PlanCollectionTransform(key), owner_id=principal.owner_id)
+        return self.get(principal, key)
+
+    def update(
+        self, principal: Principal, collection_transform_id: int, changes: CollectionTransformChanges
+    ) -> CollectionTransformView:
+        """Change it; a new configuration makes every file new. Raises NotFoundError, InvalidInputError."""
+        with self.database.transaction() as session:
+            row = owned(session, CollectionTransform, collection_transform_id, principal.owner_id, lock=True)
+            if "title" in changes:
+                row.title = check_title(changes["title"])
+            row.is_enabled = changes.get("is_enabled", row.is_enabled)
+            if "chunk_size" in changes or "job_config" in changes:
+                self._reconfigure(row, changes)
+            if row.is_enabled:
+                self._plan(principal, row, session)
+        return self.get(principal, collection_transform_id)
+
+    def delete(self, principal: Principal, collection_transform_id: int) -> None:
+        """Delete it with the items that it made; raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = owned(session, CollectionTransform, collection_transform_id, principal.owner_id, lock=True)
+            Removal(session, self.outbox, principal.owner_id).replan([row.dataset_id])
+            session.delete(row)
+
+    def trigger(self, principal: Principal, collection_transform_id: int) -> None:
+        """Look for files that are not done; raises NotFoundError, InvalidInputError when it is disabled."""
+        with self.database.transaction() as session:
+            row = owned(session, CollectionTransform, collection_transform_id, principal.owner_id)
+            _refuse_disabled(row)
+            self._plan(principal, row, session)
+
+    def retry_failed(self, principal: Principal, collection_transform_id: int) -> int:
+        """Make failed files new again and plan them; returns how many. Raises as `trigger`."""
+        with self.database.transaction() as session:
+            row = owned(session, CollectionTransform, collection_transform_id, principal.owner_id, lock=True)
+            _refuse_disabled(row)
+            gone = session.scalars(
+                delete(FileExtraction)
+                .where(
+                    FileExtraction.collection_transform_id == collection_transform_id,
+                    FileExtraction.state == "failed",
+                )
+                .returning(FileExtraction.file_id)
+            ).all()
+            self._plan(principal, row, session)
+        return len(gone)
+
+    def stats(self, principal: Principal, collection_transform_id: int) -> CollectionTransformStats:
+        """How far it is; raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = owned(session, CollectionTransform, collection_transform_id, principal.owner_id)
+            files = session.scalar(
+                select(func.count()).select_from(File).where(File.collection_id == row.collection_id)
+            )
+            done = session.execute(_counts(row)).one()
+        return CollectionTransformStats(
+            collection_transform_id=collection_transform_id,
+            total_files=files or 0,
+            total_files_processed=done.succeeded + done.failed,
+            successful_files=done.succeeded,
+            failed_files=done.failed,
+            pending_files=(files or 0) - done.succeeded - done.failed,
+            total_items_created=done.items,
+            total_chunks_created=int(done.chunks),
+            avg_processing_duration_ms=None if done.duration is None else float(done.duration),
+            last_run_at=done.last_run_at,
+        )
+
+    def processed_files(
+        self,
+        principal: Principal,
+        collection_transform_id: int,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        state: FileState | None = None,
+    ) -> Page[ProcessedFile]:
+        """What it did with each file, last first; raises NotFoundError."""
+        check_window(limit, offset)
+        statement = _processed(collection_transform_id)
+        if state is not None:
+            statement = statement.where(FileExtraction.state == state)
+        with self.database.transaction() as session:
+            owned(session, CollectionTransform, collection_transform_id, principal.owner_id)
+            rows, total = page(session, statement, limit=limit, offset=offset)
+            return Page(tuple(ProcessedFile(*row) for row in rows), total, limit, offset)
+
+    def _config(self, chunk_size: int, job_config: Mapping[str, Any]) -> dict[str, Any]:
+        if unknown := set(job_config) - {"extraction", "chunking"}:
+            name = f"job_config.{min(unknown)}"
+            raise InvalidInputError(f"{name}: there is no such option", field=name)
+        chunking = job_config.get("chunking") or {}
+        if isinstance(chunking, Mapping):
+            chunking = {"chunk_size": chunk_size, **chunking}
+        return {
+            "extraction": dict(self.check_extraction(job_config.get("extraction") or {})),
+            "chunking": dict(self.check_chunking(chunking)),
+        }
+
+    def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
+        given = dict(changes.get("job_config", row.job_config))
+        if "chunk_size" in changes and isinstance(given.get("chunking", {}), Mapping):
+            given["chunking"] = {**given.get("chunking", {}), "chunk_size": changes["chunk_size"]}
+        config = self._config(row.chunk_size, given)
+        row.chunk_size = config["chunking"]["chunk_size"]
+        row.job_config, row.config_hash = config, config_hash(config)
+
+    def _plan(self, principal: Principal, row: CollectionTransform, session: Session) -> None:
+        contract = PlanCollectionTransform(row.collection_transform_id)
+        self.outbox.record(session, contract, owner_id=principal.owner_id)
+
+
+def _refuse_disabled(row: CollectionTransform) -> None:
+    if not row.is_enabled:
+        raise InvalidInputError("the transform is disabled: enable it first", field="is_enabled")
+
+
+def _joined() -> Select[tuple[CollectionTransform, str, str]]:
+    return (
+        select(CollectionTransform, Collection.title, Dataset.title)
+        .join(Collection, Collection.collection_id == CollectionTransform.collection_id)
+        .join(Dataset, Dataset.dataset_id == CollectionTransform.dataset_id)
+    )
+
+
+def _view(row: CollectionTransform, collection_title: str, dataset_title: str) -> CollectionTransformView:
+    return view(CollectionTransformView, row, collection_title=collection_title, dataset_title=dataset_title)
+
+
+def _counts(row: CollectionTransform) -> Select[Any]:
+    succeeded = FileExtraction.state == "succeeded"
+    return (
+        select(
+            func.count().filter(succeeded).label("succeeded"),
+            func.count().filter(FileExtraction.state == "failed").label("failed"),
+            func.count(FileExtraction.item_id).filter(succeeded).label("items"),
+            func.coalesce(func.sum(FileExtraction.chunk_count).filter(succeeded), 0).label("chunks"),
+            func.avg(FileExtraction.duration_ms).filter(succeeded).label("duration"),
+            func.max(FileExtraction.processed_at).label("last_run_at"),
+        )
+        .join(File, (File.file_id == FileExtraction.file_id) & (File.version == FileExtraction.file_version))
+        .where(
+            FileExtraction.collection_transform_id == row.collection_transform_id,
+            FileExtraction.config_hash == row.config_hash,
+        )
+    )
+
+
+def _processed(collection_transform_id: int) -> Select[Any]:
+    return (
+        select(
+            File.file_id,
+            cast(File.file_id, Text),
+            File.name,
+            FileExtraction.file_version,
+            FileExtraction.state,
+            FileExtraction.item_id,
+            func.num_nonnulls(FileExtraction.item_id),
+            FileExtraction.chunk_count,
+            FileExtraction.error_code,
+            FileExtraction.error_message,
+            FileExtraction.duration_ms,
+            FileExtraction.processed_at,
+        )
+        .join(File, File.file_id == FileExtraction.file_id)
+        .where(FileExtraction.collection_transform_id == collection_transform_id)
+        .order_by(FileExtraction.processed_at.desc().nulls_last(), File.file_id)
+    )

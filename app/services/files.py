@@ -1,0 +1,335 @@
+"""Files of a collection: upload, list, download, delete, and what became of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+from sqlalchemy import Select, Text, cast, select
+from sqlalchemy.orm import Session
+
+from app.errors import ExplorerError, NotFoundError, UnavailableError
+from app.jobs.contracts import PlanCollectionTransform
+from app.jobs.outbox import Outbox
+from app.security.principal import Principal
+from app.services.described import check_search
+from app.services.paging import Page, after_token, check_window, continuation_token
+from app.services.removal import Removal
+from app.services.uploads import Received, Upload, received
+from app.storage.postgres.queries.file_states import STATES, file_states
+from app.storage.postgres.queries.owned import owned, readable
+from app.storage.postgres.queries.pages import count, page
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import Collection, CollectionTransform, File, FileExtraction, Item
+from app.storage.s3 import BlobStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """A file and what became of it; `key` is what the path of its download takes.
+
+    `state` is stored (no transform reads it), pending, processing, succeeded or failed.
+    """
+
+    file_id: int
+    key: str
+    name: str
+    size: int
+    content_type: str
+    last_modified: datetime
+    version: int
+    state: str
+    error_code: str | None
+    error: str | None
+    chunk_count: int
+    item_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FilePage:
+    """One page of a collection's files by name; `total_count` comes with the first page only."""
+
+    files: tuple[FileView, ...]
+    page_size: int
+    has_more: bool
+    continuation_token: str | None
+    total_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An upload that was stored; `unchanged` says that these very bytes were there already."""
+
+    name: str
+    key: str
+    file_id: int
+    version: int
+    size: int
+    content_type: str
+    unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An upload that was refused, and why."""
+
+    name: str
+    error: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOutcome:
+    """What became of each file of one upload."""
+
+    completed: tuple[Completed, ...]
+    failed: tuple[Failed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that a transform could not extract."""
+
+    file_id: int
+    key: str
+    name: str
+    collection_transform_id: int
+    transform_title: str
+    error_code: str | None
+    error: str | None
+    processed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An open file; close `stream`."""
+
+    name: str
+    media_type: str
+    size_bytes: int
+    content_hash: str
+    stream: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Verbs on files. `detect` decides the media type from a file's content and name."""
+
+    database: Database
+    outbox: Outbox
+    blobs: BlobStore
+    detect: Callable[[Path, str], str]
+    max_file_size_bytes: int
+    scratch_dir: Path | None = None
+
+    def upload(self, principal: Principal, collection_id: int, uploads: Iterable[Upload]) -> UploadOutcome:
+        """Store each file on its own: one that is refused does not touch the others.
+
+        Raises NotFoundError for the collection and UnavailableError when storage is away.
+        """
+        with self.database.transaction() as session:
+            owned(session, Collection, collection_id, principal.owner_id)
+        completed: list[Completed] = []
+        failed: list[Failed] = []
+        for upload in uploads:
+            try:
+                completed.append(self._store(principal, collection_id, upload))
+            except UnavailableError:
+                raise
+            except ExplorerError as error:
+                failed.append(Failed(upload.name[:255], error.message, error.code))
+        return UploadOutcome(tuple(completed), tuple(failed))
+
+    def list(
+        self,
+        principal: Principal,
+        collection_id: int,
+        *,
+        page_size: int = 10,
+        token: str | None = None,
+        search: str | None = None,
+    ) -> FilePage:
+        """The files by name, `page_size` at a time; raises NotFoundError, InvalidInputError."""
+        check_window(page_size)
+        last, term = after_token(token), check_search(search)
+        names = select(File.file_id).where(File.collection_id == collection_id).order_by(File.name)
+        if term:
+            names = names.where(File.name.icontains(term, autoescape=True))
+        with self.database.transaction() as session:
+            readable(session, Collection, collection_id, principal.owner_id)
+            total = count(session, names) if last is None else None
+            if last is not None:
+                names = names.where(File.name > last)
+            ids = session.scalars(names.limit(page_size + 1)).all()
+            views = _views(session, ids[:page_size])
+        has_more = len(ids) > page_size
+        following = continuation_token(views[-1].name) if has_more else None
+        return FilePage(views, page_size, has_more, following, total)
+
+    def get(self, principal: Principal, collection_id: int, file_id: int) -> FileView:
+        """One file of the collection; raises NotFoundError."""
+        with self.database.transaction() as session:
+            _readable_file(session, principal, collection_id, file_id)
+            return _views(session, [file_id])[0]
+
+    def open(self, principal: Principal, collection_id: int, file_id: int) -> Download:
+        """Open the stored bytes; raises NotFoundError, UnavailableError."""
+        with self.database.transaction() as session:
+            row = _readable_file(session, principal, collection_id, file_id)
+        return Download(
+            row.name, row.media_type, row.size_bytes, row.content_hash, self.blobs.open(row.object_key)
+        )
+
+    def delete(self, principal: Principal, collection_id: int, file_id: int) -> None:
+        """Delete a file with the items, chunks and vectors made from it; raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = owned(session, File, file_id, principal.owner_id, lock=True)
+            if row.collection_id != collection_id:
+                raise NotFoundError(f"no file {file_id} in collection {collection_id}")
+            removal = Removal(session, self.outbox, principal.owner_id)
+            removal.objects([row.object_key])
+            removal.replan(select(Item.dataset_id).where(Item.file_id == file_id).distinct())
+            session.delete(row)
+
+    def failed_files(
+        self, principal: Principal, collection_id: int, *, limit: int = 20, offset: int = 0
+    ) -> Page[FailedFile]:
+        """What could not be extracted and why, newest first; raises NotFoundError."""
+        check_window(limit, offset)
+        with self.database.transaction() as session:
+            owned(session, Collection, collection_id, principal.owner_id)
+            rows, total = page(session, _failures(collection_id), limit=limit, offset=offset)
+            return Page(tuple(FailedFile(*row) for row in rows), total, limit, offset)
+
+    def _store(self, principal: Principal, collection_id: int, upload: Upload) -> Completed:
+        with received(upload, most_bytes=self.max_file_size_bytes, scratch_dir=self.scratch_dir) as file:
+            media_type = self.detect(file.path, file.name)
+            if (same := self._same(collection_id, file)) is not None:
+                return same
+            key = f"files/{uuid4()}"
+            self.blobs.put_file(key, file.path, media_type=media_type, sha256=file.content_hash)
+        try:
+            return self._record(principal, collection_id, file, media_type, key)
+        except BaseException:
+            self._discard(key)
+            raise
+
+    def _same(self, collection_id: int, file: Received) -> Completed | None:
+        with self.database.transaction() as session:
+            row = session.scalars(_by_name(collection_id, file.name)).one_or_none()
+        return _completed(row, unchanged=True) if row and row.content_hash == file.content_hash else None
+
+    def _record(
+        self, principal: Principal, collection_id: int, file: Received, media_type: str, key: str
+    ) -> Completed:
+        with self.database.transaction() as session:
+            # The lock makes uploads of one name one after the other, and keeps the collection alive.
+            owned(session, Collection, collection_id, principal.owner_id, lock=True)
+            row = session.scalars(_by_name(collection_id, file.name)).one_or_none()
+            if row is None:
+                row = File(
+                    owner_id=principal.owner_id, collection_id=collection_id, name=file.name, version=1
+                )
+                session.add(row)
+            else:
+                Removal(session, self.outbox, principal.owner_id).objects([row.object_key])
+                row.version += 1
+            row.media_type, row.object_key = media_type, key
+            row.size_bytes, row.content_hash = file.size_bytes, file.content_hash
+            session.flush()
+            self._plan(session, principal, collection_id)
+            return _completed(row, unchanged=False)
+
+    def _plan(self, session: Session, principal: Principal, collection_id: int) -> None:
+        ids = session.scalars(
+            select(CollectionTransform.collection_transform_id).where(
+                CollectionTransform.collection_id == collection_id,
+                CollectionTransform.owner_id == principal.owner_id,
+                CollectionTransform.is_enabled,
+            )
+        ).all()
+        plans = [PlanCollectionTransform(key) for key in ids]
+        self.outbox.record_many(session, plans, owner_id=principal.owner_id)
+
+    def _discard(self, key: str) -> None:
+        try:
+            self.blobs.delete([key])
+        except ExplorerError:
+            _log.warning("could not delete the object of a failed upload", extra={"object_key": key})
+
+
+def _readable_file(session: Session, principal: Principal, collection_id: int, file_id: int) -> File:
+    readable(session, Collection, collection_id, principal.owner_id)
+    row = session.get(File, file_id)
+    if row is None or row.collection_id != collection_id:
+        raise NotFoundError(f"no file {file_id} in collection {collection_id}")
+    return row
+
+
+def _by_name(collection_id: int, name: str) -> Select[tuple[File]]:
+    return select(File).where(File.collection_id == collection_id, File.name == name)
+
+
+def _completed(row: File, *, unchanged: bool) -> Completed:
+    return Completed(
+        name=row.name,
+        key=str(row.file_id),
+        file_id=row.file_id,
+        version=row.version,
+        size=row.size_bytes,
+        content_type=row.media_type,
+        unchanged=unchanged,
+    )
+
+
+def _views(session: Session, file_ids: Iterable[int]) -> tuple[FileView, ...]:
+    states = file_states(File.file_id.in_(tuple(file_ids))).subquery()
+    rows = session.execute(
+        select(File, states).join(states, states.c.file_id == File.file_id).order_by(File.name)
+    )
+    return tuple(
+        FileView(
+            file_id=row.File.file_id,
+            key=str(row.File.file_id),
+            name=row.File.name,
+            size=row.File.size_bytes,
+            content_type=row.File.media_type,
+            last_modified=row.File.updated_at,
+            version=row.File.version,
+            state=STATES[row.rank],
+            error_code=row.error_code,
+            error=row.error_message,
+            chunk_count=int(row.chunk_count),
+            item_id=row.item_id,
+        )
+        for row in rows
+    )
+
+
+def _failures(collection_id: int) -> Select[Any]:
+    return (
+        select(
+            File.file_id,
+            cast(File.file_id, Text),
+            File.name,
+            CollectionTransform.collection_transform_id,
+            CollectionTransform.title,
+            FileExtraction.error_code,
+            FileExtraction.error_message,
+            FileExtraction.processed_at,
+        )
+        .join(FileExtraction, FileExtraction.file_id == File.file_id)
+        .join(
+            CollectionTransform,
+            CollectionTransform.collection_transform_id == FileExtraction.collection_transform_id,
+        )
+        .where(File.collection_id == collection_id, FileExtraction.state == "failed")
+        .order_by(FileExtraction.processed_at.desc().nulls_last(), File.file_id)
+    )
