@@ -18,14 +18,24 @@ class Policy:
 
 
 _DEFAULT = Policy(time_limit_ms=_HOUR_MS // 2)
-_POLICIES = {
-    # Planning and clean-up are short and unlock other work, so they go first.
-    "plan_collection_transform": Policy(time_limit_ms=_HOUR_MS // 6, priority=0),
-    "plan_dataset_transform": Policy(time_limit_ms=_HOUR_MS // 6, priority=0),
-    "build_visualization": Policy(time_limit_ms=2 * _HOUR_MS),
-}
+# Planning and clean-up are short and unlock other work, so they go first.
+_PLANNING = Policy(time_limit_ms=_HOUR_MS // 6, priority=0)
 
 
-def of(kind: str) -> Policy:
-    """The policy of a kind of job."""
-    return _POLICIES.get(kind, _DEFAULT)
+class Policies:
+    """The policy of every kind of job.
+
+    PROCESSING_TIMEOUT_SECS ends a map's child process; the job itself gets ten minutes more, for fetching
+    vectors and storing the result.
+    """
+
+    def __init__(self, processing_timeout_seconds: int) -> None:
+        self._of = {
+            "plan_collection_transform": _PLANNING,
+            "plan_dataset_transform": _PLANNING,
+            "build_visualization": Policy(time_limit_ms=processing_timeout_seconds * 1000 + _HOUR_MS // 6),
+        }
+
+    def of(self, kind: str) -> Policy:
+        """The policy of a kind of job."""
+        return self._of.get(kind, _DEFAULT)

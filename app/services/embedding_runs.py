@@ -189,7 +189,7 @@ class EmbeddingRuns:
 
 
 def _payload(target: _Target, item: Item, chunk: ChunkRow) -> dict[str, Any]:
-    """What a vector can be filtered by. The text stays in Postgres, the one place that knows it is current."""
+    """What a vector can be filtered by. The text stays in Postgres, which knows what is current."""
     return {
         "owner_id": target.owner_id,
         "item_id": item.item_id,

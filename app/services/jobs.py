@@ -61,13 +61,17 @@ class Jobs:
     database: Database
     outbox: Outbox
 
-    def begin(self, job_id: UUID, worker: str) -> Run | None:
-        """Start a run, taking over from any earlier one; None when the job has ended or is gone."""
+    def begin(self, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
+        """Start a run, taking over from any earlier one.
+
+        None when the job has ended or is gone, or when the message is of an earlier publication than the
+        row knows: then a newer message stands for the job, and this one must not start it twice.
+        """
         token = uuid4()
         with self.database.transaction() as session:
             row = session.execute(
                 update(Job)
-                .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
+                .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
                 .values(
                     state="running",
                     run_token=token,

@@ -1,0 +1,83 @@
+# The only commands anyone needs. `make` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Everything that tools cache stays in the checkout.
+export UV_CACHE_DIR := $(CURDIR)/.tools/uv-cache
+export npm_config_cache := $(CURDIR)/.tools/npm-cache
+export PYTHONUTF8 := 1
+DATA ?= .data/demo
+PORT ?= 8080
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-reset run test check format bench-e2e bench-map migrate revision lock docs assets clean
+
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+install: $(VENV)/.installed ## install everything into .venv (locked, hashed)
+
+$(VENV)/.installed: requirements-dev.txt requirements-uv.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it and run make again"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON="; exit 1; }
+	@test -x $(BIN)/python || { echo "· creating .venv"; $(PYTHON) -m venv $(VENV) || { echo "on Debian: apt install python3-venv"; exit 1; }; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes -r requirements-uv.txt
+	@echo "· installing $$(grep -c '==' requirements-dev.txt) packages (a minute the first time; an interrupted run resumes)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+assets: app/web/static/build/.built ## bundle the pages' scripts and styles
+
+app/web/static/build/.built: $(VENV)/.installed $(shell find app/web/assets -type f -not -path '*/node_modules/*' 2>/dev/null)
+	@echo "· bundling the pages"
+	@$(BIN)/python -m devstack.node app/web/assets ci --no-audit --no-fund --loglevel=error
+	@$(BIN)/python -m devstack.node app/web/assets run --silent build
+	@touch $@
+
+demo: install assets ## start everything, load a corpus, print one URL (DOCS=folder PORT=8080 DATA=.data/demo)
+	@$(BIN)/python -m devstack.demo --data "$(DATA)" --port $(PORT) $(if $(DOCS),--docs "$(DOCS)")
+
+demo-reset: install ## forget the demo's data
+	@$(BIN)/python -m devstack reset --data "$(DATA)"
+
+run: install assets ## start everything without a corpus
+	@$(BIN)/python -m devstack.demo --data "$(DATA)" --port $(PORT) --no-corpus
+
+test: install assets ## run every test against real servers that it starts itself (TESTS=path)
+	@$(BIN)/python -m devstack.browser
+	@$(BIN)/pytest $(TESTS)
+
+check: install ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: install ## format the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench-e2e: install assets ## documents per second through the whole pipe, beside a plain loop
+	@$(BIN)/python -m tests.bench.bench_e2e
+
+bench-map: install ## maps of 5k, 20k and 100k points, beside plain umap-learn + hdbscan
+	@$(BIN)/python -m tests.bench.bench_map
+
+migrate: install ## bring the database at DATABASE_URL to the newest schema
+	@$(BIN)/alembic upgrade head
+
+revision: install ## write a migration from the tables (MESSAGE="add x")
+	@$(BIN)/python -m devstack.revision "$(MESSAGE)"
+
+lock: install ## compile requirements*.txt from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11.7 --generate-hashes -o requirements.txt
+	@$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --quiet --no-header --universal --python-version 3.11.7 --generate-hashes -o requirements-dev.txt
+	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --quiet --no-header --universal --generate-hashes -o requirements-uv.txt
+
+docs: install ## regenerate the generated pages of docs/
+	@$(BIN)/python -m devstack.docs
+
+clean: ## remove everything that was built (not the demo's data)
+	rm -rf $(VENV) .tools app/web/static/build app/web/assets/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,75 @@
+"""From job rows to messages. A message carries the job's id; everything else is read from the row."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import dramatiq
+from dramatiq.errors import ConnectionError as BrokerConnectionError
+from sqlalchemy import func, text, update
+
+from app.errors import ExplorerError
+from app.jobs import policy
+from app.jobs.outbox import Envelope
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables.jobs import Job
+
+logger = logging.getLogger(__name__)
+
+# A message that is on the stream is looked after by the broker; the reconciler asks only much later, and
+# later again each time, so that a long backlog is not doubled by its own shadow.
+_EXPECTED_BY = text("now() + interval '15 minutes' * power(2, least(publication, 6))")
+
+
+class Dispatcher:
+    """Sends envelopes through the broker and notes on the rows that they were sent."""
+
+    def __init__(self, broker: dramatiq.Broker, database: Database) -> None:
+        self._broker = broker
+        self._database = database
+
+    def send(self, envelopes: Iterable[Envelope]) -> None:
+        """Publish each; what fails stays unpublished in its row and is sent by the reconciler."""
+        waiting = list(envelopes)
+        sent: list[Envelope] = []
+        try:
+            for envelope in waiting:
+                self._broker.enqueue(_message(envelope))
+                sent.append(envelope)
+        except BrokerConnectionError as error:
+            logger.warning(
+                "NATS: %s; %d of %d jobs wait for the reconciler",
+                error,
+                len(waiting) - len(sent),
+                len(waiting),
+            )
+        self._note(sent)
+
+    def _note(self, sent: list[Envelope]) -> None:
+        if not sent:
+            return
+        try:
+            with self._database.transaction() as session:
+                session.execute(
+                    update(Job)
+                    .where(Job.job_id.in_([envelope.job_id for envelope in sent]), Job.state == "pending")
+                    .values(published_at=func.now(), expected_by=_EXPECTED_BY)
+                )
+        except ExplorerError as error:
+            # Sent twice is harmless, so an unwritten note costs one more message at most.
+            logger.warning("could not note %d sent jobs: %s", len(sent), error)
+
+
+def _message(envelope: Envelope) -> dramatiq.Message[Any]:
+    # A re-publication gets an id of its own: within the duplicate window the stream would drop the old one.
+    suffix = f":{envelope.publication}" if envelope.publication else ""
+    return dramatiq.Message(
+        queue_name=envelope.queue,
+        actor_name=envelope.kind,
+        args=(),
+        kwargs={"job_id": str(envelope.job_id), "publication": envelope.publication},
+        options={"max_retries": policy.MAX_ATTEMPTS - 1},
+        message_id=f"{envelope.job_id}{suffix}",
+    )

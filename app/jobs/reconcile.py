@@ -1,0 +1,116 @@
+"""The reconciler: finds jobs that no message stands for and sends them again.
+
+One runs in the fleet at a time (a Postgres advisory lock). A job is overdue when it was never published,
+or when nothing was heard of it after the moment its row names (`expected_by`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Row, and_, func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from app.jobs.outbox import Envelope, Sender
+from app.jobs.policy import Policies
+from app.jobs.pools import POOLS
+from app.storage.postgres.session import Database, after_commit
+from app.storage.postgres.tables.jobs import Job
+
+logger = logging.getLogger(__name__)
+
+_ADVISORY_LOCK = 7_201_650_044
+_BATCH = 1000
+_ACK_WAIT_SECONDS = {pool.queue: pool.ack_wait_seconds for pool in POOLS.values()}
+_PUBLISH_GRACE = timedelta(seconds=10)  # the sender of a fresh job gets so long before we step in
+_RETRY_GRACE = timedelta(seconds=30)  # a scheduled retry may be late by so much
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one pass found."""
+
+    unpublished: int
+    overdue: int
+    lost_workers: int
+
+    @property
+    def total(self) -> int:
+        """All jobs that were, or would be, sent again."""
+        return self.unpublished + self.overdue + self.lost_workers
+
+
+class Reconciler:
+    """Passes over the job rows.
+
+    A running job is lost once its time limit and its queue's ack wait have both passed: the broker brings
+    the message of a dead worker back long before that, unless the stream lost it.
+    """
+
+    def __init__(self, database: Database, sender: Sender, *, policies: Policies) -> None:
+        self._database = database
+        self._sender = sender
+        self._policies = policies
+
+    def run(self, *, dry_run: bool = False) -> Finding | None:
+        """One pass; None when another process holds the lock."""
+        with self._database.transaction() as session:
+            if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
+                return None
+            now = datetime.now(UTC)
+            rows = session.execute(_candidates(now)).all()
+            late = [row for row in rows if row.state != "running" or self._is_lost(row, now)]
+            finding = _count(late)
+            if late and not dry_run:
+                envelopes = [_republish(session, row) for row in late]
+                after_commit(session, lambda: self._sender.send(envelopes))
+        if finding.total and not dry_run:
+            logger.warning(
+                "sent again: %d never published, %d overdue, %d whose worker is gone",
+                finding.unpublished, finding.overdue, finding.lost_workers,
+            )  # fmt: skip
+        return finding
+
+    def _is_lost(self, row: Row[tuple[object, ...]], now: datetime) -> bool:
+        limit = timedelta(milliseconds=self._policies.of(row.kind).time_limit_ms)
+        return bool(row.started_at + limit + timedelta(seconds=_ACK_WAIT_SECONDS[row.queue]) < now)
+
+
+def _candidates(now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
+    unpublished = and_(
+        Job.state == "pending", Job.published_at.is_(None), Job.created_at < now - _PUBLISH_GRACE
+    )
+    overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now - _RETRY_GRACE)
+    columns = (
+        Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.started_at,
+    )  # fmt: skip
+    return (
+        select(*columns)
+        .where(or_(unpublished, overdue, Job.state == "running"))
+        .order_by(Job.created_at)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
+    session.execute(
+        update(Job)
+        .where(Job.job_id == row.job_id)
+        .values(
+            state="pending",
+            publication=row.publication + 1,
+            published_at=None,
+            run_token=None,
+            updated_at=func.now(),
+        )
+    )
+    return Envelope(job_id=row.job_id, kind=row.kind, queue=row.queue, publication=row.publication + 1)
+
+
+def _count(rows: list[Row[tuple[object, ...]]]) -> Finding:
+    unpublished = sum(row.state == "pending" and row.published_at is None for row in rows)
+    lost = sum(row.state == "running" for row in rows)
+    return Finding(unpublished=unpublished, overdue=len(rows) - unpublished - lost, lost_workers=lost)

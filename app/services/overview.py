@@ -1,0 +1,363 @@
+"""What a person sees at a glance: each collection with how far its files, passages, vectors and maps are.
+
+Reads only. Counts come from the rows themselves (file_extractions, item_embeddings, visualizations), so
+they are right whatever the status stream lost; a fixed handful of queries serves any number of collections.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFoundError
+from app.security.principal import Principal
+from app.storage.postgres.queries import overview as counts_of
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import (
+    ACTIVE_STATES,
+    Collection,
+    CollectionTransform,
+    EmbeddedDataset,
+    EmbedderRow,
+    Job,
+    Visualization,
+    VisualizationTransform,
+)
+
+_RATE_WINDOW = timedelta(seconds=60)
+_SHORTEST_WINDOW_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one stage is. `unit` says what is counted; `rate` is units per second over the last minute."""
+
+    unit: str
+    total: int
+    done: int
+    failed: int = 0
+    rate: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """What is neither done nor given up."""
+        return max(0, self.total - self.done - self.failed)
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Time left at the present rate; None when nothing waits or nothing moved in the last minute."""
+        return float(self.waiting) / self.rate if self.waiting and self.rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedOverview:
+    """One embedded dataset as far as it holds passages of the collection."""
+
+    embedded_dataset_id: int
+    dataset_transform_id: int
+    title: str
+    embedder_name: str
+    passages: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class MapOverview:
+    """The newest run of a visualization transform, and the newest one that can be looked at."""
+
+    visualization_transform_id: int
+    embedded_dataset_id: int
+    title: str
+    visualization_id: int | None
+    status: str  # none, pending, processing, completed or failed
+    stage: str | None
+    progress: float  # 0 to 1
+    error_message: str | None
+    started_at: datetime | None
+    ready_id: int | None
+    point_count: int | None
+    cluster_count: int | None
+
+    @property
+    def is_building(self) -> bool:
+        """Whether a run waits or works."""
+        return self.status in {"pending", "processing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Active jobs behind a collection, by state, and why some are retried."""
+
+    running: int = 0
+    waiting: int = 0
+    retrying: int = 0
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionOverview:
+    """A collection and its pipeline."""
+
+    collection_id: int
+    title: str
+    details: str | None
+    changed_at: datetime
+    size_bytes: int
+    transform_ids: tuple[int, ...]
+    dataset_ids: tuple[int, ...]
+    files: Progress
+    items: int
+    passages: int
+    embedded: tuple[EmbeddedOverview, ...]
+    maps: tuple[MapOverview, ...]
+    activity: Activity
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is still to be done by itself."""
+        return bool(
+            (self.files.waiting and self.transform_ids)
+            or any(one.passages.waiting for one in self.embedded)
+            or any(one.is_building for one in self.maps)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Raw counts by collection id (or by the pair of collection and embedded dataset)."""
+
+    files: dict[int, Any]
+    outcomes: dict[tuple[int, str], Any]
+    items: dict[int, Any]
+    vectors: dict[tuple[int, int, str], Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Verbs that read."""
+
+    database: Database
+
+    def collections(self, principal: Principal) -> list[CollectionOverview]:
+        """All collections of the owner, the one changed last first."""
+        with self.database.transaction() as session:
+            rows = session.scalars(select(Collection).where(Collection.owner_id == principal.owner_id)).all()
+            found = _overviews(session, rows)
+        return sorted(found, key=lambda one: one.changed_at, reverse=True)
+
+    def collection(self, principal: Principal, collection_id: int) -> CollectionOverview:
+        """One collection; raises NotFoundError unless it is the owner's."""
+        with self.database.transaction() as session:
+            row = session.scalar(
+                select(Collection).where(
+                    Collection.collection_id == collection_id, Collection.owner_id == principal.owner_id
+                )
+            )
+            if row is None:
+                raise NotFoundError(f"no collection {collection_id}")
+            return _overviews(session, [row])[0]
+
+
+def _overviews(session: Session, rows: Iterable[Collection]) -> list[CollectionOverview]:
+    collections = {row.collection_id: row for row in rows}
+    ids = list(collections)
+    transforms = _transforms(session, ids)
+    counts = _count(session, ids)
+    datasets = {key: tuple(dict.fromkeys(t.dataset_id for t in found)) for key, found in transforms.items()}
+    embedded = _embedded(session, {dataset for found in datasets.values() for dataset in found})
+    maps = _maps(session, [one.embedded_dataset_id for found in embedded.values() for one in found])
+    activity = _activity(session, collections.values())
+    result = []
+    for key, row in collections.items():
+        passages = int(counts.items[key].passages) if key in counts.items else 0
+        own = [one for dataset in datasets.get(key, ()) for one in embedded.get(dataset, ())]
+        progress = tuple(_embedded_overview(one, key, passages, counts.vectors) for one in own)
+        own_maps = tuple(m for one in own for m in maps.get(one.embedded_dataset_id, ()))
+        files = counts.files.get(key)
+        transform_ids = tuple(t.collection_transform_id for t in transforms.get(key, ()))
+        scopes = [("collection_transform", one) for one in transform_ids]
+        scopes += [("embedded_dataset", one.embedded_dataset_id) for one in own]
+        scopes += [("visualization_transform", one.visualization_transform_id) for one in own_maps]
+        result.append(
+            CollectionOverview(
+                collection_id=key,
+                title=row.title,
+                details=row.details,
+                changed_at=max(filter(None, [row.updated_at, files and files.changed_at])),
+                size_bytes=int(files.size_bytes) if files else 0,
+                transform_ids=transform_ids,
+                dataset_ids=datasets.get(key, ()),
+                files=_file_progress(key, counts),
+                items=int(counts.items[key].items) if key in counts.items else 0,
+                passages=passages,
+                embedded=progress,
+                maps=own_maps,
+                activity=_sum_activity(activity.get(scope) for scope in scopes),
+            )
+        )
+    return result
+
+
+def _transforms(session: Session, ids: list[int]) -> dict[int, list[CollectionTransform]]:
+    grouped: dict[int, list[CollectionTransform]] = defaultdict(list)
+    rows = session.scalars(
+        select(CollectionTransform)
+        .where(CollectionTransform.collection_id.in_(ids))
+        .order_by(CollectionTransform.collection_transform_id)
+    )
+    for row in rows:
+        grouped[row.collection_id].append(row)
+    return grouped
+
+
+def _count(session: Session, ids: list[int]) -> _Counts:
+    since = datetime.now(UTC) - _RATE_WINDOW
+    outcomes = counts_of.outcome_counts(ids, since)
+    return _Counts(
+        files={row.collection_id: row for row in session.execute(counts_of.file_counts(ids))},
+        outcomes={(row.collection_id, row.state): row for row in session.execute(outcomes)},
+        items={row.collection_id: row for row in session.execute(counts_of.item_counts(ids))},
+        vectors={
+            (row.collection_id, row.embedded_dataset_id, row.state): row
+            for row in session.execute(counts_of.vector_counts(ids, since))
+        },
+    )
+
+
+def _file_progress(collection_id: int, counts: _Counts) -> Progress:
+    files = counts.files.get(collection_id)
+    done, failed = (counts.outcomes.get((collection_id, state)) for state in ("succeeded", "failed"))
+    return Progress(
+        unit="files",
+        total=files.files if files else 0,
+        done=done.files if done else 0,
+        failed=failed.files if failed else 0,
+        rate=_rate(done),
+    )
+
+
+def _rate(row: Any) -> float:
+    """Units per second since the first that ended within the window."""
+    if row is None or not row.recent:
+        return 0.0
+    seconds: float = (datetime.now(UTC) - row.first).total_seconds()
+    return int(row.recent) / max(seconds, _SHORTEST_WINDOW_SECONDS)
+
+
+def _embedded(session: Session, dataset_ids: set[int]) -> dict[int, list[Any]]:
+    grouped: dict[int, list[Any]] = defaultdict(list)
+    rows = session.execute(
+        select(
+            EmbeddedDataset.embedded_dataset_id,
+            EmbeddedDataset.dataset_transform_id,
+            EmbeddedDataset.source_dataset_id,
+            EmbeddedDataset.title,
+            EmbedderRow.name,
+        )
+        .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+        .where(EmbeddedDataset.source_dataset_id.in_(dataset_ids))
+        .order_by(EmbeddedDataset.embedded_dataset_id)
+    )
+    for row in rows:
+        grouped[row.source_dataset_id].append(row)
+    return grouped
+
+
+def _embedded_overview(
+    row: Any, collection_id: int, passages: int, vectors: dict[tuple[int, int, str], Any]
+) -> EmbeddedOverview:
+    done, failed = (
+        vectors.get((collection_id, row.embedded_dataset_id, state)) for state in ("succeeded", "failed")
+    )
+    return EmbeddedOverview(
+        embedded_dataset_id=row.embedded_dataset_id,
+        dataset_transform_id=row.dataset_transform_id,
+        title=row.title,
+        embedder_name=row.name,
+        passages=Progress(
+            unit="passages",
+            total=passages,
+            done=int(done.passages) if done else 0,
+            failed=int(failed.passages) if failed else 0,
+            rate=_rate(done),
+        ),
+    )
+
+
+def _maps(session: Session, embedded_ids: list[int]) -> dict[int, list[MapOverview]]:
+    transform = VisualizationTransform
+    newest = (
+        select(func.max(Visualization.visualization_id))
+        .where(Visualization.visualization_transform_id == transform.visualization_transform_id)
+        .correlate(transform)
+    )
+    ready = newest.where(Visualization.status == "completed").scalar_subquery().label("ready_id")
+    rows = session.execute(
+        select(transform, Visualization, ready)
+        .outerjoin(
+            Visualization,
+            and_(
+                Visualization.visualization_transform_id == transform.visualization_transform_id,
+                Visualization.visualization_id == newest.scalar_subquery(),
+            ),
+        )
+        .where(transform.embedded_dataset_id.in_(embedded_ids))
+        .order_by(transform.visualization_transform_id)
+    )
+    grouped: dict[int, list[MapOverview]] = defaultdict(list)
+    for row in rows:
+        grouped[row[0].embedded_dataset_id].append(_map_overview(row[0], row[1], row[2]))
+    return grouped
+
+
+def _map_overview(
+    transform: VisualizationTransform, run: Visualization | None, ready: int | None
+) -> MapOverview:
+    return MapOverview(
+        visualization_transform_id=transform.visualization_transform_id,
+        embedded_dataset_id=transform.embedded_dataset_id,
+        title=transform.title,
+        visualization_id=run.visualization_id if run else None,
+        status=run.status if run else "none",
+        stage=run.stage if run else None,
+        progress=run.progress if run else 0.0,
+        error_message=run.error_message if run else None,
+        started_at=run.started_at if run else None,
+        ready_id=ready,
+        point_count=run.point_count if run else None,
+        cluster_count=run.cluster_count if run else None,
+    )
+
+
+def _activity(session: Session, rows: Iterable[Collection]) -> dict[tuple[str, int], Activity]:
+    owners = {row.owner_id for row in rows}
+    found: dict[tuple[str, int], Activity] = {}
+    counts = session.execute(
+        select(Job.scope_kind, Job.scope_id, Job.state, func.count(), func.max(Job.error_message))
+        .where(Job.owner_id.in_(owners), Job.state.in_(ACTIVE_STATES), Job.scope_id.is_not(None))
+        .group_by(Job.scope_kind, Job.scope_id, Job.state)
+    )
+    for kind, scope_id, state, number, message in counts:
+        one = Activity(
+            running=number if state == "running" else 0,
+            waiting=number if state == "pending" else 0,
+            retrying=number if state == "retrying" else 0,
+            cause=message if state == "retrying" else None,
+        )
+        found[(kind, scope_id)] = _sum_activity([found.get((kind, scope_id)), one])
+    return found
+
+
+def _sum_activity(parts: Iterable[Activity | None]) -> Activity:
+    present = [part for part in parts if part]
+    return Activity(
+        running=sum(part.running for part in present),
+        waiting=sum(part.waiting for part in present),
+        retrying=sum(part.retrying for part in present),
+        cause=next((part.cause for part in present if part.cause), None),
+    )

@@ -1,0 +1,99 @@
+"""The scope of a run: load the job, fence it, bind log fields, turn errors into retry, death or silence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from dramatiq.middleware import CurrentMessage, Shutdown, TimeLimitExceeded
+
+from app.container import Container
+from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
+from app.jobs import policy
+from app.observability import logging as log_context
+from app.observability import metrics
+from app.services.failures import mark_failed
+from app.services.jobs import Run
+from tasks.actor import Handler
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Runs handlers; one per worker process."""
+
+    container: Container
+    pool: str
+
+    def wrap(self, kind: str, handler: Handler) -> Callable[..., None]:
+        """The function that Dramatiq calls: it takes the job's id and ends with the job's state written."""
+
+        def run_job(*, job_id: str, publication: int = 0, version: int = 1) -> None:
+            if version != 1:
+                raise PermanentError(f"message of version {version} is from a newer release")
+            with log_context.bound(job_id=job_id, kind=kind):
+                self._run(kind, UUID(job_id), publication, handler)
+
+        return run_job
+
+    def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
+        run = self.container.services.jobs.begin(job_id, worker_name(), publication=publication)
+        if run is None:
+            logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
+            return
+        started, status = time.monotonic(), "success"
+        try:
+            handler(self.container.services, run, run.contract)
+        except JobCancelledError as error:
+            status = "cancelled"
+            logger.info("run given up: %s", error)
+        except Shutdown:
+            status = "interrupted"
+            raise
+        except (Exception, TimeLimitExceeded) as error:
+            status = "failed"
+            self._failed(run, _as_ours(error))
+            raise
+        finally:
+            metrics.observe_job(self.pool, kind, status, time.monotonic() - started)
+
+    def _failed(self, run: Run, error: ExplorerError) -> None:
+        retries = _retries_so_far()
+        final = isinstance(error, PermanentError) or retries + 1 >= policy.MAX_ATTEMPTS
+        if not final:
+            delay = max(policy.BACKOFF_SECONDS[retries], getattr(error, "retry_after_seconds", None) or 0)
+            logger.warning("attempt %d failed, next in %.0f s: %s", retries + 1, delay, error)
+            self.container.services.jobs.retry_later(run, error, delay_seconds=delay)
+            return
+        logger.error("job given up after %d attempts: %s", retries + 1, error)
+        try:
+            with self.container.database.transaction() as session:
+                self.container.services.jobs.fail(session, run, error)
+                mark_failed(session, run.job_id, error)
+        except JobCancelledError:
+            logger.info("the job was cancelled or taken over meanwhile")
+
+
+def worker_name() -> str:
+    """Host and process, as the job row and the logs show it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _retries_so_far() -> int:
+    message = CurrentMessage.get_current_message()
+    return int(message.options.get("retries", 0)) if message is not None else 0
+
+
+def _as_ours(error: BaseException) -> ExplorerError:
+    if isinstance(error, ExplorerError):
+        return error
+    if isinstance(error, TimeLimitExceeded):
+        return TransientError("the run passed its time limit")
+    logger.error("unexpected error", exc_info=error)
+    return TransientError(f"unexpected {type(error).__name__}: {error}")
