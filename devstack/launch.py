@@ -2,7 +2,7 @@
 
 Run as `python -I -S launch.py SIGNAL PARENT_PID UID GID OPEN_FILES -- argv…`; standard library only,
 because it runs before every server. It replaces itself with the server, so the server's pid is the one
-that was started. Setting the death signal here, not in a preexec hook, keeps the supervisor free to use threads.
+that was started. Setting the death signal here, not in a preexec hook, leaves the supervisor its threads.
 """
 
 from __future__ import annotations

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import qdrant_edge as edge
 from qdrant_client.http import models
 
 from devstack.vectors.errors import UnsupportedError, WrongInputError
-
-Given = TypeVar("Given")
 
 _DISTANCES = {
     models.Distance.COSINE: edge.Distance.Cosine,
@@ -67,7 +65,7 @@ def points(operation: models.PointsList | models.PointsBatch) -> list[Any]:
     vectors = batch.vectors
     if not isinstance(vectors, list):
         raise UnsupportedError("named vectors")
-    payloads: list[Any] = list(batch.payloads or [None] * len(batch.ids))
+    payloads: Sequence[Any] = batch.payloads or (None,) * len(batch.ids)
     if not len(batch.ids) == len(vectors) == len(payloads):
         raise WrongInputError("Wrong input: ids, vectors and payloads of the batch differ in number")
     rows = zip(batch.ids, vectors, payloads, strict=True)
@@ -96,7 +94,7 @@ def _least(least: models.MinShould) -> Any:
     return edge.MinShould(_clause(least.conditions) or [], least.min_count)
 
 
-def _each(translation: Callable[[Given], Any], given: Given | None) -> Any:
+def _each(translation: Callable[[Any], Any], given: Any) -> Any:
     return None if given is None else translation(given)
 
 
