@@ -1,0 +1,1 @@
+"""A Dramatiq broker on NATS JetStream; see the README beside this package."""

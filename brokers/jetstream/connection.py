@@ -1,0 +1,283 @@
+"""One event-loop thread per process, and one NATS connection per broker living in it.
+
+The thread is a real one (also under gevent), starts on first use and is forgotten at fork: a child
+process opens its own. `Connection` is the synchronous face, `Session` is what lives in the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, ClassVar, TypeVar
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from brokers.jetstream.errors import (
+    AWAY,
+    MessageTooLargeError,
+    PublishRefusedError,
+    connection_error,
+)
+from brokers.jetstream.options import BrokerOptions
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_REQUEST_SECONDS = 2.0  # one try; a lost answer costs no more than this before it is asked again
+_ELECTION_PAUSE_SECONDS = 0.2  # "no responders" while a stream elects its leader
+
+
+def original(module: str, name: str) -> Any:
+    """`module.name` as it was before gevent replaced it, if gevent is there at all."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
+class LoopThread:
+    """An asyncio loop in an OS thread of its own, so that a busy greenlet or job cannot starve it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.SelectorEventLoop(original("selectors", "DefaultSelector")())
+        self._ident: int | None = None
+        original("_thread", "start_new_thread")(self._run, ())
+
+    def _run(self) -> None:
+        self._ident = original("_thread", "get_ident")()
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def is_current(self) -> bool:
+        """True in code that runs inside the loop."""
+        return bool(self._ident == original("_thread", "get_ident")())
+
+
+class _Process:
+    """What this process has; replaced by an empty one in a forked child."""
+
+    lock = threading.Lock()
+    thread: LoopThread | None = None
+    connections: ClassVar[weakref.WeakSet[Connection]] = weakref.WeakSet()
+
+
+def loop_thread() -> LoopThread:
+    """The loop thread of this process, started on first use."""
+    with _Process.lock:
+        if _Process.thread is None:
+            _Process.thread = LoopThread()
+        return _Process.thread
+
+
+def _forget_after_fork() -> None:
+    _Process.lock = threading.Lock()
+    _Process.thread = None
+    for connection in list(_Process.connections):
+        connection.forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class Session:
+    """The NATS client and everything that must run in the loop. All methods belong to the loop thread."""
+
+    def __init__(self, options: BrokerOptions) -> None:
+        self.options = options
+        self.generation = 0  # grows with every (re)connection
+        self.on_connect: list[Callable[[], None]] = []
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._opening: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._outage_logged = False
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` beside everything else, and keep a reference until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def client(self, timeout_seconds: float | None = None) -> Any:
+        """The connected client; raises ConnectionFailed when there is none within the time."""
+        if self._client is not None and self._client.is_connected:
+            return self._client
+        wait = self.options.connect_timeout_seconds if timeout_seconds is None else timeout_seconds
+        self._open()
+        try:
+            await asyncio.wait_for(self._up.wait(), wait)
+        except TimeoutError:
+            cause = self._client.last_error if self._client else None
+            raise connection_error(f"connecting to {self._shown_servers()}", cause) from None
+        return self._client
+
+    async def connected(self) -> Any:
+        """The connected client, however long that takes."""
+        while True:
+            self._open()
+            await self._up.wait()
+            if self._client is not None and self._client.is_connected:
+                return self._client
+            self._up.clear()
+
+    def _open(self) -> None:
+        if self._client is not None and not self._client.is_closed:
+            return
+        if self._opening is None or self._opening.done():
+            self._up.clear()
+            self._opening = self.spawn(self._connect())
+
+    async def _connect(self) -> None:
+        client: Any = Client()
+        self._client = client
+        jitter = random.uniform(0.5, 1.5)  # noqa: S311 (spreads reconnects of a fleet, keeps no secret)
+        await client.connect(
+            list(self.options.server_urls),
+            name=self.options.client_name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=self.options.reconnect_seconds * jitter,
+            connect_timeout=self.options.connect_timeout_seconds,
+            # Nothing is buffered for later: what fails now must not be sent after its caller gave up.
+            pending_size=0,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            reconnected_cb=self._on_reconnect,
+            closed_cb=self._on_disconnect,
+        )
+        await self._on_reconnect()
+
+    async def _on_reconnect(self) -> None:
+        self.generation += 1
+        if self._outage_logged:
+            log.warning("Connected to NATS again.")
+        self._outage_logged = False
+        self._up.set()
+        for callback in self.on_connect:
+            callback()
+
+    async def _on_disconnect(self) -> None:
+        self._up.clear()
+
+    async def _on_error(self, error: Exception) -> None:
+        level = logging.DEBUG if self._outage_logged else logging.WARNING
+        self._outage_logged = True
+        log.log(level, "NATS connection to %s: %s: %s", self._shown_servers(), type(error).__name__, error)
+
+    def _shown_servers(self) -> str:
+        """The servers without user names, passwords and tokens."""
+        return ", ".join(url.rsplit("@", 1)[-1].removeprefix("nats://") for url in self.options.server_urls)
+
+    async def request(
+        self, subject: str, payload: bytes, *, action: str, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """A JSON answer to a request, asked again until publish_timeout_seconds are over.
+
+        Raises ConnectionFailed, or the server's own APIError (NotFoundError, …).
+        """
+        deadline = time.monotonic() + self.options.publish_timeout_seconds
+        while True:
+            try:
+                client = await self.client()
+                left = max(0.05, min(_REQUEST_SECONDS, deadline - time.monotonic()))
+                answer = json.loads((await client.request(subject, payload, left, headers=headers)).data)
+                if "error" in answer:
+                    raise nats.js.errors.APIError.from_error(answer["error"])
+            except AWAY as error:
+                if time.monotonic() + _ELECTION_PAUSE_SECONDS >= deadline:
+                    raise connection_error(action, error) from error
+                await asyncio.sleep(_ELECTION_PAUSE_SECONDS)
+            else:
+                return dict(answer)
+
+    async def api(self, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the JetStream API; `name` is the rest of its subject, such as STREAM.INFO.ORDERS."""
+        payload = json.dumps(body).encode() if body else b""
+        return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        """Store a message and return its sequence; safe to repeat when it carries a Nats-Msg-Id."""
+        try:
+            answer = await self.request(subject, payload, action=f"publishing on {subject}", headers=headers)
+        except nats.errors.MaxPayloadError as error:
+            raise MessageTooLargeError(f"{len(payload)} bytes are more than the server takes") from error
+        except nats.js.errors.APIError as error:
+            raise PublishRefusedError(f"publishing on {subject}: {error.description}") from error
+        if answer.get("duplicate"):
+            log.debug("A message with id %s was stored already.", headers.get("Nats-Msg-Id"))
+        return int(answer["seq"])
+
+    async def close(self) -> None:
+        """Stop everything of this session; a later use opens a new connection."""
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        if self._client is not None and not self._client.is_closed:
+            await self._client.close()
+
+
+class Connection:
+    """The synchronous face of a session, usable from any thread or greenlet of any process."""
+
+    def __init__(self, options: BrokerOptions) -> None:
+        self.options = options
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+        _Process.connections.add(self)
+
+    def forget(self) -> None:
+        """Called in a forked child: the parent's loop, socket and locks are not ours."""
+        self._lock = threading.Lock()
+        self._session = None
+
+    def session(self) -> Session:
+        """The session of this process, created on first use (it connects when it must)."""
+        with self._lock:
+            if self._session is None:
+                self._session = Session(self.options)
+            return self._session
+
+    def run(self, work: Coroutine[Any, Any, T], *, timeout_seconds: float | None = None) -> T:
+        """Run a coroutine in the loop and wait for it; ConnectionFailed when that takes too long."""
+        thread = loop_thread()
+        if thread.is_current():
+            work.close()
+            raise RuntimeError("a callback inside the broker's event loop must not wait for the broker")
+        options = self.options
+        limit = timeout_seconds or 2 * (options.connect_timeout_seconds + options.publish_timeout_seconds)
+        future = asyncio.run_coroutine_threadsafe(work, thread.loop)
+        try:
+            return future.result(limit)
+        except FutureTimeoutError as error:
+            future.cancel()
+            raise connection_error("waiting for the broker", error) from error
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine in the loop without waiting for it."""
+        thread, session = loop_thread(), self.session()
+        thread.loop.call_soon_threadsafe(lambda: session.spawn(work))
+
+    def close(self) -> None:
+        """Close the connection, if this process opened one. Never raises."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is None:
+            return
+        try:
+            self.run(session.close(), timeout_seconds=self.options.close_timeout_seconds)
+        except Exception:  # closing is best effort: the process is about to end
+            log.debug("Closing the NATS connection failed.", exc_info=True)

@@ -1,0 +1,76 @@
+"""What can go wrong between this process and the server, in the words Dramatiq understands.
+
+Dramatiq's worker treats exactly one branch, BrokerConnectionError, as "wait and try again"; every
+error of the NATS client that means "the server is away" is translated into it at this edge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import nats.errors
+import nats.js.errors
+from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
+
+# The server is away, busy electing a leader, or the connection broke: asking again can help.
+AWAY: tuple[type[BaseException], ...] = (
+    OSError,
+    asyncio.TimeoutError,
+    nats.errors.TimeoutError,
+    nats.errors.NoRespondersError,
+    nats.errors.NoServersError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionDrainingError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.OutboundBufferLimitError,
+    nats.errors.StaleConnectionError,
+    nats.js.errors.ServiceUnavailableError,
+)
+
+
+class JetStreamError(BrokerError):
+    """Base of the errors that are not about the connection."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]  # Dramatiq's errors carry no types
+
+
+class TopologyError(JetStreamError):
+    """Streams or consumers on the server are not, or cannot be made, what the options ask for."""
+
+
+class ServerTooOldError(TopologyError):
+    """The server lacks what the broker is built on."""
+
+
+class ReplicasError(TopologyError):
+    """More replicas asked for than the cluster has servers."""
+
+
+class MessageTooLargeError(JetStreamError):
+    """The encoded message does not fit the size limit."""
+
+
+class PublishRefusedError(JetStreamError):
+    """The stream said no, and will say no again; the message holds the server's words."""
+
+
+class DeadLetterNotFoundError(JetStreamError):
+    """No dead letter has that id (any more)."""
+
+
+class NotReplayableError(JetStreamError):
+    """The dead letter's payload cannot be read as a message."""
+
+
+class CrashLoopError(Exception):
+    """Runs of a message started and never ended: it takes its worker down."""
+
+
+def connection_error(action: str, error: BaseException | None) -> ConnectionFailed | ConnectionClosed:
+    """Dramatiq's connection error for something that could not be done; `action` says what."""
+    detail = f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
+    message = f"{action}: the NATS server does not answer ({detail})"
+    if isinstance(error, nats.errors.ConnectionClosedError | nats.errors.ConnectionDrainingError):
+        return ConnectionClosed(message)  # type: ignore[no-untyped-call]  # as above
+    return ConnectionFailed(message)  # type: ignore[no-untyped-call]  # as above

@@ -1,0 +1,68 @@
+"""Depths and health for metrics, pages and probes: numbers from the server, no message is touched."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from brokers.jetstream.connection import Session
+from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.topology import dead_subject
+
+if TYPE_CHECKING:
+    from brokers.jetstream.broker import JetStreamBroker
+
+
+@dataclass(frozen=True)
+class QueueDepth:
+    """Messages of one queue: waiting to be taken, waiting for their time, in workers' hands, given up."""
+
+    queue: str
+    ready: int
+    scheduled: int
+    in_flight: int
+    dead: int
+
+
+def depths(broker: JetStreamBroker) -> list[QueueDepth]:
+    """The depth of every queue of the broker. Raises Dramatiq's ConnectionFailed, TopologyError's cause."""
+    return [depth(broker, spec) for spec in broker.specs.values()]
+
+
+def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
+    """The depth of one queue."""
+    return broker.connection.run(_depth(broker.connection.session(), spec))
+
+
+async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
+    options = session.options
+    consumer = await session.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
+    scheduled = await _count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
+    return QueueDepth(
+        queue=spec.name,
+        ready=int(consumer["num_pending"]),
+        scheduled=scheduled,
+        in_flight=int(consumer["num_ack_pending"]),
+        dead=await _count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+    )
+
+
+async def _count(session: Session, stream: str, subject: str) -> int:
+    """Messages on a subject, wildcards allowed; the server lists subjects in pages."""
+    total = offset = 0
+    while True:
+        body: dict[str, Any] = {"subjects_filter": subject, "offset": offset}
+        info = await session.api(f"STREAM.INFO.{stream}", body)
+        page = info["state"].get("subjects") or {}
+        total += sum(int(number) for number in page.values())
+        offset += len(page)
+        if not page or offset >= int(info.get("total", 0)):
+            return total
+
+
+def ping(broker: JetStreamBroker) -> float:
+    """Seconds that a JetStream round trip takes; raises Dramatiq's ConnectionFailed when there is none."""
+    begin = time.monotonic()
+    broker.connection.run(broker.connection.session().api("INFO"))
+    return time.monotonic() - begin

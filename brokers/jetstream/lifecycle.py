@@ -1,0 +1,68 @@
+"""The broker's own middleware: what must happen at a worker's boot, start of a run, and shutdown."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty
+from typing import Any
+
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.errors import BrokerConnectionError
+from dramatiq.middleware import Middleware, SkipMessage, TimeLimit
+from dramatiq.worker import Worker
+
+from brokers.jetstream.message import JetStreamMessage
+
+_DEFAULT_TIME_LIMIT_MS = 600_000.0
+
+
+def time_limit_seconds(broker: Broker, message: Any) -> float:
+    """How long the message's actor may run: Dramatiq's TimeLimit rules, in seconds."""
+    actor = broker.actors.get(message.actor_name)
+    limit = message.options.get("time_limit") or (actor and actor.options.get("time_limit"))
+    if not limit:
+        found = [m.time_limit for m in broker.middleware if isinstance(m, TimeLimit)]
+        limit = found[0] if found else _DEFAULT_TIME_LIMIT_MS
+    return float(limit) / 1000
+
+
+class Lifecycle(Middleware):
+    """Runs before every other middleware. Only used inside JetStreamBroker."""
+
+    def before_worker_boot(self, broker: Any, worker: Worker) -> None:
+        """Hold no more messages than there are threads to start them."""
+        broker.worker_threads = worker.worker_threads
+
+    def before_process_message(self, broker: Any, message: MessageProxy) -> None:
+        """Start the clock of the heartbeats, and note the run if its message was delivered before."""
+        if not isinstance(message, JetStreamMessage):
+            return
+        delivery = message.delivery
+        delivery.started = True
+        if delivery.settled:  # given back at shutdown a moment before a thread took it
+            raise SkipMessage("The message was given back already.")
+        message.started_at = time.time()
+        delivery.beat_until = time.monotonic() + time_limit_seconds(broker, message)
+        if delivery.redelivered:
+            self._note_start(broker, message)
+
+    def _note_start(self, broker: Any, message: JetStreamMessage) -> None:
+        try:
+            broker.note_start(message)
+        except BrokerConnectionError as error:
+            message.hand_back(broker.options.hand_back_seconds)
+            raise SkipMessage("The start of the run could not be recorded.") from error
+
+    def before_worker_shutdown(self, broker: Any, worker: Worker) -> None:
+        """Give back at once what no thread has started; Dramatiq would keep it until the others end."""
+        broker.stop_intakes()
+        try:
+            while True:
+                worker.work_queue.get_nowait()
+                worker.work_queue.task_done()
+        except Empty:
+            broker.give_back_held(started=False)
+
+    def after_worker_shutdown(self, broker: Any, worker: Worker) -> None:  # noqa: ARG002 (Dramatiq's signature)
+        """Give back what still runs after the grace period: interrupted, not failed."""
+        broker.give_back_held(started=True)

@@ -1,0 +1,171 @@
+"""What was delivered (`Delivery`), and the Dramatiq message made of it (`JetStreamMessage`)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from dramatiq.broker import MessageProxy
+from dramatiq.errors import DecodeError
+from dramatiq.message import Message
+from nats.aio.msg import Msg
+
+from brokers.jetstream.options import QueueSpec
+
+CARRIED_HEADER = "Dramatiq-Deliveries"  # deliveries under earlier sequences of the same message
+_TRACE_HEADERS = ("traceparent", "tracestate")
+_MOST_ATTEMPTS_KEPT = 20
+_ERROR_CHARACTERS = 300
+
+
+class DeadReason(StrEnum):
+    """Why a message was given up: a closed set."""
+
+    ATTEMPTS_EXHAUSTED = "attempts-exhausted"
+    PERMANENT_ERROR = "permanent-error"
+    UNDECODABLE = "undecodable"
+    UNKNOWN_ACTOR = "unknown-actor"
+    CRASH_LOOP = "crash-loop"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+def worker_name() -> str:
+    """Name of the process in histories: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(eq=False)
+class Delivery:
+    """One message of the stream in our hands, from its arrival until it is settled.
+
+    `deliveries` counts handovers by the server under this sequence, `carried` those under earlier
+    sequences of the same message. Times are of the monotonic clock, in seconds.
+    """
+
+    spec: QueueSpec
+    reply: str
+    sequence: int
+    deliveries: int
+    data: bytes
+    headers: dict[str, str]
+    beat_due: float = 0.0
+    beat_until: float = float("inf")
+    parked: bool = False
+    started: bool = False
+    settled: bool = False
+    start_sequence: int | None = None  # where its run was noted, if it was
+
+    @classmethod
+    def of(cls, spec: QueueSpec, msg: Msg) -> Delivery:
+        """Read a message that a pull consumer handed over."""
+        meta = msg.metadata
+        return cls(
+            spec=spec,
+            reply=msg.reply,
+            sequence=meta.sequence.stream,
+            deliveries=meta.num_delivered,
+            data=msg.data,
+            headers=dict(msg.headers or {}),
+            beat_due=time.monotonic() + spec.heartbeat_seconds,
+        )
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What identifies the stored message."""
+        return (self.spec.stream, self.sequence)
+
+    @property
+    def carried(self) -> int:
+        """Deliveries before this sequence; 0 for what is not a number."""
+        text = self.headers.get(CARRIED_HEADER, "")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    @property
+    def redelivered(self) -> bool:
+        """True when some worker may have had this message before."""
+        return self.deliveries + self.carried > 1
+
+
+class JetStreamMessage(MessageProxy):
+    """A Dramatiq message together with its delivery and what became of its run."""
+
+    def __init__(self, message: Message[Any], delivery: Delivery) -> None:
+        super().__init__(message)
+        self.delivery = delivery
+        self.dead_reason: DeadReason | None = None
+        self.hand_back_seconds: float | None = None  # set: do not end it, give it back after this pause
+        self.started_at: float | None = None  # Unix time
+        self.earlier_starts = 0  # runs that were noted and never ended
+
+    @property
+    def error(self) -> BaseException | None:
+        """What its run raised."""
+        return self._exception
+
+    @property
+    def attempt(self) -> int:
+        """0 for the first attempt."""
+        return attempt_of(self._message)
+
+    def hand_back(self, after_seconds: float) -> None:
+        """Let the message return to its queue instead of being acknowledged or buried."""
+        self.hand_back_seconds = after_seconds
+
+
+def decode(delivery: Delivery) -> JetStreamMessage:
+    """Read the payload; raises Dramatiq's DecodeError for anything that is not a message of ours.
+
+    An eta is dropped: the server has waited already, and Dramatiq would wait again, in memory.
+    """
+    message: Message[Any] = Message.decode(delivery.data)
+    fields = (message.queue_name, message.actor_name, message.message_id)
+    if not all(isinstance(text, str) and text for text in fields) or not isinstance(message.options, dict):
+        raise _not_ours("Queue, actor and id must be text, and options an object.", delivery)
+    if message.queue_name != delivery.spec.name:
+        raise _not_ours(f"A message of queue {message.queue_name!r} lay in another.", delivery)
+    message.options.pop("eta", None)
+    return JetStreamMessage(message, delivery)
+
+
+def _not_ours(problem: str, delivery: Delivery) -> DecodeError:
+    return DecodeError(problem, delivery.data, None)  # type: ignore[no-untyped-call]  # Dramatiq's
+
+
+def attempt_of(message: Any) -> int:
+    """Dramatiq's count of retries, 0 when it is missing or nonsense."""
+    retries = message.options.get("retries", 0)
+    return retries if isinstance(retries, int) and retries >= 0 else 0
+
+
+def publish_headers(message: Any) -> dict[str, str]:
+    """Headers of an enqueued message; the id makes repeating the same attempt harmless."""
+    headers = {
+        "Nats-Msg-Id": f"{message.message_id}:{attempt_of(message)}",
+        "Dramatiq-Actor": message.actor_name,
+        "Dramatiq-Message-Id": message.message_id,
+    }
+    for name in _TRACE_HEADERS:
+        if isinstance(message.options.get(name), str):
+            headers[name] = message.options[name]
+    return headers
+
+
+def note_attempt(message: JetStreamMessage, error: BaseException | None) -> None:
+    """Append the run that just ended to the history that travels in the message's options."""
+    history = message.options.get("attempts")
+    entries = history if isinstance(history, list) else []
+    entries.append(
+        {
+            "attempt": message.attempt + 1,
+            "worker": worker_name(),
+            "started_at": round(message.started_at or time.time(), 3),
+            "ended_at": round(time.time(), 3),
+            "error": f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS] if error else None,
+        }
+    )
+    message.options["attempts"] = entries[-_MOST_ATTEMPTS_KEPT:]

@@ -1,0 +1,128 @@
+"""Every knob of the broker, with its unit: frozen, validated, and read from nowhere but its arguments."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_DAY_SECONDS = 86_400.0
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# Deliveries are renewed one before the last (see consumer.py), so fewer than three leave no room.
+_FEWEST_DELIVERIES = 3
+
+
+def _positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not value > 0:
+            raise ValueError(f"{name} must be greater than 0, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSpec:
+    """A queue: where its messages wait, and how long silence means that its worker died.
+
+    ack_wait_seconds only detects dead workers: a living one renews its messages every
+    `heartbeat_seconds`, however long the job takes (up to the actor's time limit).
+    """
+
+    name: str
+    stream: str
+    ack_wait_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        for field in ("name", "stream"):
+            if not _NAME.fullmatch(getattr(self, field)):
+                raise ValueError(
+                    f"{field} {getattr(self, field)!r} must be letters, digits, '-' and '_', "
+                    "not starting with a digit"
+                )
+        _positive(self, "ack_wait_seconds")
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """A third of ack_wait: two beats may be lost before the server gives the message away."""
+        return self.ack_wait_seconds / 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerOptions:
+    """How the broker talks to the server and treats messages.
+
+    servers               one URL, several separated by commas, or a tuple of them
+    replicas              copies of every stream (NATS_REPLICAS; 3 needs a cluster of three)
+    backoff_seconds       wait before the 2nd, 3rd, … attempt; the last one repeats
+    max_attempts          runs of a message in all, the first included
+    max_crashes           runs that start and never end before a message is dead (a crash loop)
+    max_deliver           the server's own limit per stream sequence: the last resort, see README
+    max_ack_pending       unfinished messages handed out per queue, for the whole fleet
+    prefetch              messages held per queue and process; None: one per worker thread
+    connect_timeout_seconds   how long an operation waits for a connection that is down
+    publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
+    hand_back_seconds     pause before a message whose retry could not be stored is run again
+    """
+
+    servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
+    replicas: int = 1
+    backoff_seconds: tuple[float, ...] = (30.0, 60.0, 120.0, 300.0)
+    max_attempts: int = 5
+    max_crashes: int = 3
+    max_deliver: int = 5
+    max_ack_pending: int = 100
+    prefetch: int | None = None
+    connect_timeout_seconds: float = 2.0
+    publish_timeout_seconds: float = 5.0
+    reconnect_seconds: float = 1.0
+    hand_back_seconds: float = 5.0
+    close_timeout_seconds: float = 3.0
+    max_message_bytes: int = 900_000
+    subject_root: str = "transforms"
+    queue_max_age_seconds: float = 7 * _DAY_SECONDS
+    dead_letter_stream: str = "DLQ_TRANSFORMS"
+    dead_letter_max_age_seconds: float = 30 * _DAY_SECONDS
+    status_stream: str = "TRANSFORM_STATUS"
+    status_max_age_seconds: float = 3600.0
+    status_max_messages: int = 100_000
+    client_name: str = "dramatiq-jetstream"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "servers", self.server_urls)
+        object.__setattr__(self, "backoff_seconds", tuple(float(s) for s in self.backoff_seconds))
+        self._check_counts()
+        _positive(
+            self,
+            *(
+                name
+                for name in self.__dataclass_fields__
+                if name.endswith("_seconds") and name != "backoff_seconds"
+            ),
+        )
+
+    def _check_counts(self) -> None:
+        _positive(self, "replicas", "max_attempts", "max_crashes", "max_ack_pending", "max_message_bytes")
+        if self.max_deliver < _FEWEST_DELIVERIES:
+            raise ValueError(f"max_deliver must be at least {_FEWEST_DELIVERIES}, not {self.max_deliver}")
+        if self.prefetch is not None and self.prefetch < 1:
+            raise ValueError(f"prefetch must be at least 1 (or None), not {self.prefetch}")
+        if not self.backoff_seconds or min(self.backoff_seconds) < 0:
+            raise ValueError(f"backoff_seconds needs values of 0 or more, not {self.backoff_seconds!r}")
+        if not _NAME.fullmatch(self.subject_root):
+            raise ValueError(f"subject_root {self.subject_root!r} must be one plain word")
+
+    @property
+    def server_urls(self) -> tuple[str, ...]:
+        """The servers as a tuple of URLs."""
+        given = self.servers.split(",") if isinstance(self.servers, str) else self.servers
+        urls = tuple(url.strip() for url in given if url.strip())
+        if not urls:
+            raise ValueError("servers must name at least one NATS URL")
+        return urls
+
+    @property
+    def max_retries(self) -> int:
+        """Dramatiq counts retries, we count attempts: one fewer."""
+        return self.max_attempts - 1
+
+    def backoff_after(self, retries: int) -> float:
+        """Seconds to wait before the next attempt when `retries` retries were made already."""
+        return self.backoff_seconds[min(retries, len(self.backoff_seconds) - 1)]

@@ -1,0 +1,26 @@
+"""Delay without anybody waiting: a delayed message is a schedule that the server fires.
+
+It lies in the queue's own stream on a subject that no consumer covers, costs no worker memory and
+no place in max_ack_pending, and outlives the stream's maximum age.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+def schedule_headers(delay_ms: float, target: str) -> dict[str, str]:
+    """Headers that make the server publish the message on `target` when `delay_ms` are over."""
+    due = datetime.now(UTC) + timedelta(milliseconds=delay_ms)
+    return {
+        "Nats-Schedule": f"@at {due.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}",
+        "Nats-Schedule-Target": target,
+        "Nats-TTL": "never",
+    }
+
+
+def delay_until(eta_ms: object) -> int | None:
+    """Milliseconds from now to an eta in an enqueued message's options; None when there is none."""
+    if isinstance(eta_ms, bool) or not isinstance(eta_ms, int | float):
+        return None
+    return max(0, int(eta_ms - datetime.now(UTC).timestamp() * 1000))

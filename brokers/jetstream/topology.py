@@ -1,0 +1,285 @@
+"""Names of subjects, and the streams and consumers that the options ask for, as pure functions.
+
+`apply` is the one owner that creates and updates them on a server; workers and publishers never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nats.js.errors
+from nats.js import api
+
+from brokers.jetstream.connection import Connection, Session
+from brokers.jetstream.errors import ReplicasError, ServerTooOldError, TopologyError
+from brokers.jetstream.options import BrokerOptions, QueueSpec
+
+# Delayed messages in WorkQueue streams (2.12) with the leak and loss fixes of 2.14.1.
+MINIMUM_SERVER = (2, 14, 1)
+
+# The server's code for "replicas > 1 not supported in non-clustered mode", and for too few peers.
+_NOT_CLUSTERED, _NO_PEERS = 10074, 10005
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Longer than any redelivery, so that a dead letter published twice is stored once.
+_DEAD_LETTER_WINDOW_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between what is asked for and what the server has (before is None: created)."""
+
+    kind: str
+    name: str
+    field: str | None
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        if self.field is None:
+            return f"create {self.kind} {self.name}"
+        return f"update {self.kind} {self.name}: {self.field} {self.before!r} -> {self.after!r}"
+
+
+def token(text: str) -> str:
+    """`text` as one subject token: itself where that is safe, else a digest."""
+    return text if _TOKEN.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def ready_subject(options: BrokerOptions, queue: str) -> str:
+    """Where messages wait to be taken; the queue's consumer covers this subject alone."""
+    return f"{options.subject_root}.ready.{queue}"
+
+
+def scheduled_subject(options: BrokerOptions, queue: str, message_id: str) -> str:
+    """Where one delayed message waits for its time; a second schedule replaces the first."""
+    return f"{options.subject_root}.scheduled.{queue}.{token(message_id)}"
+
+
+def started_subject(options: BrokerOptions, queue: str, message_id: str, attempt: int) -> str:
+    """Where runs of a redelivered message are noted before they start."""
+    return f"{options.subject_root}.started.{queue}.{token(message_id)}.{attempt}"
+
+
+def dead_subject(options: BrokerOptions, queue: str) -> str:
+    """Where the queue's dead letters lie."""
+    return f"{options.subject_root}.dead.{queue}"
+
+
+def status_subjects(options: BrokerOptions) -> str:
+    """The subject tree of progress events."""
+    return f"{options.subject_root}.status.>"
+
+
+def queue_subjects(options: BrokerOptions, queue: str) -> list[str]:
+    """All subjects of a queue inside its WorkQueue stream."""
+    root = options.subject_root
+    return [f"{root}.ready.{queue}", f"{root}.scheduled.{queue}.>", f"{root}.started.{queue}.>"]
+
+
+def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[api.StreamConfig]:
+    """The streams of these queues, the dead letters and the status events.
+
+    The WorkQueue streams carry schedules and therefore no size limit: the server refuses
+    discard-new beside schedules, and discard-old would silently drop the oldest jobs.
+    """
+    subjects: dict[str, list[str]] = {}
+    for spec in queues:
+        subjects.setdefault(spec.stream, []).extend(queue_subjects(options, spec.name))
+    common: dict[str, Any] = {
+        "storage": api.StorageType.FILE,
+        "num_replicas": options.replicas,
+        "discard": api.DiscardPolicy.OLD,
+    }
+    work = [
+        api.StreamConfig(
+            name=name,
+            subjects=names,
+            retention=api.RetentionPolicy.WORK_QUEUE,
+            max_age=options.queue_max_age_seconds,
+            duplicate_window=min(120.0, options.queue_max_age_seconds),
+            allow_msg_schedules=True,
+            allow_msg_ttl=True,
+            **common,
+        )
+        for name, names in subjects.items()
+    ]
+    return [*work, _dead_letter_config(options, common), _status_config(options, common)]
+
+
+def _dead_letter_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
+    return api.StreamConfig(
+        name=options.dead_letter_stream,
+        subjects=[f"{options.subject_root}.dead.*"],
+        retention=api.RetentionPolicy.LIMITS,
+        max_age=options.dead_letter_max_age_seconds,
+        duplicate_window=min(_DEAD_LETTER_WINDOW_SECONDS, options.dead_letter_max_age_seconds),
+        **common,
+    )
+
+
+def _status_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
+    return api.StreamConfig(
+        name=options.status_stream,
+        subjects=[status_subjects(options)],
+        retention=api.RetentionPolicy.LIMITS,
+        max_age=options.status_max_age_seconds,
+        max_msgs=options.status_max_messages,
+        duplicate_window=min(120.0, options.status_max_age_seconds),
+        **common,
+    )
+
+
+def consumer_configs(
+    options: BrokerOptions, queues: Iterable[QueueSpec]
+) -> list[tuple[str, api.ConsumerConfig]]:
+    """(stream, consumer) per queue: one durable pull consumer shared by the whole fleet.
+
+    No `backoff` list: the server would use its first entry instead of ack_wait.
+    """
+    return [
+        (
+            spec.stream,
+            api.ConsumerConfig(
+                durable_name=spec.name,
+                filter_subject=ready_subject(options, spec.name),
+                ack_policy=api.AckPolicy.EXPLICIT,
+                ack_wait=spec.ack_wait_seconds,
+                max_deliver=options.max_deliver,
+                max_ack_pending=options.max_ack_pending,
+            ),
+        )
+        for spec in queues
+    ]
+
+
+_STREAM_FIELDS = (
+    "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
+    "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
+)  # fmt: skip
+_CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
+
+
+def differences(kind: str, name: str, wanted: Any, found: Any, fields: Sequence[str]) -> list[Change]:
+    """The fields in which two configurations differ; unset means the server's default."""
+    changes = []
+    for field in fields:
+        after, before = getattr(wanted, field), getattr(found, field)
+        if after in (None, -1) and before in (None, -1, 0, False):
+            continue
+        if field == "subjects":
+            after, before = sorted(after), sorted(before or [])
+        if after != before:
+            changes.append(Change(kind, name, field, before, after))
+    return changes
+
+
+def apply(options: BrokerOptions, queues: Iterable[QueueSpec], *, dry_run: bool = False) -> list[Change]:
+    """Make the server's streams and consumers what is asked for; the list of (planned) changes.
+
+    Idempotent: a second call returns []. Raises ServerTooOldError, ReplicasError, TopologyError
+    (a change that would lose messages) and Dramatiq's ConnectionFailed.
+    """
+    specs = list(queues)
+    connection = Connection(options)
+    try:
+        return connection.run(_apply(connection.session(), specs, dry_run=dry_run), timeout_seconds=60)
+    finally:
+        connection.close()
+
+
+async def _apply(session: Session, queues: list[QueueSpec], *, dry_run: bool) -> list[Change]:
+    options = session.options
+    client = await session.client()
+    check_server(str(client._server_info.get("version", "0")))  # noqa: SLF001 (ServerVersion drops suffixes)
+    clustered = bool(client._server_info.get("cluster"))  # noqa: SLF001 (no public face for the cluster's name)
+    if options.replicas > 1 and not clustered:
+        raise ReplicasError(_replicas_message(options, "a single server, not a cluster"))
+    changes: list[Change] = []
+    for stream in stream_configs(options, queues):
+        changes += await _apply_stream(client, options, stream, dry_run=dry_run)
+    for name, consumer in consumer_configs(options, queues):
+        changes += await _apply_consumer(client, name, consumer, dry_run=dry_run)
+    return changes
+
+
+def check_server(version: str) -> None:
+    """Raise ServerTooOldError unless `version` ("2.15.1", "2.14.0-RC.1") is new enough."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version.split("-", maxsplit=1)[0])[:3])
+    if numbers < MINIMUM_SERVER:
+        needed = ".".join(map(str, MINIMUM_SERVER))
+        raise ServerTooOldError(
+            f"the NATS server is version {version}; {needed} or newer is needed "
+            "(scheduled messages in WorkQueue streams, and its fixes for lost messages)"
+        )
+
+
+def _replicas_message(options: BrokerOptions, found: str) -> str:
+    return (
+        f"NATS_REPLICAS asks for {options.replicas} copies of every stream, but the server is {found}: "
+        f"set NATS_REPLICAS to 1, or run a cluster of at least {options.replicas} servers"
+    )
+
+
+async def _apply_stream(
+    client: Any, options: BrokerOptions, wanted: api.StreamConfig, *, dry_run: bool
+) -> list[Change]:
+    js = client.jetstream()
+    try:
+        info = await js.stream_info(wanted.name)
+    except nats.js.errors.NotFoundError:
+        if not dry_run:
+            await _store(js.add_stream, wanted, options)
+        return [Change("stream", str(wanted.name), None, None, wanted)]
+    changes = differences("stream", str(wanted.name), wanted, info.config, _STREAM_FIELDS)
+    _refuse_losses(str(wanted.name), changes, info.state.messages)
+    if changes and not dry_run:
+        values = {str(change.field): getattr(wanted, str(change.field)) for change in changes}
+        await _store(js.update_stream, info.config.evolve(**values), options)
+    return changes
+
+
+async def _store(operation: Any, config: api.StreamConfig, options: BrokerOptions) -> None:
+    try:
+        await operation(config)
+    except nats.js.errors.APIError as error:
+        if error.err_code in {_NOT_CLUSTERED, _NO_PEERS}:
+            found = f"a cluster without that many usable servers ({error.description})"
+            raise ReplicasError(_replicas_message(options, found)) from error
+        raise TopologyError(f"stream {config.name} was refused by the server: {error.description}") from error
+
+
+def _refuse_losses(name: str, changes: Sequence[Change], messages: int) -> None:
+    for change in changes:
+        if change.field in {"retention", "storage"}:
+            raise TopologyError(
+                f"stream {name} has {change.field} {change.before!r} and needs {change.after!r}, "
+                "which a stream cannot change; empty and delete it yourself, then apply again"
+            )
+        lost = set(change.before) - set(change.after) if change.field == "subjects" else set()
+        if lost and messages:
+            raise TopologyError(
+                f"stream {name} holds {messages} messages and would lose the subjects {sorted(lost)}: "
+                "let its queues run empty first, or keep them in the configuration"
+            )
+
+
+async def _apply_consumer(
+    client: Any, stream: str, wanted: api.ConsumerConfig, *, dry_run: bool
+) -> list[Change]:
+    js = client.jetstream()
+    label = f"{stream}/{wanted.durable_name}"
+    try:
+        info = await js.consumer_info(stream, wanted.durable_name)
+    except nats.js.errors.NotFoundError:
+        if not dry_run:
+            await js.add_consumer(stream, wanted)
+        return [Change("consumer", label, None, None, wanted)]
+    changes = differences("consumer", label, wanted, info.config, _CONSUMER_FIELDS)
+    if changes and not dry_run:
+        values = {str(change.field): change.after for change in changes}
+        await js.add_consumer(stream, info.config.evolve(**values))
+    return changes

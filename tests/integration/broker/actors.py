@@ -1,0 +1,91 @@
+"""Actors for the workers that the tests start; each line of the history says what happened."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import dramatiq
+from dramatiq.middleware import Middleware
+
+from brokers import JetStreamBroker, default_middleware
+from tests.integration.broker.workers import QUEUES, make_options
+
+
+class Refused(Exception):
+    pass
+
+
+class Cancelled(Exception):
+    pass
+
+
+def write(*words: object) -> None:
+    line = " ".join(map(str, words)) + f" {os.getpid()} {time.time():.3f}\n"
+    with Path(os.environ["TEST_HISTORY"]).open("a") as history:
+        history.write(line)
+
+
+class Teller(Middleware):
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        write("boot")
+
+    def after_dead_letter(self, broker: Any, message: Any, reason: Any, error: Any) -> None:
+        write("dead", reason, message.args[0] if message is not None and message.args else "-")
+
+
+def work(name: str, seconds: float = 0) -> None:
+    write("start", name)
+    time.sleep(seconds)
+    write("end", name)
+
+
+def fail(name: str, until: int) -> None:
+    attempt = 1 + sum(1 for line in _history() if line[:2] == ["try", name])
+    write("try", name)
+    if attempt < until:
+        raise RuntimeError(f"{name} fails in attempt {attempt}: ümlaut\nand a second line")
+    write("end", name)
+
+
+def _history() -> list[list[str]]:
+    return [line.split() for line in Path(os.environ["TEST_HISTORY"]).read_text().splitlines()]
+
+
+def refuse(name: str) -> None:
+    write("try", name)
+    raise Refused(name)
+
+
+def cancel(name: str) -> None:
+    write("try", name)
+    raise Cancelled(name)
+
+
+def poison(name: str) -> None:
+    write("start", name)
+    time.sleep(0.1)
+    os._exit(9)
+
+
+def declare(broker: JetStreamBroker) -> None:
+    options: dict[str, Any] = {
+        "queue_name": "quick",
+        "broker": broker,
+        "throws": (Refused,),
+        "no_dead_letter": (Cancelled,),
+        "time_limit": 60_000,
+    }
+    for function in (work, fail, refuse, cancel, poison):
+        dramatiq.actor(function, **options)  # type: ignore[call-overload]
+    dramatiq.actor(work, **{**options, "queue_name": "other", "actor_name": "work_other"})  # type: ignore[call-overload]
+
+
+def set_up() -> None:
+    prefetch = int(os.environ.get("TEST_PREFETCH", 0)) or None
+    options = make_options(os.environ["TEST_NATS_URL"], prefetch=prefetch)
+    broker = JetStreamBroker(options, QUEUES, middleware=[*default_middleware(options), Teller()])
+    declare(broker)
+    dramatiq.set_broker(broker)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from brokers import BrokerOptions, JetStreamBroker, topology
+from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import QUEUES, Workers, make_options
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def options(server: NatsServer) -> BrokerOptions:
+    options = make_options(server.url)
+    topology.apply(options, QUEUES)
+    return options
+
+
+@pytest.fixture
+def broker(options: BrokerOptions) -> Iterator[JetStreamBroker]:
+    broker = JetStreamBroker(options, QUEUES)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def workers(options: BrokerOptions, server: NatsServer, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(server.url, tmp_path / "history")
+    yield workers
+    workers.stop_all()
