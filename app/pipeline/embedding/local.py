@@ -66,7 +66,7 @@ class LocalEmbedder:
     def _cut(self, text: str, even: bool) -> list[tuple[list[int], float]]:  # noqa: FBT001 - a callback
         tokens = tokenize(text)
         if len(tokens.ids) <= self._limit:
-            return [(tokens.ids, float(len(tokens.ids)))] if tokens.ids else []
+            return [(tokens.ids, 1.0)]  # no ids for, say, a lone zero-width joiner: [CLS] and [SEP] remain
         points = cut_points([1.0] * len(tokens.ids), tokens.starts_word, self._limit, even=even)
         return [(tokens.ids[start:end], float(end - start)) for start, end in pairwise(points)]
 

@@ -18,7 +18,7 @@ from app.pipeline.embedding.base import Embeddings
 Strategy = Literal["split", "truncate", "error"]
 T = TypeVar("T")
 
-# (text, even) -> pieces with their weights in tokens; `even` asks for parts of equal size.
+# (text, even) -> at least one piece, with its weight in tokens; `even` asks for parts of equal size.
 Cutter = Callable[[str, bool], list[tuple[T, float]]]
 
 
@@ -41,11 +41,8 @@ def cut_texts(texts: Sequence[str], cut: Cutter[T], strategy: Strategy) -> Piece
     weights: list[float] = []
     long = 0
     for index, text in enumerate(texts):
+        _check(text, index)
         found = cut(text, strategy == "split")
-        if not text.strip() or not found:
-            raise InvalidInputError(
-                f"Text {index + 1} of {len(texts)} is empty; nothing to embed.", field="texts"
-            )
         long += len(found) > 1
         for value, weight in _allowed(found, strategy, index):
             values.append(value)
@@ -55,13 +52,11 @@ def cut_texts(texts: Sequence[str], cut: Cutter[T], strategy: Strategy) -> Piece
     return Pieces(values, owners, weights, len(texts), **counts)
 
 
-def _found(text: str, index: int, cut: Cutter[T], strategy: Strategy) -> list[tuple[T, float]]:
+def _check(text: str, index: int) -> None:
+    if not text.strip():
+        raise InvalidInputError(f"Text {index + 1} is empty; nothing to embed.", field="texts")
     if not _is_unicode(text):
         raise InvalidInputError(f"Text {index + 1} is not valid Unicode.", field="texts")
-    found = cut(text, strategy == "split") if text.strip() else []
-    if not found:
-        raise InvalidInputError(f"Text {index + 1} is empty; nothing to embed.", field="texts")
-    return found
 
 
 def _is_unicode(text: str) -> bool:

@@ -54,7 +54,7 @@ class Model:
         self.precision = precision
 
     def vector(self, ids: Sequence[int]) -> Array:
-        """Embed 1 to 254 token ids (without [CLS] and [SEP]): float32 of shape (384,), unit length.
+        """Embed at most 254 token ids (without [CLS] and [SEP]): float32 of shape (384,), unit length.
 
         One text at a time on purpose: no padding, and a vector never depends on its neighbours in a batch.
         """

@@ -1,0 +1,150 @@
+"""Which embedding providers there are, their defaults and settings.
+
+A new provider is one file, one entry here and one case in the contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from app.errors import InvalidInputError
+from app.pipeline.embedding.base import Embedder, EmbedderSpec
+from app.security.outbound import OutboundClient
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of an embedder's `config`."""
+
+    kind: Literal["boolean", "text"]
+    description: str
+    default: bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """How an embedder of this provider looks before anybody changes it."""
+
+    address: str  # "module:class", imported on use
+    title: str
+    default_model: str
+    default_dimensions: int
+    default_max_input_tokens: int
+    default_batch_size: int
+    largest_batch_size: int
+    remote: bool = True  # built with an HTTP client, takes base_url and api_key
+    default_base_url: str | None = None
+    needs_api_key: bool = False
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+
+_REQUEST_DIMENSIONS = Setting(
+    "boolean", "ask the provider for vectors of the configured dimensions", default=False
+)
+
+PROVIDERS: Mapping[str, Provider] = {
+    "local": Provider(
+        address="app.pipeline.embedding.local:LocalEmbedder",
+        title="This machine (all-MiniLM-L6-v2)",
+        default_model="all-MiniLM-L6-v2",
+        default_dimensions=384,
+        default_max_input_tokens=256,
+        default_batch_size=64,
+        largest_batch_size=4096,
+        remote=False,
+    ),
+    "openai": Provider(
+        address="app.pipeline.embedding.openai:OpenAIEmbedder",
+        title="OpenAI or compatible",
+        default_model="text-embedding-3-small",
+        default_dimensions=1536,
+        default_max_input_tokens=8191,
+        default_batch_size=128,
+        largest_batch_size=2048,
+        default_base_url="https://api.openai.com/v1",
+        settings={
+            "request_dimensions": _REQUEST_DIMENSIONS,
+            "document_prefix": Setting("text", "put before every document, as some models ask", default=""),
+            "query_prefix": Setting("text", "put before every query, as some models ask", default=""),
+        },
+    ),
+    "cohere": Provider(
+        address="app.pipeline.embedding.cohere:CohereEmbedder",
+        title="Cohere",
+        default_model="embed-v4.0",
+        default_dimensions=1536,
+        default_max_input_tokens=4096,
+        default_batch_size=96,
+        largest_batch_size=96,
+        default_base_url="https://api.cohere.com",
+        needs_api_key=True,
+        settings={"request_dimensions": _REQUEST_DIMENSIONS},
+    ),
+}
+
+
+def validate(spec: EmbedderSpec) -> None:
+    """Check a spec without calling anybody. Raises InvalidInputError that names the field and the rule."""
+    provider = _provider(spec.provider)
+    _in_range("dimensions", spec.dimensions, 1, 65_536)
+    _in_range("max_input_tokens", spec.max_input_tokens, 8, 1_000_000)
+    _in_range("batch_size", spec.batch_size, 1, provider.largest_batch_size)
+    if not spec.model.strip():
+        raise InvalidInputError("model must not be empty.", field="model")
+    if spec.truncate_strategy not in ("split", "truncate", "error"):
+        raise InvalidInputError(
+            "truncate_strategy must be split, truncate or error.", field="truncate_strategy"
+        )
+    for key, value in spec.config.items():
+        _check_setting(spec.provider, provider, key, value)
+
+
+def build(
+    spec: EmbedderSpec, http: OutboundClient, *, cache_dir: Path, threads: int | None = None
+) -> Embedder:
+    """An embedder ready to use; nothing is loaded or called before its first `embed`.
+
+    `cache_dir` keeps the local model's graph, `threads` bounds its processor use (None or 0: all cores).
+    Raises InvalidInputError or DimensionMismatchError for a spec that cannot work.
+    """
+    validate(spec)
+    provider = _provider(spec.provider)
+    module, _, name = provider.address.partition(":")
+    implementation = getattr(import_module(module), name)
+    embedder: Embedder = (
+        implementation(spec, http)
+        if provider.remote
+        else implementation(spec, cache_dir=cache_dir, threads=threads)
+    )
+    return embedder
+
+
+def _provider(name: str) -> Provider:
+    if name not in PROVIDERS:
+        raise InvalidInputError(
+            f"provider must be one of {', '.join(sorted(PROVIDERS))}, not {name[:50]!r}.", field="provider"
+        )
+    return PROVIDERS[name]
+
+
+def _in_range(field_name: str, value: int, lowest: int, highest: int) -> None:
+    if not lowest <= value <= highest:
+        raise InvalidInputError(
+            f"{field_name} must be between {lowest} and {highest}, not {value}.", field=field_name
+        )
+
+
+def _check_setting(provider_name: str, provider: Provider, key: str, value: object) -> None:
+    setting = provider.settings.get(key)
+    if setting is None:
+        known = ", ".join(sorted(provider.settings)) or "none"
+        raise InvalidInputError(
+            f"config.{key[:50]} is not a setting of {provider_name} (known: {known}).",
+            field=f"config.{key[:50]}",
+        )
+    if not isinstance(value, type(setting.default)):
+        raise InvalidInputError(f"config.{key} must be a {setting.kind}.", field=f"config.{key}")
