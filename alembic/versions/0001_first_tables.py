@@ -312,6 +312,8 @@ def upgrade() -> None:
     sa.Column('size', sa.Integer(), nullable=False),
     sa.Column('x', sa.Float(), nullable=False),
     sa.Column('y', sa.Float(), nullable=False),
+    sa.Column('zoom', sa.Integer(), nullable=False),
+    sa.Column('name_source', sa.Text(), nullable=False),
     sa.Column('exemplar_chunk_ids', postgresql.ARRAY(sa.Uuid()), nullable=False),
     sa.ForeignKeyConstraint(['visualization_id'], ['visualizations.visualization_id'], name=op.f('fk_visualization_clusters_visualization_id_visualizations'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('visualization_id', 'cluster_id', name=op.f('pk_visualization_clusters'))

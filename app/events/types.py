@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")  # what a NATS subject token had better not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,9 @@ class StatusEvent:
 
     @property
     def subject(self) -> str:
-        """`transforms.{type}.status.{owner}.{resource}.{transform}`, as the deployment guide's stream has it."""
-        return (
-            f"transforms.{self.transform_type}.status.{self.owner_id}.{self.resource_id}.{self.transform_id}"
-        )
+        """`transforms.status.{type}.{owner}.{resource}.{transform}`."""
+        owner = _UNSAFE.sub("_", self.owner_id)
+        return f"transforms.status.{self.transform_type}.{owner}.{self.resource_id}.{self.transform_id}"
 
     def encode(self) -> bytes:
         """JSON without the sequence, which the stream assigns."""

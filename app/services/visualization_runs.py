@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +19,9 @@ from app.events.ports import StatusPublisher
 from app.jobs.contracts import BuildVisualization
 from app.jobs.outbox import Outbox
 from app.pipeline.projection import arrow, vectors
+from app.pipeline.projection.base import Projection, ProjectionInput
 from app.pipeline.projection.config import ProjectionConfig
-from app.pipeline.projection.runner import Projection, ProjectionInput, ProjectionRunner
+from app.pipeline.projection.runner import ProjectionRunner
 from app.services.jobs import Jobs, Run
 from app.services.status import Subject, tell
 from app.storage.postgres.session import Database
@@ -149,17 +149,15 @@ class VisualizationRuns:
 
     def _write_texts(self, rows: _Rows, path: Path) -> None:
         """One passage per line, in the order of the vectors; empty where the chunk is gone by now."""
-        with path.open("w") as file:
-            for start in range(0, len(rows.chunk_ids), _TEXTS_PER_QUERY):
-                wanted = rows.chunk_ids[start : start + _TEXTS_PER_QUERY]
-                with self.database.transaction() as session:
-                    found = dict(
-                        session.execute(
-                            select(ChunkRow.chunk_id, ChunkRow.text).where(ChunkRow.chunk_id.in_(wanted))
-                        ).tuples()
-                    )
-                for chunk_id in wanted:
-                    file.write(json.dumps(found.get(chunk_id, "")) + "\n")
+        vectors.write_texts(self._texts(rows.chunk_ids), path)
+
+    def _texts(self, chunk_ids: list[UUID]) -> Iterator[str]:
+        for start in range(0, len(chunk_ids), _TEXTS_PER_QUERY):
+            wanted = chunk_ids[start : start + _TEXTS_PER_QUERY]
+            statement = select(ChunkRow.chunk_id, ChunkRow.text).where(ChunkRow.chunk_id.in_(wanted))
+            with self.database.transaction() as session:
+                found = dict(session.execute(statement).tuples())
+            yield from (found.get(chunk_id, "") for chunk_id in wanted)
 
     def _store(
         self, run: Run, work: _Work, projection: Projection, rows: _Rows, key: str, seconds: float
@@ -173,6 +171,8 @@ class VisualizationRuns:
                 "size": topic.size,
                 "x": topic.x,
                 "y": topic.y,
+                "zoom": topic.zoom,
+                "name_source": topic.name_source,
                 "exemplar_chunk_ids": [rows.chunk_ids[row] for row in topic.exemplar_rows],
             }
             for topic in projection.topics
@@ -192,7 +192,11 @@ class VisualizationRuns:
                     cluster_count=len(topics),
                     noise_count=int((projection.labels < 0).sum()),
                     quality=projection.quality,
-                    stats_json={"timings_seconds": projection.timings_seconds, "duration_seconds": seconds},
+                    stats_json={
+                        "timings_seconds": projection.timings_seconds,
+                        "duration_seconds": round(seconds, 3),
+                        "notes": list(projection.notes),
+                    },
                 )
             )
             if topics:

@@ -55,4 +55,6 @@ class VisualizationCluster(Base):
     size: Mapped[int] = mapped_column(Integer)
     x: Mapped[float] = mapped_column(Float)
     y: Mapped[float] = mapped_column(Float)
+    zoom: Mapped[int] = mapped_column(Integer)  # the label shows from this step of zooming in; 0 is always
+    name_source: Mapped[str] = mapped_column(Text)  # keywords, number or language_model
     exemplar_chunk_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))

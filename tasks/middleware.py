@@ -1,0 +1,108 @@
+"""What surrounds every job of a worker process: dead letters, readiness, the reconciler's clock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+from dramatiq.middleware import Middleware
+
+from app.container import Container
+from app.errors import ExplorerError, PermanentError
+from app.observability.health import HealthServer
+from app.services.failures import mark_failed
+
+logger = logging.getLogger(__name__)
+
+
+class DeadLetters(Middleware):
+    """Writes into the job's row that its message was given up, also when the worker never got to say so."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+
+    def after_dead_letter(self, _broker: object, message: Any, reason: object, error: object) -> None:
+        """Called by the broker once the dead letter is stored."""
+        job_id = _job_id(message)
+        if job_id is None:
+            return
+        cause = PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")
+        with self._container.database.transaction() as session:
+            if self._container.services.jobs.bury(session, job_id, cause) is not None:
+                mark_failed(session, job_id, cause)
+                logger.error("job %s: %s", job_id, cause)
+
+
+class Readiness(Middleware):
+    """Serves /health, /ready and /metrics, and warms up what the first job would otherwise wait for."""
+
+    def __init__(self, container: Container, pool: str) -> None:
+        self._container = container
+        self._pool = pool
+        self._warm = threading.Event()
+        self._server: HealthServer | None = None
+
+    def after_process_boot(self, _broker: dramatiq.Broker) -> None:
+        """Runs after the fork, before the first message is pulled."""
+        settings = self._container.settings
+        if settings.health_check_port:
+            self._server = HealthServer(
+                settings.health_check_host,
+                settings.health_check_port,
+                ready=self._warm.is_set,
+                checks=self._container.health_checks,
+            )
+            self._server.start()
+
+    def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Maps compile code on first use: a worker that is not warm must not take a job yet."""
+        if self._pool == "visualizations":
+            try:
+                seconds = self._container.projection_runner.warm()
+                logger.info("warmed up in %.1f s", seconds)
+            except ExplorerError:
+                logger.exception("could not warm up; the first map will be slow")
+        self._warm.set()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Leave the service's endpoints at once."""
+        self._warm.clear()
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """End children and connections."""
+        if self._server is not None:
+            self._server.stop()
+        self._container.close()
+
+
+class Reconciling(Middleware):
+    """Runs the reconciler now and then; the advisory lock keeps the fleet to one at a time."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._stop = threading.Event()
+
+    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Start the clock."""
+        threading.Thread(target=self._run, name="reconciler", daemon=True).start()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Stop the clock."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._container.settings.reconcile_interval_secs):
+            try:
+                self._container.reconciler.run()
+            except ExplorerError as error:
+                logger.warning("reconciler: %s; trying again at the next tick", error)
+
+
+def _job_id(message: Any) -> UUID | None:
+    try:
+        return UUID(message.kwargs["job_id"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None

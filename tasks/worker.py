@@ -1,0 +1,39 @@
+"""The entry point of a worker process: settings, logs, container, actors, middleware, readiness."""
+
+from __future__ import annotations
+
+import dramatiq
+from dramatiq.middleware import CurrentMessage
+
+from app.config import Settings
+from app.container import Container, build
+from app.jobs.pools import POOLS
+from app.observability import logging as log_setup
+from app.observability import tracing
+from tasks.actor import Handlers, declare
+from tasks.middleware import DeadLetters, Readiness, Reconciling
+from tasks.scope import Scope
+
+
+def start(pool: str, handlers: Handlers) -> Container:
+    """Make this process a worker of `pool`. Raises InvalidInputError for settings that cannot work."""
+    settings = Settings.from_env()
+    log_setup.configure(f"worker-{pool}", settings.log_level, settings.log_format)
+    tracing.configure(f"worker-{pool}", settings.otel_exporter_otlp_endpoint)
+    container = build(settings)
+    prepare(container, pool, handlers)
+    dramatiq.set_broker(container.broker)
+    return container
+
+
+def prepare(container: Container, pool: str, handlers: Handlers) -> None:
+    """Declare the actors of `pool` on the container's broker, with what surrounds them."""
+    if pool not in POOLS:
+        raise ValueError(f"no pool {pool!r}; there are {', '.join(POOLS)}")
+    broker = container.broker
+    broker.add_middleware(CurrentMessage())
+    broker.add_middleware(DeadLetters(container))
+    broker.add_middleware(Readiness(container, pool))
+    if pool == "collections" and container.settings.reconcile_interval_secs:
+        broker.add_middleware(Reconciling(container))
+    declare(broker, handlers, container.policies, Scope(container, pool).wrap)
