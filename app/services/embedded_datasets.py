@@ -1,0 +1,189 @@
+"""Embedded datasets: a dataset through an embedder, kept as one vector index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select
+
+from app.errors import NotFoundError
+from app.jobs.outbox import Outbox
+from app.security.principal import Principal
+from app.services.dataset_transforms import Batch, BatchState, batch_of
+from app.services.described import check_search, check_title
+from app.services.paging import Page, check_window
+from app.services.removal import Removal
+from app.services.views import view
+from app.storage.filters import Equal
+from app.storage.postgres.queries.embedding_progress import EmbeddingProgress, embedding_progress
+from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import Dataset, EmbeddedDataset, EmbedderRow, Job
+from app.storage.qdrant import VectorStore
+
+_MOST_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedDatasetView:
+    """An embedded dataset with the names of what it joins."""
+
+    embedded_dataset_id: int
+    title: str
+    owner_id: str
+    dataset_transform_id: int
+    source_dataset_id: int
+    source_dataset_title: str
+    embedder_id: int
+    embedder_name: str
+    collection_name: str
+    dimensions: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PointView:
+    """A stored vector without its numbers; `id` is the chunk's."""
+
+    id: UUID
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PointPage:
+    """Points in the order of ids; pass `next_offset` to get the next page."""
+
+    points: tuple[PointView, ...]
+    total_count: int
+    next_offset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedDatasets:
+    """Verbs on embedded datasets."""
+
+    database: Database
+    outbox: Outbox
+    vectors: VectorStore
+
+    def list(
+        self,
+        principal: Principal,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        search: str | None = None,
+        dataset_id: int | None = None,
+    ) -> Page[EmbeddedDatasetView]:
+        """The owner's embedded datasets, newest first; of one dataset where given."""
+        check_window(limit, offset)
+        statement = _joined().where(EmbeddedDataset.owner_id == principal.owner_id)
+        if dataset_id is not None:
+            statement = statement.where(EmbeddedDataset.source_dataset_id == dataset_id)
+        if term := check_search(search):
+            statement = statement.where(mentions(term, EmbeddedDataset.title, Dataset.title))
+        ordered = statement.order_by(EmbeddedDataset.embedded_dataset_id.desc())
+        with self.database.transaction() as session:
+            if dataset_id is not None:
+                owned(session, Dataset, dataset_id, principal.owner_id)
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+
+    def get(self, principal: Principal, embedded_dataset_id: int) -> EmbeddedDatasetView:
+        """One embedded dataset; raises NotFoundError."""
+        with self.database.transaction() as session:
+            owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+            which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
+            return _view(*session.execute(_joined().where(which)).one())
+
+    def update(self, principal: Principal, embedded_dataset_id: int, *, title: str) -> EmbeddedDatasetView:
+        """Rename it; raises NotFoundError, InvalidInputError."""
+        with self.database.transaction() as session:
+            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, lock=True)
+            row.title = check_title(title)
+        return self.get(principal, embedded_dataset_id)
+
+    def delete(self, principal: Principal, embedded_dataset_id: int) -> None:
+        """Delete it with its vectors and maps; raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, lock=True)
+            removal = Removal(session, self.outbox, principal.owner_id)
+            removal.embedded_datasets(EmbeddedDataset.embedded_dataset_id == embedded_dataset_id)
+            session.delete(row)
+
+    def stats(self, principal: Principal, embedded_dataset_id: int) -> EmbeddingProgress:
+        """How far it is; raises NotFoundError."""
+        with self.database.transaction() as session:
+            owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+            which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
+            return embedding_progress(session, which)[0]
+
+    def batches(
+        self,
+        principal: Principal,
+        embedded_dataset_id: int,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        state: BatchState | None = None,
+    ) -> Page[Batch]:
+        """Its embedding jobs, newest first; raises NotFoundError."""
+        check_window(limit, offset)
+        statement = select(Job).where(
+            Job.kind == "embed_items",
+            Job.scope_kind == "embedded_dataset",
+            Job.scope_id == embedded_dataset_id,
+        )
+        if state is not None:
+            statement = statement.where(Job.state == state)
+        ordered = statement.order_by(Job.created_at.desc(), Job.job_id)
+        with self.database.transaction() as session:
+            owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset)
+
+    def points(
+        self, principal: Principal, embedded_dataset_id: int, *, limit: int = 10, cursor: UUID | None = None
+    ) -> PointPage:
+        """Stored points; none before the first was embedded. Raises NotFoundError, UnavailableError."""
+        check_window(limit, most=_MOST_POINTS)
+        index = self._index(principal, embedded_dataset_id)
+        mine = Equal("owner_id", principal.owner_id)
+        try:
+            total = self.vectors.count(index, mine)
+            found = self.vectors.scroll(
+                index, limit=limit, cursor=None if cursor is None else str(cursor), filters=mine
+            )
+        except NotFoundError:  # the index is made with its first vectors
+            return PointPage((), 0, None)
+        points = tuple(PointView(point.id, point.payload) for point in found.points)
+        return PointPage(points, total, found.cursor)
+
+    def vector(self, principal: Principal, embedded_dataset_id: int, point_id: UUID) -> tuple[float, ...]:
+        """The numbers of one point, of unit length; raises NotFoundError."""
+        index = self._index(principal, embedded_dataset_id)
+        try:
+            return tuple(map(float, self.vectors.get_vector(index, point_id)))
+        except NotFoundError:
+            raise NotFoundError(f"no point {point_id}") from None
+
+    def _index(self, principal: Principal, embedded_dataset_id: int) -> str:
+        with self.database.transaction() as session:
+            return owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id).collection_name
+
+
+def _joined() -> Select[tuple[EmbeddedDataset, str, str]]:
+    return (
+        select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
+        .join(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
+        .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+    )
+
+
+def _view(row: EmbeddedDataset, dataset_title: str, embedder_name: str) -> EmbeddedDatasetView:
+    return view(EmbeddedDatasetView, row, source_dataset_title=dataset_title, embedder_name=embedder_name)

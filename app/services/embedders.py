@@ -1,0 +1,300 @@
+"""Embedders: configured providers and models. Keys go in sealed and come out only towards the provider."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal, TypedDict, cast
+
+from sqlalchemy import exists, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.errors import ConflictError, ExplorerError, InvalidInputError
+from app.pipeline.embedding import registry
+from app.pipeline.embedding.base import Embedder, EmbedderSpec
+from app.security.crypto import SecretBox
+from app.security.principal import Principal
+from app.services.described import check_search, check_title
+from app.services.paging import Page, check_window
+from app.services.views import view
+from app.storage.postgres.queries.owned import owned, readable
+from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
+
+TruncateStrategy = Literal["split", "truncate", "error"]
+
+_KEY_LENGTH = 4096
+_URL_LENGTH = 2048
+_TEST_TEXT = "The quick brown fox jumps over the lazy dog."
+# A change of these makes other vectors: stored ones would no longer compare with a query's.
+_SHAPES_VECTORS = frozenset({"provider", "model", "dimensions"})
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderView:
+    """An embedder without its key."""
+
+    embedder_id: int
+    name: str
+    owner_id: str
+    provider: str
+    base_url: str | None
+    model: str
+    has_api_key: bool
+    config: dict[str, Any]
+    batch_size: int
+    dimensions: int
+    max_input_tokens: int
+    truncate_strategy: str
+    is_public: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderTest:
+    """What a provider answered to one text."""
+
+    success: bool
+    message: str
+    dimensions: int | None
+
+
+class EmbedderFields(TypedDict, total=False):
+    """What a client may say of an embedder; what is missing is the provider's default, or left as it is.
+
+    `api_key` None or empty removes the key.
+    """
+
+    name: str
+    provider: str
+    base_url: str | None
+    model: str
+    api_key: str | None
+    config: Mapping[str, Any]
+    batch_size: int
+    dimensions: int
+    max_input_tokens: int
+    truncate_strategy: TruncateStrategy
+    is_public: bool
+
+
+@dataclass(slots=True)
+class _Clients:
+    """Open clients by embedder, as of its last change."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    by_id: dict[int, tuple[datetime, Embedder]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedders:
+    """Verbs on embedders.
+
+    `build` opens a client (registry.build bound to the HTTP client and caches); `check_url` refuses
+    addresses that providers may not have.
+    """
+
+    database: Database
+    secrets: SecretBox
+    build: Callable[[EmbedderSpec], Embedder]
+    check_url: Callable[[str], None]
+    _clients: _Clients = field(default_factory=_Clients)
+
+    def list(
+        self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
+    ) -> Page[EmbedderView]:
+        """The owner's embedders by name; `search` looks in name, provider and model."""
+        check_window(limit, offset)
+        statement = select(EmbedderRow).where(EmbedderRow.owner_id == principal.owner_id)
+        if term := check_search(search):
+            statement = statement.where(
+                mentions(term, EmbedderRow.name, EmbedderRow.provider, EmbedderRow.model)
+            )
+        ordered = statement.order_by(EmbedderRow.name, EmbedderRow.embedder_id)
+        with self.database.transaction() as session:
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+
+    def get(self, principal: Principal, embedder_id: int) -> EmbedderView:
+        """One embedder of the owner's, or a public one; raises NotFoundError."""
+        with self.database.transaction() as session:
+            return _view(readable(session, EmbedderRow, embedder_id, principal.owner_id))
+
+    def create(self, principal: Principal, fields: EmbedderFields) -> EmbedderView:
+        """Make an embedder; raises InvalidInputError that names the field and the rule."""
+        complete = _with_defaults(fields)
+        row = EmbedderRow(owner_id=principal.owner_id, api_key_sealed=None)
+        self._apply(row, complete)
+        with self.database.transaction() as session:
+            session.add(row)
+            session.flush()
+            self._seal(row, complete.get("api_key"))
+            session.flush()
+            session.refresh(row)
+            return _view(row)
+
+    def update(self, principal: Principal, embedder_id: int, fields: EmbedderFields) -> EmbedderView:
+        """Change what `fields` names.
+
+        Raises NotFoundError, InvalidInputError, and ConflictError for a change of provider, model or
+        dimensions while vectors made with the present ones are kept.
+        """
+        with self.database.transaction() as session:
+            row = owned(session, EmbedderRow, embedder_id, principal.owner_id, lock=True)
+            before = {name: getattr(row, name) for name in _SHAPES_VECTORS}
+            self._apply(row, _with_model(fields))
+            if before != {name: getattr(row, name) for name in _SHAPES_VECTORS}:
+                _refuse_in_use(session, embedder_id, "provider, model and dimensions cannot change")
+            if "api_key" in fields:
+                self._seal(row, fields["api_key"])
+            session.flush()
+            session.refresh(row)
+            return _view(row)
+
+    def delete(self, principal: Principal, embedder_id: int) -> None:
+        """Delete it; raises NotFoundError, and ConflictError while an embedded dataset uses it."""
+        try:
+            with self.database.transaction() as session:
+                row = owned(session, EmbedderRow, embedder_id, principal.owner_id, lock=True)
+                _refuse_in_use(session, embedder_id, "it cannot be deleted")
+                session.delete(row)
+        except IntegrityError:  # taken into use between the look and the deletion
+            raise ConflictError("an embedded dataset uses the embedder: it cannot be deleted") from None
+        with self._clients.lock:
+            self._clients.by_id.pop(embedder_id, None)
+
+    def test(self, principal: Principal, embedder_id: int) -> EmbedderTest:
+        """Embed one text; what fails is the answer, not an error. Raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = owned(session, EmbedderRow, embedder_id, principal.owner_id)
+        try:
+            vectors = self._open(row).embed([_TEST_TEXT], purpose="query").vectors
+        except ExplorerError as error:
+            return EmbedderTest(success=False, message=error.message, dimensions=None)
+        dimensions = int(vectors.shape[1])
+        message = f"{row.provider} answered with {dimensions} dimensions"
+        return EmbedderTest(success=True, message=message, dimensions=dimensions)
+
+    def client(self, owner_id: str, embedder_id: int) -> Embedder:
+        """The client of an owner's embedder, kept open until the embedder changes.
+
+        Raises NotFoundError, InvalidInputError.
+        """
+        with self.database.transaction() as session:
+            row = owned(session, EmbedderRow, embedder_id, owner_id)
+        with self._clients.lock:
+            known = self._clients.by_id.get(embedder_id)
+            if known is None or known[0] != row.updated_at:
+                known = self._clients.by_id[embedder_id] = (row.updated_at, self._open(row))
+            return known[1]
+
+    def _apply(self, row: EmbedderRow, fields: EmbedderFields) -> None:
+        values = dict(fields)
+        values.pop("api_key", None)
+        if "name" in fields:
+            values["name"] = check_title(fields["name"], field="name")
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.config = {key: value for key, value in dict(row.config or {}).items() if key != "model"}
+        row.base_url = self._checked_url(row)
+        registry.validate(_spec(row, api_key=None))
+
+    def _checked_url(self, row: EmbedderRow) -> str | None:
+        provider = registry.PROVIDERS.get(row.provider)
+        url = (row.base_url or "").strip() or None
+        if provider is None or url is None:
+            return url
+        if not provider.remote:
+            raise InvalidInputError(f"provider {row.provider} takes no base_url", field="base_url")
+        if len(url) > _URL_LENGTH:
+            raise InvalidInputError(f"base_url must have at most {_URL_LENGTH} characters", field="base_url")
+        self.check_url(url)
+        return url
+
+    def _seal(self, row: EmbedderRow, key: str | None) -> None:
+        stripped = (key or "").strip()
+        if len(stripped) > _KEY_LENGTH or not stripped.isascii() or not stripped.isprintable():
+            raise InvalidInputError(
+                f"api_key must be at most {_KEY_LENGTH} printable ASCII characters", field="api_key"
+            )
+        row.api_key_sealed = self.secrets.seal(stripped, **_place(row)) if stripped else None
+
+    def _open(self, row: EmbedderRow) -> Embedder:
+        sealed = row.api_key_sealed
+        return self.build(_spec(row, api_key=self.secrets.open(sealed, **_place(row)) if sealed else None))
+
+
+def _place(row: EmbedderRow) -> dict[str, str]:
+    """What the seal is bound to: a sealed key copied to another row does not open."""
+    return {
+        "table": "embedders",
+        "column": "api_key",
+        "row": str(row.embedder_id),
+        "owner": row.owner_id,
+    }
+
+
+def _with_model(fields: EmbedderFields) -> EmbedderFields:
+    """`config.model` is an older spelling of `model`."""
+    result = fields.copy()
+    model = dict(fields.get("config", {})).get("model")
+    if isinstance(model, str):
+        result.setdefault("model", model)
+    return result
+
+
+def _with_defaults(fields: EmbedderFields) -> EmbedderFields:
+    name = fields.get("provider", "local")
+    provider = registry.PROVIDERS.get(name)
+    if provider is None:
+        known = ", ".join(sorted(registry.PROVIDERS))
+        raise InvalidInputError(f"provider must be one of {known}", field="provider")
+    given = _with_model(fields)
+    defaults: EmbedderFields = {
+        "name": provider.title,
+        "provider": name,
+        "base_url": provider.default_base_url,
+        "model": provider.default_model,
+        "config": {},
+        "batch_size": provider.default_batch_size,
+        "dimensions": provider.default_dimensions,
+        "max_input_tokens": provider.default_max_input_tokens,
+        "truncate_strategy": "split",
+        "is_public": False,
+    }
+    if provider.needs_api_key and not given.get("api_key"):
+        raise InvalidInputError(f"provider {name} needs an api_key", field="api_key")
+    return cast("EmbedderFields", {**defaults, **given})
+
+
+def _spec(row: EmbedderRow, *, api_key: str | None) -> EmbedderSpec:
+    spec = EmbedderSpec(
+        provider=row.provider,
+        model=row.model,
+        dimensions=row.dimensions,
+        base_url=row.base_url,
+        api_key=api_key,
+        batch_size=row.batch_size,
+        max_input_tokens=row.max_input_tokens,
+        config=dict(row.config),
+    )
+    return replace(spec, truncate_strategy=cast("TruncateStrategy", row.truncate_strategy))
+
+
+def _refuse_in_use(session: Session, embedder_id: int, consequence: str) -> None:
+    if session.scalar(select(exists().where(EmbeddedDataset.embedder_id == embedder_id))):
+        raise ConflictError(f"an embedded dataset uses the embedder: {consequence}")
+
+
+def _view(row: EmbedderRow) -> EmbedderView:
+    return view(
+        EmbedderView,
+        row,
+        has_api_key=row.api_key_sealed is not None,
+        config={**row.config, "model": row.model},
+    )
