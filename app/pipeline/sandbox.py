@@ -23,6 +23,7 @@ from app import errors
 from app.errors import ExplorerError, PermanentError
 
 ProgressCallback = Callable[[Any], None]
+WaitCallback = Callable[[], None]
 
 _POLL_SECONDS = 0.25  # how soon a cancelled job or a stopped worker gets its thread back
 _GRACE_SECONDS = 5.0  # after the parent's limit the child's own alarm ends it, should the parent be gone
@@ -100,9 +101,13 @@ class _Child:
         except OSError as error:
             raise ChildCrashedError(f"The process for {request['address']} is gone") from error
 
-    def answers(self, deadline: float, address: str, limit_seconds: float) -> dict[str, Any]:
+    def answers(
+        self, deadline: float, address: str, limit_seconds: float, on_wait: WaitCallback | None
+    ) -> dict[str, Any]:
         """The next frame; polls, so that exceptions thrown into this thread arrive soon."""
         while not self._answers.poll(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic()))):
+            if on_wait is not None:
+                on_wait()
             if time.monotonic() >= deadline:
                 raise ChildTimeoutError(f"{address} did not end within {limit_seconds:g} seconds")
         try:
@@ -176,6 +181,7 @@ def run_in_child(
     timeout_seconds: float,
     memory_bytes: int,
     on_progress: ProgressCallback | None = None,
+    on_wait: WaitCallback | None = None,
 ) -> Any:
     """Call `package.module:function` with `args` in a child process and return what it returns.
 
@@ -183,8 +189,9 @@ def run_in_child(
     must not reach into this process. Arrays go through files. `memory_bytes` bounds what the call may
     allocate on top of the loaded program (Linux: RLIMIT_DATA; elsewhere not enforced). With `on_progress`
     the function gets a keyword argument of that name and every value that it passes arrives here.
+    `on_wait` is called a few times a second while nothing arrives.
 
-    Any exception raised meanwhile in this thread, by `on_progress` too, kills the child.
+    Any exception raised meanwhile in this thread, by `on_progress` or `on_wait` too, kills the child.
     Raises the errors of app.errors that the function raises, ChildTimeoutError, ChildMemoryError,
     ChildCrashedError.
     """
@@ -201,7 +208,7 @@ def run_in_child(
                 "progress": on_progress is not None,
             }
         )
-        frame = _last_frame(child, function_address, timeout_seconds, on_progress)
+        frame = _last_frame(child, function_address, timeout_seconds, on_progress, on_wait)
         clean = frame["kind"] == "result" or frame.get("error") != "MemoryError"
     finally:
         if clean:
@@ -214,11 +221,15 @@ def run_in_child(
 
 
 def _last_frame(
-    child: _Child, address: str, timeout_seconds: float, on_progress: ProgressCallback | None
+    child: _Child,
+    address: str,
+    timeout_seconds: float,
+    on_progress: ProgressCallback | None,
+    on_wait: WaitCallback | None,
 ) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_seconds
     while True:
-        frame = child.answers(deadline, address, timeout_seconds)
+        frame = child.answers(deadline, address, timeout_seconds, on_wait)
         if frame["kind"] != "progress":
             return frame
         if on_progress is not None:

@@ -1,0 +1,48 @@
+"""What a person may choose about a map; every field changes the result, and a wrong one is named."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Metric = Literal["cosine", "euclidean"]
+
+
+class ProjectionConfig(BaseModel):
+    """Parameters of one map, in the names that the visualization resource uses.
+
+    `min_cluster_size` None means one third of the square root of the number of points, at least 5: the
+    grain that a person can still read, at every size of corpus.
+    `n_epochs` None means 200 rounds of layout, fewer above 50,000 points (`project.epochs_for`).
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    n_neighbors: int = Field(default=15, ge=2, le=200)
+    min_dist: float = Field(default=0.1, ge=0.0, le=0.99)
+    metric: Metric = "cosine"
+    n_epochs: int | None = Field(default=None, ge=20, le=1000)
+    min_cluster_size: int | None = Field(default=None, ge=2, le=100_000)
+    min_samples: int = Field(default=5, ge=1, le=1_000)
+    max_topics: int | None = Field(default=None, ge=1, le=10_000)
+    keywords_per_topic: int = Field(default=8, ge=3, le=30)
+    samples_per_cluster: int = Field(default=5, ge=1, le=100)
+    seed: int = Field(default=42, ge=0, le=2**32 - 1)
+
+    @model_validator(mode="after")
+    def _samples_fit_the_cluster(self) -> Self:
+        if self.min_cluster_size is not None and self.min_samples > self.min_cluster_size:
+            msg = (
+                f"min_samples ({self.min_samples}) must not be larger than "
+                f"min_cluster_size ({self.min_cluster_size})"
+            )
+            raise ValueError(msg)
+        return self
+
+    def cluster_size_for(self, points: int) -> int:
+        """The smallest number of points that may form a topic of a corpus of `points` points."""
+        if self.min_cluster_size is not None:
+            return self.min_cluster_size
+        return max(5, self.min_samples, round(math.sqrt(points) / 3))
