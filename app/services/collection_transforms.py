@@ -30,7 +30,6 @@ from app.storage.postgres.tables import (
     FileExtraction,
 )
 
-DEFAULT_CHUNK_SIZE = 200
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "chunk_size"]
 FileState = Literal["pending", "succeeded", "failed"]
 
@@ -155,11 +154,11 @@ class CollectionTransforms:
         title: str,
         collection_id: int,
         dataset_id: int,
-        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        chunk_size: int | None = None,
         job_config: Mapping[str, Any] | None = None,
     ) -> CollectionTransformView:
         """Make a transform and plan its first run; raises NotFoundError, InvalidInputError."""
-        config = self._config(chunk_size, job_config or {})
+        config = self._config(job_config or {}, chunk_size=chunk_size)
         row = CollectionTransform(
             owner_id=principal.owner_id,
             title=check_title(title),
@@ -264,23 +263,21 @@ class CollectionTransforms:
             rows, total = page(session, statement, limit=limit, offset=offset)
             return Page(tuple(ProcessedFile(*row) for row in rows), total, limit, offset)
 
-    def _config(self, chunk_size: int, job_config: Mapping[str, Any]) -> dict[str, Any]:
+    def _config(self, job_config: Mapping[str, Any], *, chunk_size: int | None = None) -> dict[str, Any]:
         if unknown := set(job_config) - {"extraction", "chunking"}:
             name = f"job_config.{min(unknown)}"
             raise InvalidInputError(f"{name}: there is no such option", field=name)
         chunking = job_config.get("chunking") or {}
-        if isinstance(chunking, Mapping):
-            chunking = {"chunk_size": chunk_size, **chunking}
+        if chunk_size is not None and isinstance(chunking, Mapping):
+            chunking = {**chunking, "chunk_size": chunk_size}
         return {
             "extraction": dict(self.check_extraction(job_config.get("extraction") or {})),
             "chunking": dict(self.check_chunking(chunking)),
         }
 
     def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
-        given = dict(changes.get("job_config", row.job_config))
-        if "chunk_size" in changes and isinstance(given.get("chunking", {}), Mapping):
-            given["chunking"] = {**given.get("chunking", {}), "chunk_size": changes["chunk_size"]}
-        config = self._config(row.chunk_size, given)
+        given = changes.get("job_config", row.job_config)
+        config = self._config(given, chunk_size=changes.get("chunk_size"))
         row.chunk_size = config["chunking"]["chunk_size"]
         row.job_config, row.config_hash = config, config_hash(config)
 

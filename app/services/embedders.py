@@ -222,11 +222,11 @@ class Embedders:
             raise InvalidInputError(
                 f"api_key must be at most {_KEY_LENGTH} printable ASCII characters", field="api_key"
             )
-        row.api_key_sealed = self.secrets.seal(stripped, **_place(row)) if stripped else None
+        row.api_key_sealed = self.secrets.encrypt(stripped, **_place(row)) if stripped else None
 
     def _open(self, row: EmbedderRow) -> Embedder:
         sealed = row.api_key_sealed
-        return self.build(_spec(row, api_key=self.secrets.open(sealed, **_place(row)) if sealed else None))
+        return self.build(_spec(row, api_key=self.secrets.decrypt(sealed, **_place(row)) if sealed else None))
 
 
 def _place(row: EmbedderRow) -> dict[str, str]:

@@ -115,7 +115,7 @@ class Items:
 
     database: Database
     outbox: Outbox
-    count_tokens: Callable[[str], int]
+    count_tokens: Callable[[Sequence[str]], Sequence[int]]
 
     def list(
         self,
@@ -222,6 +222,7 @@ class Items:
 
     def _chunk_rows(self, item_id: int, chunks: Sequence[PushedChunk]) -> Sequence[dict[str, Any]]:
         rows, start = [], 0
+        tokens = self.count_tokens([chunk.content for chunk in chunks])
         for position, chunk in enumerate(chunks):
             end = start + len(chunk.content)
             rows.append(
@@ -232,7 +233,7 @@ class Items:
                     "text": chunk.content,
                     "start_char": start,
                     "end_char": end,
-                    "token_count": self.count_tokens(chunk.content),
+                    "token_count": tokens[position],
                     "metadata_": dict(chunk.metadata),
                 }
             )
