@@ -1,0 +1,129 @@
+"""Sealing provider keys at rest: AES-256-GCM, each value bound to the row that holds it.
+
+A sealed value reads `v1.<key id>.<nonce>.<ciphertext and tag>`, the last two in URL-safe base64. Version, key
+id, table, column, row and owner are authenticated with it: copied to another place it opens nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from app.errors import InvalidInputError, PermanentError, UnavailableError
+
+_VERSION = "v1"
+_NONCE_BYTES = 12  # NIST SP 800-38D, 8.2: 96 bits; random nonces are good for 2**32 values per key
+_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class SecretBox:
+    """Seals with the active key; opens what it or a retired key sealed. Without a key it refuses both."""
+
+    def __init__(self, master_key_hex: str | None, retired: Sequence[str] = ()) -> None:
+        """Keys are 64 hex digits. Raises InvalidInputError that names the rule and never the value."""
+        self._active = _Key(master_key_hex, "ENCRYPTION_MASTER_KEY") if master_key_hex else None
+        keys = [_Key(key, "a retired encryption key") for key in retired]
+        self._keys = {key.id: key for key in [*keys, *([self._active] if self._active else [])]}
+
+    @property
+    def enabled(self) -> bool:
+        """Whether secrets can be stored."""
+        return self._active is not None
+
+    @property
+    def key_id(self) -> str | None:
+        """Names the active key without telling it: 8 hex digits."""
+        return self._active.id if self._active else None
+
+    def encrypt(self, plaintext: str, *, table: str, column: str, row: object, owner: str) -> str:
+        """Seal a value for one place. Raises UnavailableError when there is no key."""
+        if self._active is None:
+            raise UnavailableError(
+                "Secrets cannot be stored: ENCRYPTION_MASTER_KEY is not set on the server."
+            )
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        bound = _bound(self._active.id, table, column, row, owner)
+        sealed = self._active.cipher.encrypt(nonce, plaintext.encode(), bound)
+        return f"{_VERSION}.{self._active.id}.{_encode(nonce)}.{_encode(sealed)}"
+
+    def decrypt(self, token: str, *, table: str, column: str, row: object, owner: str) -> str:
+        """Open a sealed value.
+
+        Raises UnavailableError when its key is not configured, PermanentError when it was altered or
+        belongs to another place.
+        """
+        key_id, nonce, sealed = _parse(token)
+        key = self._keys.get(key_id)
+        if key is None:
+            raise UnavailableError(
+                f"The secret in {table}.{column} was encrypted with key {key_id}, which is not configured: "
+                "check ENCRYPTION_MASTER_KEY and the retired keys."
+            )
+        try:
+            return key.cipher.decrypt(nonce, sealed, _bound(key_id, table, column, row, owner)).decode()
+        except InvalidTag as error:
+            raise PermanentError(
+                f"The secret in {table}.{column} cannot be decrypted: it was altered or belongs to "
+                "another row. Store it again."
+            ) from error
+
+    def needs_rotation(self, token: str) -> bool:
+        """Whether the value was sealed with another key than the active one."""
+        return key_id_of(token) != self.key_id
+
+
+class _Key:
+    """One key of the ring. What encrypts is derived, so that other uses of the master key stay apart."""
+
+    def __init__(self, master_key_hex: str, name: str) -> None:
+        if not _HEX_KEY.fullmatch(master_key_hex):
+            raise InvalidInputError(
+                f"{name} must be exactly 64 hexadecimal digits (256 bits); it has {len(master_key_hex)} characters, "
+                f"{len(re.findall('[0-9a-fA-F]', master_key_hex))} of them hexadecimal.",
+                field="encryption_master_key",
+            )
+        master = bytes.fromhex(master_key_hex)
+        self.id = hashlib.sha256(b"semantic-explorer key id" + master).hexdigest()[:8]
+        derived = HKDF(SHA256(), 32, salt=None, info=b"semantic-explorer secrets v1").derive(master)
+        self.cipher = AESGCM(derived)
+
+
+def key_id_of(token: str) -> str:
+    """Which key sealed the value. Raises PermanentError for what is no sealed value."""
+    return _parse(token)[0]
+
+
+def _bound(key_id: str, table: str, column: str, row: object, owner: str) -> bytes:
+    return json.dumps([_VERSION, key_id, table, column, str(row), owner], separators=(",", ":")).encode()
+
+
+def _parse(token: str) -> tuple[str, bytes, bytes]:
+    try:
+        version, key_id, nonce, sealed = token.split(".")
+        parts = key_id, _decode(nonce), _decode(sealed)
+    except (ValueError, binascii.Error) as error:
+        raise PermanentError("The stored secret is not in a format this version reads.") from error
+    if version != _VERSION:
+        raise PermanentError(f"The stored secret has format {version[:8]!r}; this version reads {_VERSION}.")
+    return parts
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _encode(raw) != text:  # base64 has several spellings of one value: only ours counts
+        raise ValueError("not canonical")
+    return raw
