@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import queue
@@ -16,6 +17,7 @@ from brokers.jetstream.heartbeat import NAK, Holdings
 from brokers.jetstream.message import Delivery, JetStreamMessage
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.pull import Pull
+from brokers.jetstream.rescue import patrol
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -39,6 +41,8 @@ class Intake:
         self.arrivals: queue.Queue[Delivery | JetStreamMessage] = queue.Queue()
         self._session, self._holdings = session, holdings
         self._pull: Pull | None = None
+        self._patrol: asyncio.Task[None] | None = None
+        self._patrol_seconds = session.options.patrol_seconds
         holdings.on_settled.append(self._settled)
 
     def start(self, capacity: int) -> None:
@@ -53,10 +57,13 @@ class Intake:
                 on_message=self._arrived,
             )
             self._pull.start()
+            self._patrol = self._session.spawn(patrol(self._session, self.spec, self._patrol_seconds))
 
     async def stop(self) -> None:
         """Take no more messages; what still arrives goes straight back. In the loop."""
         pull, self._pull = self._pull, None
+        if self._patrol is not None:
+            self._patrol.cancel()
         if pull is not None:
             await pull.stop()
         while not self.arrivals.empty():

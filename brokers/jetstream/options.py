@@ -59,6 +59,7 @@ class BrokerOptions:
     prefetch              messages held per queue and process; None: one per worker thread
     connect_timeout_seconds   how long an operation waits for a connection that is down
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
+    patrol_seconds        how often a worker looks for messages that the server gave up on
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     """
 
@@ -75,6 +76,7 @@ class BrokerOptions:
     reconnect_seconds: float = 1.0
     hand_back_seconds: float = 5.0
     close_timeout_seconds: float = 3.0
+    patrol_seconds: float = 30.0
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS

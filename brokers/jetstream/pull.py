@@ -61,6 +61,7 @@ class Pull:
 
     def start(self) -> None:
         """Begin to pull; goes on until stopped, through any number of reconnections."""
+        self._session.on_connect.append(self.wake)
         self._task = self._session.spawn(self._run())
 
     async def stop(self) -> None:
@@ -69,6 +70,8 @@ class Pull:
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=2 * _STOP_SECONDS)
+            self._session.on_connect.remove(self.wake)
+            self._task = None
 
     async def _run(self) -> None:
         while not self._stopping:

@@ -14,17 +14,21 @@ from brokers import JetStreamBroker, default_middleware
 from tests.integration.broker.workers import QUEUES, make_options
 
 
-class Refused(Exception):
+def _setting(name: str, default: str = "") -> str:
+    return os.environ.get(name, default)  # noqa: TID251 (set by workers.py)
+
+
+class RefusedError(Exception):
     pass
 
 
-class Cancelled(Exception):
+class CancelledError(Exception):
     pass
 
 
 def write(*words: object) -> None:
     line = " ".join(map(str, words)) + f" {os.getpid()} {time.time():.3f}\n"
-    with Path(os.environ["TEST_HISTORY"]).open("a") as history:
+    with Path(_setting("TEST_HISTORY")).open("a") as history:
         history.write(line)
 
 
@@ -51,17 +55,17 @@ def fail(name: str, until: int) -> None:
 
 
 def _history() -> list[list[str]]:
-    return [line.split() for line in Path(os.environ["TEST_HISTORY"]).read_text().splitlines()]
+    return [line.split() for line in Path(_setting("TEST_HISTORY")).read_text().splitlines()]
 
 
 def refuse(name: str) -> None:
     write("try", name)
-    raise Refused(name)
+    raise RefusedError(name)
 
 
 def cancel(name: str) -> None:
     write("try", name)
-    raise Cancelled(name)
+    raise CancelledError(name)
 
 
 def poison(name: str) -> None:
@@ -74,18 +78,18 @@ def declare(broker: JetStreamBroker) -> None:
     options: dict[str, Any] = {
         "queue_name": "quick",
         "broker": broker,
-        "throws": (Refused,),
-        "no_dead_letter": (Cancelled,),
+        "throws": (RefusedError,),
+        "no_dead_letter": (CancelledError,),
         "time_limit": 60_000,
     }
     for function in (work, fail, refuse, cancel, poison):
-        dramatiq.actor(function, **options)  # type: ignore[call-overload]
-    dramatiq.actor(work, **{**options, "queue_name": "other", "actor_name": "work_other"})  # type: ignore[call-overload]
+        dramatiq.actor(function, **options)
+    dramatiq.actor(work, **{**options, "queue_name": "other", "actor_name": "work_other"})
 
 
 def set_up() -> None:
-    prefetch = int(os.environ.get("TEST_PREFETCH", 0)) or None
-    options = make_options(os.environ["TEST_NATS_URL"], prefetch=prefetch)
+    prefetch = int(_setting("TEST_PREFETCH", "0")) or None
+    options = make_options(_setting("TEST_NATS_URL"), prefetch=prefetch)
     broker = JetStreamBroker(options, QUEUES, middleware=[*default_middleware(options), Teller()])
     declare(broker)
     dramatiq.set_broker(broker)

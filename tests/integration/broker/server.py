@@ -29,7 +29,7 @@ class NatsServer:
 
     def start(self) -> None:
         self.store.mkdir(parents=True, exist_ok=True)
-        command = [_BINARY, "-js", "-sd", self.store, "-a", "127.0.0.1", "-p", str(self.port)]
+        command = [str(_BINARY), "-js", "-sd", str(self.store), "-a", "127.0.0.1", "-p", str(self.port)]
         with (self.store / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 10

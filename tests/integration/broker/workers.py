@@ -72,7 +72,7 @@ class Workers:
             *("--processes", str(processes), "--threads", str(threads)),
             *("--worker-shutdown-timeout", str(grace_ms)),
         ]
-        environment = {**os.environ, "TEST_NATS_URL": self.url, "TEST_HISTORY": str(self.history)}
+        environment = {**os.environ, "TEST_NATS_URL": self.url, "TEST_HISTORY": str(self.history)}  # noqa: TID251
         environment |= {"TEST_PREFETCH": str(prefetch)} if prefetch else {}
         with (self.history.parent / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
