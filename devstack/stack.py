@@ -188,7 +188,7 @@ class Stack:
             for future in running:
                 try:
                     future.result()
-                except StackError as error:
+                except (StackError, OSError) as error:
                     failures.append(str(error))
         if failures:
             raise StackError("\n".join(failures))

@@ -97,7 +97,8 @@ async def upsert(request: Request) -> Any:
     body = await _body(request, _UPSERT)
     if body.update_filter or body.update_mode:
         raise UnsupportedError("conditional upserts")
-    return _done(collection.update(edge.UpdateOperation.upsert_points(translate.points(body))))
+    points = translate.points(body, collection.params.size)
+    return _done(collection.update(edge.UpdateOperation.upsert_points(points)))
 
 
 async def retrieve(request: Request) -> Any:

@@ -57,10 +57,16 @@ def index_name(kind: Any) -> str:
     return _INDEX_NAMES.get(repr(kind), "keyword")
 
 
-def points(operation: models.PointsList | models.PointsBatch) -> list[Any]:
-    """Return the engine's points, whichever of the two forms the client sent."""
+def points(operation: models.PointsList | models.PointsBatch, size: int) -> list[Any]:
+    """Return the engine's points, whichever of the two forms the client sent.
+
+    Vectors of another length than `size` are refused here: the engine would log the whole batch first and
+    keep the points before the wrong one.
+    """
     if isinstance(operation, models.PointsList):
-        return [edge.Point(id=p.id, vector=_dense(p.vector), payload=p.payload) for p in operation.points]
+        return [
+            edge.Point(id=p.id, vector=_dense(p.vector, size), payload=p.payload) for p in operation.points
+        ]
     batch = operation.batch
     vectors = batch.vectors
     if not isinstance(vectors, list):
@@ -69,12 +75,14 @@ def points(operation: models.PointsList | models.PointsBatch) -> list[Any]:
     if not len(batch.ids) == len(vectors) == len(payloads):
         raise WrongInputError("Wrong input: ids, vectors and payloads of the batch differ in number")
     rows = zip(batch.ids, vectors, payloads, strict=True)
-    return [edge.Point(id=i, vector=_dense(vector), payload=payload) for i, vector, payload in rows]
+    return [edge.Point(id=i, vector=_dense(vector, size), payload=payload) for i, vector, payload in rows]
 
 
-def _dense(vector: Any) -> list[float]:
+def _dense(vector: Any, size: int) -> list[float]:
     if not isinstance(vector, list) or (vector and not isinstance(vector[0], int | float)):
         raise UnsupportedError("named, sparse or multi vectors")
+    if len(vector) != size:
+        raise WrongInputError(f"Wrong input: Vector dimension error: expected dim: {size}, got {len(vector)}")
     return vector
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -9,17 +10,17 @@ import pytest
 
 from app.errors import DimensionMismatchError, InvalidInputError, NotFoundError, UnavailableError
 from app.storage.filters import AllOf, AnyOf, DateRange, Equal, Not, NumberRange, OneOf, files, items
-from app.storage.qdrant import VectorStore, VectorStoreOptions
+from app.storage.qdrant import Hit, VectorStore, VectorStoreOptions
 
 DIMENSIONS = 8
 
 
-def unit(seed):
+def unit(seed: int) -> Any:
     vector = np.random.default_rng(seed).normal(size=DIMENSIONS).astype(np.float32)
     return vector / np.linalg.norm(vector)
 
 
-def payload(number):
+def payload(number: int) -> dict[str, Any]:
     return {
         "owner_id": "ann" if number < 8 else "bob",
         "item_id": number // 3,
@@ -44,7 +45,7 @@ def fruit(vectors):
     vectors.drop(name)
 
 
-def numbers(hits):
+def numbers(hits: list[Hit]) -> set[int]:
     return {hit.payload["page"] for hit in hits}
 
 

@@ -39,7 +39,7 @@ def test_a_file_of_several_parts_survives_the_round_trip(blobs, key_prefix, tmp_
 
 def test_an_open_stream_is_stored_without_knowing_its_length(blobs, key_prefix):
     class Unseekable(io.RawIOBase):
-        def __init__(self):
+        def __init__(self) -> None:
             self._rest = io.BytesIO(b"x" * 100_000)
 
         def readable(self):

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from devstack import ports
+from devstack.process import child_environment
+from devstack.services.base import Site
+from devstack.stack import _SERVICES
+
+
+def test_no_port_reaches_where_outgoing_connections_take_theirs():
+    assert ports._HIGHEST + ports.BLOCK + ports.GRPC_OFFSET < 32_768
+
+
+def test_every_service_stays_within_the_block_and_on_ports_of_its_own(tmp_path):
+    site = Site(tmp_path, tmp_path, tmp_path, 12_000, True, "p", "a", "s")
+    seen: list[int] = []
+    for kind in _SERVICES:
+        service = kind(site)  # type: ignore[call-arg]
+        addresses = {value for value in service.environment().values() if "127.0.0.1:" in value}
+        seen += [int(value.rsplit("127.0.0.1:", 1)[1].split("/")[0]) for value in addresses]
+        seen += [12_000 + offset for offset in kind.grpc_offsets[1:]]
+    assert len(seen) == len(set(seen)) == 10
+    assert all(12_000 <= port < 12_000 + ports.BLOCK for port in seen)
+
+
+def test_servers_do_not_see_the_products_settings(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy")
+    assert not {"DATABASE_URL", "HTTP_PROXY"} & child_environment({}).keys()
+    assert child_environment({"GOMEMLIMIT": "1GiB"})["GOMEMLIMIT"] == "1GiB"
