@@ -80,7 +80,7 @@ class Reconciler:
 
 def _candidates(now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
     unpublished = and_(
-        Job.state == "pending", Job.published_at.is_(None), Job.created_at < now - _PUBLISH_GRACE
+        Job.state == "pending", Job.published_at.is_(None), Job.updated_at < now - _PUBLISH_GRACE
     )
     overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now - _RETRY_GRACE)
     columns = (

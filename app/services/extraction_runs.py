@@ -31,6 +31,7 @@ from app.storage.postgres.tables import (
     File,
     FileExtraction,
     Item,
+    Visualization,
 )
 from app.storage.s3 import BlobStore
 
@@ -103,7 +104,10 @@ class ExtractionRuns:
     def delete_objects(self, run: Run, keys: tuple[str, ...]) -> None:
         """Delete stored objects whose rows are gone; keys that a row still names are kept."""
         with self.database.transaction() as session:
-            kept = set(session.scalars(select(File.object_key).where(File.object_key.in_(keys))))
+            kept = {
+                *session.scalars(select(File.object_key).where(File.object_key.in_(keys))),
+                *session.scalars(select(Visualization.points_key).where(Visualization.points_key.in_(keys))),
+            }
         self.blobs.delete([key for key in keys if key not in kept])
         with self.database.transaction() as session:
             self.jobs.finish(session, run)

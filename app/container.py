@@ -1,0 +1,378 @@
+"""The only place that builds concrete things, from settings to services. Nothing connects here.
+
+Heavy libraries are imported when a stage is first used, so a web process never loads UMAP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from app.config import Settings
+from app.events.bus import StatusBus
+from app.jobs.dispatch import Dispatcher
+from app.jobs.outbox import Outbox
+from app.jobs.policy import BACKOFF_SECONDS, MAX_ATTEMPTS, Policies
+from app.jobs.pools import POOLS
+from app.jobs.reconcile import Reconciler
+from app.pipeline.chunking import registry as chunkers
+from app.pipeline.document import Document
+from app.pipeline.embedding import registry as embedding
+from app.pipeline.embedding.base import Embedder, EmbedderSpec
+from app.pipeline.extraction import registry as extractors
+from app.pipeline.extraction.base import SourceFile
+from app.pipeline.extraction.config import parse_extraction_config
+from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
+from app.pipeline.projection.config import ProjectionConfig
+from app.pipeline.validation import validated
+from app.security.crypto import SecretBox
+from app.security.outbound import OutboundClient, OutboundOptions
+from app.services.collection_transforms import CollectionTransforms
+from app.services.collections import Collections
+from app.services.dataset_transforms import DatasetTransforms
+from app.services.datasets import Datasets
+from app.services.embedded_datasets import EmbeddedDatasets
+from app.services.embedders import Embedders
+from app.services.embedding_runs import EmbeddingRuns
+from app.services.extraction_runs import ExtractionRuns
+from app.services.files import Files
+from app.services.items import Items
+from app.services.jobs import Jobs
+from app.services.overview import Overview
+from app.services.owners import Owners
+from app.services.planning import Planning
+from app.services.progress import Progress
+from app.services.reading import Reading
+from app.services.search import Search
+from app.services.visualization_runs import VisualizationRuns
+from app.services.visualization_transforms import VisualizationTransforms
+from app.services.visualizations import Visualizations
+from app.storage.postgres.session import Database, DatabaseOptions
+from app.storage.qdrant import VectorStore, VectorStoreOptions
+from app.storage.s3 import BlobStore, BlobStoreOptions
+from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, topology
+
+if TYPE_CHECKING:
+    from app.pipeline.projection.runner import ProjectionRunner
+
+
+class Container:
+    """Everything a process may need, each thing built on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.policies = Policies(settings.processing_timeout_secs)
+
+    @cached_property
+    def database(self) -> Database:
+        """Postgres."""
+        settings = self.settings
+        return Database(
+            DatabaseOptions(
+                url=settings.database_url_psycopg2,
+                max_connections=settings.db_max_connections,
+                min_connections=settings.db_min_connections,
+                acquire_timeout_seconds=settings.db_acquire_timeout_secs,
+                max_lifetime_seconds=settings.db_max_lifetime_secs,
+            )
+        )
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """S3."""
+        settings = self.settings
+        return BlobStore(
+            BlobStoreOptions(
+                bucket=settings.s3_bucket_name,
+                endpoint_url=settings.aws_endpoint_url,
+                region=settings.aws_region,
+                access_key_id=settings.aws_access_key_id,
+                secret_access_key=settings.aws_secret_access_key,
+                force_path_style=settings.s3_force_path_style,
+            )
+        )
+
+    @cached_property
+    def vectors(self) -> VectorStore:
+        """Qdrant."""
+        settings = self.settings
+        return VectorStore(
+            VectorStoreOptions(
+                url=settings.qdrant_url,
+                api_key=settings.qdrant_api_key,
+                timeout_seconds=settings.qdrant_timeout_secs,
+            )
+        )
+
+    @cached_property
+    def broker(self) -> JetStreamBroker:
+        """NATS JetStream; every process may send to every queue."""
+        return JetStreamBroker(self.broker_options, self.queue_specs)
+
+    @cached_property
+    def broker_options(self) -> BrokerOptions:
+        """What the deployment guide and docs/job-states.md fix about messages."""
+        return BrokerOptions(
+            servers=self.settings.nats_url,
+            replicas=self.settings.nats_replicas,
+            backoff_seconds=tuple(float(seconds) for seconds in BACKOFF_SECONDS),
+            max_attempts=MAX_ATTEMPTS,
+        )
+
+    @property
+    def queue_specs(self) -> list[QueueSpec]:
+        """One queue per pool."""
+        return [
+            QueueSpec(name=pool.queue, stream=pool.stream, ack_wait_seconds=pool.ack_wait_seconds)
+            for pool in POOLS.values()
+        ]
+
+    def apply_topology(self, *, dry_run: bool) -> list[Change]:
+        """Create or update streams and consumers; returns what changed, or would."""
+        return topology.apply(self.broker_options, self.queue_specs, dry_run=dry_run)
+
+    @cached_property
+    def feed(self) -> StatusBus:
+        """The status stream."""
+        return StatusBus(self.broker)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """Sends job rows as messages."""
+        return Dispatcher(self.broker, self.database)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Records jobs."""
+        return Outbox(self.dispatcher)
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        """Finds lost jobs."""
+        return Reconciler(self.database, self.dispatcher, policies=self.policies)
+
+    @cached_property
+    def http(self) -> OutboundClient:
+        """The one client for addresses that users name."""
+        return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
+
+    @cached_property
+    def projection_runner(self) -> ProjectionRunner:
+        """Computes maps in a child process that is kept warm."""
+        from app.pipeline.projection.runner import ProjectionRunner
+
+        settings = self.settings
+        return ProjectionRunner(settings.numba_cache_dir, settings.processing_timeout_secs)
+
+    @cached_property
+    def services(self) -> Services:
+        """The use cases."""
+        return Services(self)
+
+    @property
+    def health_checks(self) -> Mapping[str, Callable[[], object]]:
+        """What readiness asks; each raises when its server does not answer."""
+        return {
+            "postgres": self.database.ping,
+            "qdrant": self.vectors.ping,
+            "s3": self.blobs.ping,
+            "nats": lambda: inspect.ping(self.broker),
+        }
+
+    def close(self) -> None:
+        """Give back what this process holds; only what was built is closed."""
+        built = vars(self)
+        for name in ("feed", "vectors", "database", "projection_runner", "http"):
+            if name in built:
+                built[name].close()
+
+
+class Services:
+    """One attribute per noun, named like its file; each is built on first use."""
+
+    def __init__(self, container: Container) -> None:
+        self._of = container
+
+    @cached_property
+    def owners(self) -> Owners:
+        """Who there is."""
+        return Owners(self._of.database)
+
+    @cached_property
+    def collections(self) -> Collections:
+        """Sets of files."""
+        return Collections(self._of.database, self._of.outbox)
+
+    @cached_property
+    def files(self) -> Files:
+        """Uploads."""
+        of = self._of
+        return Files(
+            of.database,
+            of.outbox,
+            of.blobs,
+            detect=extractors.detect,
+            max_file_size_bytes=of.settings.max_file_size_bytes,
+            scratch_dir=of.settings.scratch_dir,
+        )
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        """Sets of items."""
+        return Datasets(self._of.database, self._of.outbox)
+
+    @cached_property
+    def items(self) -> Items:
+        """Documents and their chunks."""
+        return Items(self._of.database, self._of.outbox, count_tokens=_count_tokens)
+
+    @cached_property
+    def embedders(self) -> Embedders:
+        """Configured providers and models."""
+        of = self._of
+        settings = of.settings
+
+        def build(spec: EmbedderSpec) -> Embedder:
+            return embedding.build(
+                spec, of.http, cache_dir=settings.model_cache_dir, threads=settings.embedding_threads or None
+            )
+
+        return Embedders(of.database, SecretBox(settings.encryption_master_key), build, of.http.check)
+
+    @cached_property
+    def collection_transforms(self) -> CollectionTransforms:
+        """Files to items."""
+        return CollectionTransforms(
+            self._of.database,
+            self._of.outbox,
+            check_extraction=_check_extraction,
+            check_chunking=_check_chunking,
+        )
+
+    @cached_property
+    def dataset_transforms(self) -> DatasetTransforms:
+        """Items to vectors."""
+        return DatasetTransforms(self._of.database, self._of.outbox)
+
+    @cached_property
+    def embedded_datasets(self) -> EmbeddedDatasets:
+        """Vector indexes."""
+        return EmbeddedDatasets(self._of.database, self._of.outbox, self._of.vectors)
+
+    @cached_property
+    def visualization_transforms(self) -> VisualizationTransforms:
+        """Vectors to maps."""
+        return VisualizationTransforms(self._of.database, self._of.outbox, check_config=_check_projection)
+
+    @cached_property
+    def visualizations(self) -> Visualizations:
+        """Maps."""
+        return Visualizations(self._of.database, self._of.outbox, self._of.blobs, read_points=_read_points)
+
+    @cached_property
+    def search(self) -> Search:
+        """Search by meaning."""
+        return Search(self._of.database, self._of.vectors, self.embedders.client)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How far a collection is."""
+        return Progress(self._of.database)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """What a person sees at a glance."""
+        return Overview(self._of.database)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """A document with its passages."""
+        return Reading(self._of.database)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The life of jobs."""
+        return Jobs(self._of.database, self._of.outbox)
+
+    @cached_property
+    def planning(self) -> Planning:
+        """What is not done yet."""
+        return Planning(self._of.database, self._of.outbox, self.jobs, self._of.feed)
+
+    @cached_property
+    def extraction_runs(self) -> ExtractionRuns:
+        """The work of the collections pool."""
+        of = self._of
+        limits = ExtractionLimits(
+            file_bytes=of.settings.max_file_size_bytes, timeout_seconds=of.settings.tika_timeout_secs
+        )
+
+        def read(source: SourceFile, raw: Mapping[str, Any]) -> Document:
+            config = parse_extraction_config(raw)
+            return extractors.extract(
+                source, ExtractionContext(of.settings.tika_server_endpoint, config, limits)
+            )
+
+        return ExtractionRuns(
+            of.database,
+            of.outbox,
+            self.jobs,
+            of.feed,
+            of.blobs,
+            read=read,
+            build_chunker=lambda raw: chunkers.build(chunkers.parse_chunking_config(raw)),
+            scratch_dir=of.settings.scratch_dir,
+        )
+
+    @cached_property
+    def embedding_runs(self) -> EmbeddingRuns:
+        """The work of the datasets pool."""
+        of = self._of
+        return EmbeddingRuns(of.database, self.jobs, of.feed, of.vectors, embedder=self.embedders.client)
+
+    @cached_property
+    def visualization_runs(self) -> VisualizationRuns:
+        """The work of the visualizations pool."""
+        of = self._of
+        return VisualizationRuns(
+            of.database,
+            of.outbox,
+            self.jobs,
+            of.feed,
+            of.vectors,
+            of.blobs,
+            runner=lambda: of.projection_runner,
+            max_points=of.settings.max_visualization_points,
+            scratch_dir=of.settings.scratch_dir,
+        )
+
+
+def build(settings: Settings) -> Container:
+    """The container of this process."""
+    return Container(settings)
+
+
+def _check_extraction(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    return parse_extraction_config(raw).model_dump()
+
+
+def _check_chunking(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    return chunkers.parse_chunking_config(raw).model_dump()
+
+
+def _check_projection(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    return validated(ProjectionConfig, raw, field="visualization_config").model_dump()
+
+
+def _count_tokens(texts: Sequence[str]) -> Sequence[int]:
+    from app.pipeline.chunking.wordpiece import count_tokens
+
+    return count_tokens(texts)
+
+
+def _read_points(content: bytes, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+    from app.pipeline.projection import arrow
+
+    points = arrow.read_points(content)
+    return points.rows(offset, limit), len(points)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text, update
+
+from app.jobs.contracts import ExtractFile
+from app.jobs.outbox import Outbox
+from app.jobs.policy import Policies
+from app.jobs.reconcile import Finding, Reconciler
+from app.services.jobs import Jobs
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import Job
+from tests.support.domain import Recorder, World
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=1)
+
+
+@pytest.fixture
+def reconciler(database: Database, recorder: Recorder) -> Reconciler:
+    return Reconciler(database, recorder, policies=Policies(processing_timeout_seconds=60))
+
+
+@pytest.fixture
+def job_id(world: World, database: Database, outbox: Outbox, recorder: Recorder) -> UUID:
+    with database.transaction() as session:
+        job_id = outbox.record(session, ExtractFile(1, 2, 1), owner_id="ada")
+    recorder.sent.clear()
+    return job_id
+
+
+def change(database: Database, **values) -> None:
+    with database.transaction() as session:
+        session.execute(update(Job).values(**values))
+
+
+def test_a_fresh_job_is_left_to_its_sender(job_id: UUID, reconciler: Reconciler, recorder: Recorder):
+    assert reconciler.run() == Finding(0, 0, 0)
+    assert recorder.sent == []
+
+
+def test_a_job_that_was_never_published_is_sent_as_a_new_publication(
+    job_id: UUID, database: Database, reconciler: Reconciler, recorder: Recorder
+):
+    change(database, updated_at=LONG_AGO)
+    assert reconciler.run() == Finding(unpublished=1, overdue=0, lost_workers=0)
+    assert [(one.job_id, one.publication) for one in recorder.sent] == [(job_id, 1)]
+
+
+def test_a_published_job_is_sent_again_once_it_is_overdue(
+    job_id: UUID, database: Database, reconciler: Reconciler, recorder: Recorder
+):
+    change(database, published_at=LONG_AGO, expected_by=datetime.now(UTC) + timedelta(minutes=1))
+    assert reconciler.run() == Finding(0, 0, 0)
+    change(database, expected_by=LONG_AGO)
+    assert reconciler.run() == Finding(unpublished=0, overdue=1, lost_workers=0)
+    assert len(recorder.sent) == 1
+
+
+def test_a_running_job_is_lost_only_after_its_limit(
+    job_id: UUID, database: Database, jobs: Jobs, reconciler: Reconciler, recorder: Recorder
+):
+    run = jobs.begin(job_id, "w1")
+    assert run is not None
+    assert reconciler.run() == Finding(0, 0, 0)
+    change(database, started_at=LONG_AGO)
+    assert reconciler.run() == Finding(unpublished=0, overdue=0, lost_workers=1)
+    assert not jobs.is_current(run)
+    assert jobs.begin(job_id, "w2", publication=recorder.sent[0].publication) is not None
+
+
+def test_a_dry_run_counts_and_changes_nothing(
+    job_id: UUID, database: Database, reconciler: Reconciler, recorder: Recorder
+):
+    change(database, updated_at=LONG_AGO)
+    assert reconciler.run(dry_run=True) == Finding(unpublished=1, overdue=0, lost_workers=0)
+    assert recorder.sent == []
+    assert reconciler.run() == Finding(unpublished=1, overdue=0, lost_workers=0)
+
+
+def test_only_one_reconciler_works_at_a_time(job_id: UUID, database: Database, reconciler: Reconciler):
+    with database.transaction() as session:
+        session.execute(text("SELECT pg_advisory_xact_lock(7201650044)"))
+        assert reconciler.run() is None
