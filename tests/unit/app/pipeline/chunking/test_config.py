@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from app.errors import InvalidInputError
+from app.pipeline.chunking.config import parse_chunking_config
+
+
+def test_nothing_given_means_recursive_by_characters():
+    config = parse_chunking_config(None)
+    assert (config.strategy, config.unit) == ("recursive", "characters")
+    assert (config.chunk_size, config.chunk_overlap, config.min_chunk_size) == (1000, 100, 100)
+
+
+def test_tokens_have_defaults_of_their_own():
+    config = parse_chunking_config({"strategy": "tokens"})
+    assert (config.unit, config.chunk_size, config.chunk_overlap) == ("tokens", 200, 20)
+
+
+def test_overlap_and_minimum_follow_a_small_size():
+    config = parse_chunking_config({"chunk_size": 50})
+    assert (config.chunk_overlap, config.min_chunk_size) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("alias", "strategy"),
+    [
+        ("sentence", "sentences"),
+        ("recursive_character", "recursive"),
+        ("token_based", "tokens"),
+        ("markdown_aware", "markdown"),
+        ("fixed_size", "recursive"),
+    ],
+)
+def test_other_names_of_strategies_are_understood(alias, strategy):
+    assert parse_chunking_config({"strategy": alias}).strategy == strategy
+
+
+def test_fixed_size_has_no_separators():
+    assert parse_chunking_config({"strategy": "fixed_size"}).separators == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "rule"),
+    [
+        ({"chunk_size": 100, "chunk_overlap": 100}, "chunk_overlap", "must be less than chunk_size"),
+        ({"chunk_size": 100, "chunk_overlap": -1}, "chunk_overlap", "greater than or equal to 0"),
+        ({"chunk_size": 0}, "chunk_size", "must be from 1 to 100000 characters, not 0"),
+        ({"chunk_size": 1_000_000}, "chunk_size", "must be from 1 to 100000 characters"),
+        ({"chunk_size": 4, "unit": "tokens"}, "chunk_size", "must be from 8 to 8192 tokens"),
+        ({"chunk_size": "500"}, "chunk_size", "valid integer"),
+        ({"chunk_size": True}, "chunk_size", "valid integer"),
+        ({"chunk_size": 100, "min_chunk_size": 60}, "min_chunk_size", "at most half of chunk_size"),
+        ({"strategy": "semantic"}, "strategy", "'recursive', 'tokens', 'sentences' or 'markdown'"),
+        ({"strategy": 7}, "strategy", "'recursive', 'tokens', 'sentences' or 'markdown'"),
+        ({"strategy": "tokens", "unit": "characters"}, "unit", 'counts in "tokens"'),
+        ({"strategy": "sentences", "separators": ["a"]}, "separators", "only the strategy recursive"),
+        ({"separators": ["x" * 101]}, "separators", "at most 100 characters"),
+        ({"separators": "ab"}, "separators", "valid list"),
+        ({"trim_whitespace": True}, "trim_whitespace", "there is no such option"),
+    ],
+)
+def test_a_broken_rule_names_the_field_and_the_rule(raw, field, rule):
+    with pytest.raises(InvalidInputError) as caught:
+        parse_chunking_config(raw)
+    assert caught.value.field == f"chunking.{field}"
+    assert rule in caught.value.message
+
+
+def test_a_configuration_that_is_no_object_is_refused():
+    with pytest.raises(InvalidInputError, match="must be an object, not list"):
+        parse_chunking_config([1])  # type: ignore[arg-type]  # what a client may send
