@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from devstack.stack import Stack, StackOptions
+from devstack.stack import SERVICES, Stack, StackOptions
 
 
 class Databases:
@@ -83,6 +84,16 @@ def stack() -> Iterator[Stack]:
     finally:
         servers.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def breakable_stack(stack: Stack) -> Iterator[Stack]:
+    """Return the servers for a test that kills, stops or freezes some; afterwards all run again."""
+    yield stack
+    for service in SERVICES:
+        stack.kill(service, signal.SIGCONT)
+        if not stack.alive(service):
+            stack.restart(service)
 
 
 @pytest.fixture(scope="session")

@@ -235,18 +235,18 @@ def test_every_filterable_field_has_an_index(vectors, index_name, stack_env):
     vectors.drop(index_name)
 
 
-def test_a_killed_server_is_unavailable_and_keeps_every_acknowledged_point(stack, vectors, index_name):
+def test_a_killed_server_is_unavailable_and_keeps_every_acknowledged_point(
+    breakable_stack, vectors, index_name
+):
     vectors.ensure_index(index_name, DIMENSIONS)
     ids = [uuid4() for _ in range(600)]
     vectors.upsert(
         index_name, ids, np.stack([unit(n) for n in range(600)]), [{"item_id": n} for n in range(600)]
     )
-    stack.kill("vector", signal.SIGKILL)
-    try:
-        with pytest.raises(UnavailableError, match="does not answer"):
-            vectors.ping()
-    finally:
-        stack.restart("vector")
+    breakable_stack.kill("vector", signal.SIGKILL)
+    with pytest.raises(UnavailableError, match="does not answer"):
+        vectors.ping()
+    breakable_stack.restart("vector")
     assert vectors.count(index_name) == 600
     assert vectors.search(index_name, unit(17), limit=1)[0].payload == {"item_id": 17}
     vectors.drop(index_name)

@@ -112,14 +112,12 @@ def test_a_wrong_secret_is_refused_and_never_printed(blobs):
     assert "wrong-secret" not in str(caught.value) + repr(stranger.options)
 
 
-def test_a_dead_server_is_unavailable_and_nothing_is_lost_when_it_returns(stack, blobs, key_prefix):
+def test_a_dead_server_is_unavailable_and_nothing_is_lost_when_it_returns(breakable_stack, blobs, key_prefix):
     blobs.put_bytes(f"{key_prefix}kept", b"1", media_type="text/plain")
-    stack.kill("s3")
-    try:
-        with pytest.raises(UnavailableError, match="does not answer"):
-            blobs.get_bytes(f"{key_prefix}kept")
-    finally:
-        stack.restart("s3")
+    breakable_stack.kill("s3")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        blobs.get_bytes(f"{key_prefix}kept")
+    breakable_stack.restart("s3")
     assert blobs.get_bytes(f"{key_prefix}kept") == b"1"
 
 
