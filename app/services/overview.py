@@ -126,6 +126,20 @@ class CollectionOverview:
             or any(one.is_building for one in self.maps)
         )
 
+    @property
+    def problem_count(self) -> int:
+        """Things that were given up and wait for a person."""
+        return (
+            self.files.failed
+            + sum(one.passages.failed for one in self.embedded)
+            + sum(one.status == "failed" for one in self.maps)
+        )
+
+    @property
+    def searchable_ids(self) -> list[int]:
+        """Embedded datasets that hold some passages already."""
+        return [one.embedded_dataset_id for one in self.embedded if one.passages.done]
+
 
 @dataclass(frozen=True, slots=True)
 class _Counts:

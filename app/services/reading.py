@@ -26,6 +26,7 @@ from app.storage.postgres.tables import (
 )
 
 MAX_PASSAGES = 500
+_MOST_FACETS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,14 @@ class FilePage:
 
 
 @dataclass(frozen=True, slots=True)
+class Facets:
+    """What documents can be narrowed by: values with the number of documents, most frequent first."""
+
+    media_types: tuple[tuple[str, int], ...]
+    languages: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Verbs that read text."""
 
@@ -148,6 +157,22 @@ class Reading:
             )
             found = {chunk.chunk_id: _passage(chunk, title) for chunk, title in rows}
         return [found[one] for one in wanted if one in found]
+
+    def facets(self, principal: Principal) -> Facets:
+        """Types and languages of the owner's documents."""
+        with self.database.transaction() as session:
+            found = [
+                session.execute(
+                    select(column, func.count())
+                    .where(Item.owner_id == principal.owner_id, column.is_not(None))
+                    .group_by(column)
+                    .order_by(func.count().desc(), column)
+                    .limit(_MOST_FACETS)
+                ).tuples()
+                for column in (Item.media_type, Item.language)
+            ]
+        types, languages = (tuple((str(value), number) for value, number in rows) for rows in found)
+        return Facets(types, languages)
 
     def files(
         self,

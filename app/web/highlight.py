@@ -1,0 +1,77 @@
+"""Which words of a passage are lit for a query, and which part of a long passage is shown.
+
+A query word lights every word that begins like it, so that "connect" lights "connections"; words that
+say nothing by themselves light nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup, escape
+
+_WORD = re.compile(r"\w+", re.UNICODE)
+_SHORTEST = 3
+_STEM = 5
+_SILENT = frozenset(
+    word
+    for line in (
+        "the and for with that this from are was were what which who how why when where does did can not",
+        "you",
+        "your our their its his her them they will would should could have has had been being into about over",
+        "than then there these those any all per via use using",
+    )
+    for word in line.split()
+)
+
+
+def query_words(query: str) -> tuple[str, ...]:
+    """The words of a query worth lighting, folded, in order, once each."""
+    words = (word.casefold() for word in _WORD.findall(query))
+    return tuple(dict.fromkeys(word for word in words if len(word) >= _SHORTEST and word not in _SILENT))
+
+
+def lit_spans(text: str, words: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Where words of `text` begin like one of `words`; spans in order, not overlapping."""
+    stems = tuple(word[: max(_STEM, len(word) - 3)] for word in words)
+    return [
+        match.span()
+        for match in _WORD.finditer(text)
+        if len(match.group()) >= _SHORTEST and match.group().casefold().startswith(stems)
+    ] if stems else []  # fmt: skip
+
+
+def lit(text: str, query: str, *, most: int = 0) -> Markup:
+    """`text` as safe HTML with the query's words in <mark>; the best `most` characters where given."""
+    spans = lit_spans(text, query_words(query))
+    start, end = _best_window(text, spans, most) if most and len(text) > most else (0, len(text))
+    parts: list[Markup | str] = ["… " if start else ""]
+    position = start
+    for first, last in spans:
+        if first < start or last > end:
+            continue
+        parts += [escape(text[position:first]), Markup("<mark>{}</mark>").format(text[first:last])]
+        position = last
+    parts += [escape(text[position:end]), " …" if end < len(text) else ""]
+    return Markup("").join(parts)
+
+
+def shortened(text: str, most: int) -> str:
+    """The first `most` characters of `text`, cut at white space."""
+    start, end = _best_window(text, [], most) if len(text) > most else (0, len(text))
+    return text[start:end] + (" …" if end < len(text) else "")
+
+
+def _best_window(text: str, spans: list[tuple[int, int]], most: int) -> tuple[int, int]:
+    """The window of `most` characters that holds the most lit words, cut at white space."""
+    starts = [0, *(max(0, first - most // 4) for first, _ in spans)]
+    best = max(starts, key=lambda at: sum(at <= first and last <= at + most for first, last in spans))
+    best = min(best, max(0, len(text) - most))
+    if best:
+        blank = text.find(" ", best, best + 40)
+        best = blank + 1 if blank != -1 else best
+    end = min(len(text), best + most)
+    if end < len(text):
+        blank = text.rfind(" ", end - 40, end)
+        end = blank if blank != -1 else end
+    return best, end
