@@ -1,0 +1,164 @@
+"""Whether this process lives and can work: checks in parallel within a time limit, a server for workers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+from app.observability import metrics
+from app.observability.redaction import redact
+
+_LOG = logging.getLogger(__name__)
+_MESSAGE_CHARACTERS = 300
+
+Check = Callable[[], object]  # raises when its server does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """How one server answered."""
+
+    status: Literal["up", "down"]
+    latency_ms: float
+    error: str | None = None
+
+
+class HealthChecks:
+    """Runs named checks side by side. One that hangs is reported down and not started again until it ends."""
+
+    def __init__(self, checks: Mapping[str, Check], timeout_seconds: float = 2.0) -> None:
+        self._checks = dict(checks)
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._hanging: set[str] = set()
+
+    def run(self) -> dict[str, CheckResult]:
+        """The result of every check, after at most `timeout_seconds`."""
+        answers: SimpleQueue[tuple[str, CheckResult]] = SimpleQueue()
+        started = time.monotonic()
+        waiting = {name for name in self._checks if self._start(name, answers)}
+        results: dict[str, CheckResult] = {}
+        while waiting - results.keys():
+            try:
+                left = self._timeout_seconds - (time.monotonic() - started)
+                name, result = answers.get(timeout=max(left, 0.001))
+            except Empty:
+                break
+            results[name] = result
+        late = CheckResult(
+            "down", self._timeout_seconds * 1000, f"no answer within {self._timeout_seconds:g} seconds"
+        )
+        return {name: results.get(name, late) for name in self._checks}
+
+    def _start(self, name: str, answers: SimpleQueue[tuple[str, CheckResult]]) -> bool:
+        with self._lock:
+            if name in self._hanging:
+                return False
+            self._hanging.add(name)
+        threading.Thread(
+            target=self._run_one, args=(name, answers), name=f"check-{name}", daemon=True
+        ).start()
+        return True
+
+    def _run_one(self, name: str, answers: SimpleQueue[tuple[str, CheckResult]]) -> None:
+        started = time.monotonic()
+        try:
+            self._checks[name]()
+            error = None
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the server is not usable
+            error = redact(f"{type(failure).__name__}: {failure}")[:_MESSAGE_CHARACTERS]
+        with self._lock:
+            self._hanging.discard(name)
+        latency_ms = round((time.monotonic() - started) * 1000, 1)
+        answers.put((name, CheckResult("down" if error else "up", latency_ms, error)))
+
+
+class HealthServer:
+    """/health (alive), /ready (warm, and every server answers) and /metrics of a worker process."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        *,
+        ready: Callable[[], bool],
+        checks: Mapping[str, Check],
+        timeout_seconds: float = 2.0,
+    ) -> None:
+        self._address = (host, port or 0)
+        self._ready = ready
+        self._checks = HealthChecks(checks, timeout_seconds)
+        self._server: ThreadingHTTPServer | None = None
+
+    def start(self) -> bool:
+        """Listen from now on; False when the port is 0 or None, or another process of this pool has it."""
+        if not self._address[1]:
+            return False
+        try:
+            self._server = ThreadingHTTPServer(self._address, _handler(self))
+        except OSError as error:
+            _LOG.warning("no health server on %s:%d: %s", *self._address, error)
+            return False
+        self._server.daemon_threads = True
+        serve = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.1},
+            name="health-server",
+            daemon=True,
+        )
+        serve.start()
+        return True
+
+    def stop(self) -> None:
+        """Stop listening."""
+        server, self._server = self._server, None
+        if server:
+            server.shutdown()
+            server.server_close()
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Status, content type and body for a path."""
+        if path == "/metrics":
+            body, content_type = metrics.render()
+            return 200, content_type, body
+        if path in ("/health", "/health/live"):
+            return 200, "application/json", b'{"status": "alive"}'
+        if path in ("/ready", "/health/ready"):
+            return self._readiness()
+        return 404, "application/json", b'{"error": "try /health, /ready or /metrics"}'
+
+    def _readiness(self) -> tuple[int, str, bytes]:
+        warm = self._ready()
+        results = self._checks.run() if warm else {}
+        good = warm and all(result.status == "up" for result in results.values())
+        body = {
+            "status": "ready" if good else "not ready",
+            "warm": warm,
+            "checks": {name: asdict(result) for name, result in results.items()},
+        }
+        return 200 if good else 503, "application/json", json.dumps(body).encode()
+
+
+def _handler(owner: HealthServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5  # seconds a client may take for its request
+
+        def do_GET(self) -> None:
+            status, content_type, body = owner.answer(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    return Handler

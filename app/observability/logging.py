@@ -1,0 +1,183 @@
+"""Structured logs: one JSON object per line, with whatever the running request or job has bound.
+
+configure("api", "INFO", "json")
+with bound(request_id=…): …          # every line inside carries it
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from typing import Any, TextIO
+
+from app.observability.redaction import MARK, is_secret_name, redact
+from app.observability.tracing import current_ids
+
+_FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed in place
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OURS = frozenset({"timestamp", "level", "message", "service", "version", "logger"})
+_LINE_CHARACTERS = 16_384
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "off": logging.CRITICAL + 10,
+}
+# Servers that bring handlers of their own; their lines are to look like ours.
+_TAKEN_OVER = ("gunicorn.error", "gunicorn.access", "dramatiq", "werkzeug")
+
+
+def configure(
+    service: str, level: str = "INFO", log_format: str = "json", stream: TextIO | None = None
+) -> None:
+    """Send all logs of this process to `stream` (stderr) as "json" or "text".
+
+    `level` is a name in any case, or simple RUST_LOG directives: `info,app.services=debug`. What cannot
+    be read is taken as INFO.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for directive in level.split(","):
+        _apply(directive.strip())
+    for name in _TAKEN_OVER:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def bind(**fields: object) -> Token[Mapping[str, object]]:
+    """Add fields to every line of this thread or task from here on; undo with `unbind(token)`."""
+    return _FIELDS.set({**_FIELDS.get(), **fields})
+
+
+def unbind(token: Token[Mapping[str, object]]) -> None:
+    """Go back to the fields before the `bind` that returned `token`."""
+    _FIELDS.reset(token)
+
+
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Bind fields for a block."""
+    token = bind(**fields)
+    try:
+        yield
+    finally:
+        unbind(token)
+
+
+def bound_fields() -> Mapping[str, object]:
+    """What is bound now."""
+    return _FIELDS.get()
+
+
+def product_version() -> str:
+    """The installed version, "dev" in a source tree that is not installed."""
+    try:
+        return package_version("semantic-explorer")
+    except PackageNotFoundError:
+        return "dev"
+
+
+def _apply(directive: str) -> None:
+    name, equals, word = directive.rpartition("=")
+    level = _LEVELS.get(word.lower(), logging.INFO)
+    logging.getLogger(name.replace("::", ".") if equals else None).setLevel(level)
+
+
+class _JsonFormatter(logging.Formatter):
+    """The documented fields first, then what is bound and what the call adds."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._fixed = {"service": service, "version": product_version()}
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "timestamp": _timestamp(record),
+            "level": record.levelname,
+            "message": redact(record.getMessage()),
+            **self._fixed,
+            "logger": record.name,
+            **_extra_fields(record),
+        }
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = {
+                "type": record.exc_info[0].__name__,
+                "stack": redact(self.formatException(record.exc_info)),
+            }
+        return _bounded(line)
+
+
+class _TextFormatter(logging.Formatter):
+    """For a person at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = redact(record.getMessage()).replace("\n", "\n    ")
+        extra = " ".join(f"{name}={value}" for name, value in _extra_fields(record).items())
+        text = f"{_timestamp(record)[11:23]} {record.levelname:<7} {message}" + (
+            f"  {extra}" if extra else ""
+        )
+        if record.exc_info:
+            text += "\n" + redact(self.formatException(record.exc_info))
+        return text
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    fields = {**_FIELDS.get(), **current_ids(), **given}
+    return {name: _safe(name, value) for name, value in fields.items() if name not in _OURS}
+
+
+def _safe(name: str, value: object) -> object:
+    if is_secret_name(name):
+        return MARK
+    if isinstance(value, Mapping):
+        return {str(key): _safe(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_safe(name, inner) for inner in value]
+    return value if isinstance(value, int | float | bool | None) else redact(str(value))
+
+
+def _bounded(line: dict[str, Any]) -> str:
+    """One line of bounded length that is always valid JSON."""
+    text = _dump(line)
+    if len(text) <= _LINE_CHARACTERS:
+        return text
+    short = {name: _shortened(value) for name, value in line.items()}
+    text = _dump({**short, "truncated": True})
+    if len(text) <= _LINE_CHARACTERS:
+        return text
+    return _dump(
+        {name: short[name] for name in ("timestamp", "level", "message", "service")} | {"truncated": True}
+    )
+
+
+def _dump(line: dict[str, Any]) -> str:
+    # ASCII only: control characters, line separators and lone surrogates cannot forge or break a line.
+    return json.dumps(line, ensure_ascii=True, default=str)
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    text = value if isinstance(value, str) else str(value)
+    return value if len(text) <= 2000 else text[:1000] + " … " + text[-1000:]  # noqa: PLR2004 - twice 1000

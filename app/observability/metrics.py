@@ -1,0 +1,183 @@
+"""Every Prometheus metric of the product, and how it is fed.
+
+Each process answers for itself: the web process at /metrics, a worker at its health port. Where several
+share a port (gunicorn with more than one worker, dramatiq with more than one process), start them with
+PROMETHEUS_MULTIPROC_DIR naming an empty folder: whoever is asked then adds up all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import values as _values
+from prometheus_client.exposition import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# An alert asks for the share of answers within a second: 1.0 must be an edge.
+SECONDS_SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SECONDS_LONG = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+
+HTTP_REQUESTS = Counter("http_requests_total", "Requests answered", ["method", "path", "status"])
+HTTP_DURATION = Histogram(
+    "http_request_duration_seconds", "Time to answer", ["method", "path", "status"], buckets=SECONDS_SHORT
+)
+DATABASE_QUERIES = Counter("database_query_total", "SQL statements", ["operation", "status"])
+DATABASE_DURATION = Histogram(
+    "database_query_duration_seconds", "Time of SQL statements", ["operation"], buckets=SECONDS_SHORT
+)
+STORAGE_DURATION = Histogram(
+    "storage_operation_duration_seconds", "Time of S3 calls", ["operation", "status"], buckets=SECONDS_SHORT
+)
+WORKER_JOBS = Counter("worker_jobs_total", "Runs of jobs that ended", ["worker", "kind", "status"])
+WORKER_DURATION = Histogram(
+    "worker_job_duration_seconds", "Time of runs of jobs", ["worker", "kind", "status"], buckets=SECONDS_LONG
+)
+STREAM_MESSAGES = Gauge(
+    "nats_stream_messages", "Messages in the stream", ["stream"], multiprocess_mode="mostrecent"
+)
+CONSUMER_PENDING = Gauge(
+    "nats_consumer_pending",
+    "Messages not yet delivered",
+    ["stream", "consumer"],
+    multiprocess_mode="mostrecent",
+)
+CONSUMER_ACK_PENDING = Gauge(
+    "nats_consumer_ack_pending",
+    "Messages delivered, not yet acked",
+    ["stream", "consumer"],
+    multiprocess_mode="mostrecent",
+)
+SEARCH_DURATION = Histogram(
+    "search_request_duration_seconds",
+    "Time of searches, embedding included",
+    ["status"],
+    buckets=SECONDS_SHORT,
+)
+SSE_CONNECTIONS = Gauge("sse_connections_active", "Open event streams", multiprocess_mode="livesum")
+STAGE_DURATION = Histogram(
+    "pipeline_stage_duration_seconds",
+    "Time of one stage (extraction, chunking, embedding, projection …) for one unit of work",
+    ["stage", "status"],
+    buckets=SECONDS_LONG,
+)
+
+
+def render() -> tuple[bytes, str]:
+    """What a scrape gets: body and content type."""
+    return generate_latest(_registry()), CONTENT_TYPE_LATEST
+
+
+def observe_http(method: str, path: str, status: int, seconds: float) -> None:
+    """Count an answered request; `path` is the route's pattern, never the address as typed."""
+    labels = {"method": method, "path": path, "status": str(status)}
+    HTTP_REQUESTS.labels(**labels).inc()
+    HTTP_DURATION.labels(**labels).observe(seconds)
+
+
+def observe_job(worker: str, kind: str, status: str, seconds: float) -> None:
+    """Count an ended run; `status` is success, failed, cancelled or interrupted."""
+    WORKER_JOBS.labels(worker, kind, status).inc()
+    WORKER_DURATION.labels(worker, kind, status).observe(seconds)
+
+
+def observe_search(status: str, seconds: float) -> None:
+    """Count a search; `status` is success or failed."""
+    SEARCH_DURATION.labels(status).observe(seconds)
+
+
+def set_stream(stream: str, messages: int) -> None:
+    """How many messages a stream holds now."""
+    STREAM_MESSAGES.labels(stream).set(messages)
+
+
+def set_consumer(stream: str, consumer: str, *, pending: int, ack_pending: int) -> None:
+    """How many messages wait for this consumer, and how many it works on."""
+    CONSUMER_PENDING.labels(stream, consumer).set(pending)
+    CONSUMER_ACK_PENDING.labels(stream, consumer).set(ack_pending)
+
+
+@contextmanager
+def storage_operation(operation: str) -> Iterator[None]:
+    """Time one S3 call."""
+    with _timed(STORAGE_DURATION, operation):
+        yield
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Time one stage of the pipeline for one unit of work (a file, a batch, a map)."""
+    with _timed(STAGE_DURATION, name):
+        yield
+
+
+@contextmanager
+def sse_connection() -> Iterator[None]:
+    """Count an event stream as open for the block."""
+    SSE_CONNECTIONS.inc()
+    try:
+        yield
+    finally:
+        SSE_CONNECTIONS.dec()
+
+
+def watch_engine(engine: Any) -> None:
+    """Count and time every statement of this SQLAlchemy engine."""
+    from sqlalchemy import event
+
+    event.listen(engine, "before_cursor_execute", _statement_starts)
+    event.listen(engine, "after_cursor_execute", _statement_ends)
+    event.listen(engine, "handle_error", _statement_fails)
+
+
+def _statement_starts(
+    _connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
+) -> None:
+    if context is not None:
+        context.semantic_explorer_started = (time.perf_counter(), _operation(statement))
+
+
+def _statement_ends(
+    _connection: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: Any
+) -> None:
+    _count_statement(context, "success")
+
+
+def _statement_fails(failure: Any) -> None:
+    _count_statement(failure.execution_context, "failed")
+
+
+def _count_statement(context: Any, status: str) -> None:
+    started = getattr(context, "semantic_explorer_started", None)
+    if started is None:
+        return
+    context.semantic_explorer_started = None
+    DATABASE_DURATION.labels(started[1]).observe(time.perf_counter() - started[0])
+    DATABASE_QUERIES.labels(started[1], status).inc()
+
+
+def _operation(statement: str) -> str:
+    """The statement's verb; what is rare shares one label."""
+    word = statement.split(None, 1)[0].lower() if statement.strip() else ""
+    return word if word in ("select", "insert", "update", "delete", "with") else "other"
+
+
+@contextmanager
+def _timed(histogram: Histogram, name: str) -> Iterator[None]:
+    started, status = time.perf_counter(), "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        histogram.labels(name, status).observe(time.perf_counter() - started)
+
+
+def _registry() -> CollectorRegistry:
+    if not getattr(_values.ValueClass, "_multiprocess", False):
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,42 @@
+"""Taking secrets out of what is logged or shown: by the name of a field, and by the look of a value."""
+
+from __future__ import annotations
+
+import re
+
+MARK = "[redacted]"
+_LONGEST = 100_000  # characters looked at, and kept
+
+_SECRET_NAME = re.compile(
+    r"(^|[_.\- ])(password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|master[_-]?key|authorization|"
+    r"(set-)?cookie|token|credentials?|signature)$",
+    re.IGNORECASE,
+)
+_SECRET_VALUES = (
+    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=\-]{6,}"), rf"\1 {MARK}"),
+    (re.compile(r"\b(sk|pk|rk|co|ghp|xox[abp])[-_][A-Za-z0-9_\-]{12,}"), MARK),
+    (re.compile(r"(?i)\b([a-z0-9+]{1,20}://[^\s:/@]{0,100}):[^\s@/]+@"), rf"\1:{MARK}@"),
+    (
+        re.compile(
+            r"(?i)\b((?:\w{0,40}password|\w{0,40}secret|\w{0,40}api[_-]?key|\w{0,40}token|x-amz-signature|x-amz-credential)"
+            r"[\"']?\s*[=:]\s*[\"']?)(?!\[redacted)[^\s\"'&,;]{4,}"
+        ),
+        rf"\1{MARK}",
+    ),
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field of this name may hold a secret; `token_count` or `tokens` may not."""
+    return bool(_SECRET_NAME.search(name))
+
+
+def redact(text: str) -> str:
+    """`text` without bearer tokens, key formats, passwords in URLs and `key=value` secrets.
+
+    Keeps at most 100,000 characters; the time is linear in them.
+    """
+    text = text[:_LONGEST]
+    for pattern, replacement in _SECRET_VALUES:
+        text = pattern.sub(replacement, text)
+    return text

@@ -1,0 +1,125 @@
+"""OpenTelemetry spans, and their context as headers for messages; a no-op without an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+
+Kind = Literal["internal", "server", "client", "producer", "consumer"]
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_NAME = "semantic-explorer"
+_provider: TracerProvider | None = None
+
+
+def configure(service: str, endpoint: str | None, sample_ratio: float = 1.0) -> bool:
+    """Export spans to `{endpoint}/v1/traces` (OTLP over HTTP); without an endpoint do nothing, return False.
+
+    A trace that somebody else began is followed as they decided; `sample_ratio` is for those begun here.
+    """
+    global _provider  # noqa: PLW0603 - one provider per process, as OpenTelemetry has it
+    if not endpoint or _provider is not None:
+        return _provider is not None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    _provider = TracerProvider(
+        resource=Resource.create({"service.name": f"{_NAME}-{service}"}),
+        sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+    )
+    url = endpoint.rstrip("/")
+    exporter = OTLPSpanExporter(endpoint=url if url.endswith("/v1/traces") else f"{url}/v1/traces")
+    _provider.add_span_processor(BatchSpanProcessor(exporter))
+    return True
+
+
+def enabled() -> bool:
+    """Whether spans go anywhere."""
+    return _provider is not None
+
+
+def flush() -> None:
+    """Send what is waiting; for the end of a process."""
+    if _provider is not None:
+        _provider.force_flush()
+
+
+@contextmanager
+def span(
+    name: str,
+    kind: Kind = "internal",
+    *,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+    headers: Mapping[str, str] | None = None,
+    link: Mapping[str, str] | None = None,
+) -> Iterator[Span]:
+    """A span around a block; an exception is recorded on it and goes on.
+
+    `headers` is the context that this work continues, `link` one that it only refers to (a replayed message).
+    """
+    tracer = trace.get_tracer(_NAME, tracer_provider=_provider)
+    with tracer.start_as_current_span(
+        name,
+        context=extract(headers) if headers else None,
+        kind=SpanKind[kind.upper()],
+        attributes=dict(attributes or {}),
+        links=_links(link),
+    ) as current:
+        yield current
+
+
+def inject() -> dict[str, str]:
+    """The present context as `traceparent` and `tracestate`; empty outside a span."""
+    headers: dict[str, str] = {}
+    _PROPAGATOR.inject(headers)
+    return headers
+
+
+def extract(headers: Mapping[str, str]) -> Context:
+    """The context in these headers, whose names may be in any case; an empty one when there is none."""
+    return _PROPAGATOR.extract({name.lower(): value for name, value in headers.items()})
+
+
+def current_ids() -> dict[str, str]:
+    """`trace_id` and `span_id` in hex for the logs; empty outside a span."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+
+
+def instrument_flask(app: Any) -> None:
+    """A server span per request, health and metrics endpoints left out; nothing when tracing is off."""
+    if _provider is None:
+        return
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+    instrumentor: Any = FlaskInstrumentor()
+    instrumentor.instrument_app(app, tracer_provider=_provider, excluded_urls="health/.*,metrics")
+
+
+def instrument_engine(engine: Any) -> None:
+    """A client span per SQL statement of this SQLAlchemy engine; nothing when tracing is off."""
+    if _provider is None:
+        return
+    from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+
+    SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=_provider)
+
+
+def _links(headers: Mapping[str, str] | None) -> list[Link]:
+    context = trace.get_current_span(extract(headers)).get_span_context() if headers else None
+    return [Link(context)] if context and context.is_valid else []

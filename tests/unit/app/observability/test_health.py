@@ -1,0 +1,107 @@
+"""Probes tell the truth in time, also when a server hangs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+
+from app.observability.health import HealthChecks, HealthServer
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving(ready: Callable[[], bool], **checks: Callable[[], object]) -> Iterator[int]:
+    port = free_port()
+    server = HealthServer("127.0.0.1", port, ready=ready, checks=checks, timeout_seconds=0.3)
+    assert server.start()
+    yield port
+    server.stop()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response.status, body
+
+
+def fails() -> None:
+    raise ConnectionError("cannot reach postgresql://u:hunter22@db")
+
+
+def test_checks_run_side_by_side_and_say_what_failed():
+    started = time.monotonic()
+    checks = HealthChecks(
+        {"slow": lambda: time.sleep(0.2), "slow2": lambda: time.sleep(0.2), "bad": fails}, 2
+    )
+    results = checks.run()
+    assert time.monotonic() - started < 0.35
+    assert [results[name].status for name in ("slow", "slow2", "bad")] == ["up", "up", "down"]
+    assert results["slow"].latency_ms >= 200
+    assert "ConnectionError" in str(results["bad"].error)
+    assert "hunter22" not in str(results["bad"].error)
+
+
+def test_a_check_that_hangs_is_down_in_time_and_not_started_twice():
+    release, starts = threading.Event(), []
+
+    def hangs() -> None:
+        starts.append(1)
+        release.wait(5)
+
+    checks = HealthChecks({"hangs": hangs, "fine": lambda: None}, 0.2)
+    for _ in range(3):
+        results = checks.run()
+        assert (results["hangs"].status, results["fine"].status) == ("down", "up")
+    assert len(starts) == 1
+    release.set()
+    time.sleep(0.1)
+    assert checks.run()["hangs"].status == "up"
+
+
+def test_a_worker_is_alive_before_it_is_ready():
+    warm = threading.Event()
+    with serving(warm.is_set, postgres=lambda: None) as port:
+        assert get(port, "/health")[0] == 200
+        assert get(port, "/ready")[0] == 503
+        warm.set()
+        status, body = get(port, "/ready?x=1")
+    assert status == 200
+    assert json.loads(body)["checks"]["postgres"]["status"] == "up"
+
+
+def test_one_server_away_means_not_ready():
+    with serving(lambda: True, postgres=lambda: None, nats=fails) as port:
+        status, body = get(port, "/ready")
+    assert status == 503
+    assert json.loads(body)["checks"]["nats"]["status"] == "down"
+
+
+def test_metrics_are_served_and_other_paths_are_not():
+    with serving(lambda: True) as port:
+        assert "worker_jobs_total" in get(port, "/metrics")[1]
+        assert get(port, "/../etc/passwd")[0] == 404
+
+
+def test_port_nought_is_off_and_a_taken_port_is_survived():
+    assert not HealthServer("127.0.0.1", 0, ready=lambda: True, checks={}).start()
+    assert not HealthServer("127.0.0.1", None, ready=lambda: True, checks={}).start()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = int(taken.getsockname()[1])
+        assert not HealthServer("127.0.0.1", port, ready=lambda: True, checks={}).start()
+
+
+def test_a_client_that_says_nothing_does_not_block_the_others():
+    with serving(lambda: True) as port, socket.create_connection(("127.0.0.1", port)):
+        assert get(port, "/health")[0] == 200
