@@ -88,8 +88,8 @@ class _Key:
     def __init__(self, master_key_hex: str, name: str) -> None:
         if not _HEX_KEY.fullmatch(master_key_hex):
             raise InvalidInputError(
-                f"{name} must be exactly 64 hexadecimal digits (256 bits); it has {len(master_key_hex)} characters, "
-                f"{len(re.findall('[0-9a-fA-F]', master_key_hex))} of them hexadecimal.",
+                f"{name} must be exactly 64 hexadecimal digits (256 bits); it has {len(master_key_hex)} "
+                f"characters, {len(re.findall('[0-9a-fA-F]', master_key_hex))} of them hexadecimal.",
                 field="encryption_master_key",
             )
         master = bytes.fromhex(master_key_hex)
