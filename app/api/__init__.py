@@ -1,0 +1,90 @@
+"""The JSON API: the list of its resources on one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Response
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from app.api import (
+    collection_transforms,
+    collections,
+    dataset_transforms,
+    datasets,
+    embedded_datasets,
+    embedders,
+    errors,
+    events,
+    files,
+    guard,
+    health,
+    items,
+    metrics,
+    search,
+    visualization_transforms,
+    visualizations,
+)
+from app.api.context import EXTENSION
+from app.api.schemas.base import Problem
+
+if TYPE_CHECKING:
+    from app.container import Container
+
+_RESOURCES = (
+    collections,
+    files,
+    collection_transforms,
+    datasets,
+    items,
+    embedders,
+    dataset_transforms,
+    embedded_datasets,
+    visualization_transforms,
+    visualizations,
+    search,
+    events,
+    health,
+)
+_MOST_FORM_PARTS = 10_000
+
+
+class _StrictJSON(DefaultJSONProvider):
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        del kwargs
+        return guard.loads(s)
+
+
+def make_app(name: str) -> OpenAPI:
+    """A Flask application that describes itself as OpenAPI 3.1."""
+    app = OpenAPI(
+        name,
+        info=Info(title="Semantic Explorer", version="1"),
+        doc_ui=False,
+        validation_error_status=400,
+        validation_error_model=Problem,
+        validation_error_callback=errors.validation_error,
+        static_folder=None,
+    )
+    app.json = _StrictJSON(app)
+    return app
+
+
+def register(app: OpenAPI, container: Container) -> None:
+    """Add guard, resources, errors and metrics; raises InvalidInputError for an unsafe bind address."""
+    app.extensions[EXTENSION] = container
+    app.config["MAX_CONTENT_LENGTH"] = int(container.settings.s3_max_upload_size_bytes)
+    app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
+    guard.register(app, container.settings)
+    for resource in _RESOURCES:
+        app.register_api(resource.api)
+    app.add_url_rule("/api/openapi.json", "openapi", guard.public(lambda: _openapi(app)))
+    health.register(app, container.health_checks)
+    metrics.register(app)
+    errors.register(app)
+
+
+def _openapi(app: OpenAPI) -> Response:
+    return Response(app.json.dumps(app.api_doc), mimetype="application/json")

@@ -1,0 +1,138 @@
+"""/api/dataset-transforms."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app.api import sse
+from app.api.context import me, services
+from app.api.replies import nothing, reply
+from app.api.schemas.base import PROBLEMS, Message, RetriedCount
+from app.api.schemas.dataset_transforms import (
+    BatchList,
+    BatchQuery,
+    CreateDatasetTransform,
+    CreatedDatasetTransform,
+    DatasetStreamQuery,
+    DatasetTransformList,
+    DatasetTransformPath,
+    DatasetTransformQuery,
+    DatasetTransformReply,
+    DatasetTransformStatsReply,
+    UpdateDatasetTransform,
+)
+from app.services.dataset_transforms import DatasetTransformChanges
+
+api = APIBlueprint(
+    "dataset_transforms",
+    __name__,
+    url_prefix="/api/dataset-transforms",
+    abp_tags=[Tag(name="Dataset transforms")],
+    abp_responses=PROBLEMS,
+)
+_ONE = "/<int:dataset_transform_id>"
+
+
+@api.get("", responses={200: DatasetTransformList})
+def list_dataset_transforms(query: DatasetTransformQuery) -> Response:
+    """List the owner's dataset transforms."""
+    page = services().dataset_transforms.list(
+        me(),
+        limit=query.limit,
+        offset=query.offset,
+        search=query.search,
+        dataset_id=query.dataset_id,
+        sort_by=query.sort_by,
+        descending=query.descending,
+    )
+    return reply(DatasetTransformList.of(page))
+
+
+@api.post("", responses={201: CreatedDatasetTransform})
+def create_dataset_transform(body: CreateDatasetTransform) -> Response:
+    """Make a transform with an embedded dataset per embedder; its first run is planned at once."""
+    transform = services().dataset_transforms.create(
+        me(),
+        title=body.title,
+        source_dataset_id=body.source_dataset_id,
+        embedder_ids=body.embedder_ids,
+        job_config=body.job_config,
+    )
+    embedded = [services().embedded_datasets.get(me(), key) for key in transform.embedded_dataset_ids]
+    return reply(
+        CreatedDatasetTransform(
+            transform=transform,
+            embedded_datasets=embedded,
+            message=f"{len(embedded)} embedded datasets are being filled",
+        ),
+        201,
+    )
+
+
+@api.get("/stream", responses={200: None})
+def stream_dataset_transforms(query: DatasetStreamQuery) -> Response:
+    """Follow the owner's dataset transforms (server-sent events)."""
+    wanted = query.dataset_id
+    return sse.follow(lambda event: event.transform_type == "dataset" and wanted in {None, event.resource_id})
+
+
+@api.get(_ONE, responses={200: DatasetTransformReply})
+def get_dataset_transform(path: DatasetTransformPath) -> Response:
+    """Read one transform."""
+    return reply(DatasetTransformReply(services().dataset_transforms.get(me(), path.dataset_transform_id)))
+
+
+@api.patch(_ONE, responses={200: DatasetTransformReply})
+def update_dataset_transform(path: DatasetTransformPath, body: UpdateDatasetTransform) -> Response:
+    """Change what the body names; `embedder_ids` adds and removes embedded datasets."""
+    changes = cast("DatasetTransformChanges", body.model_dump(exclude_unset=True))
+    view = services().dataset_transforms.update(me(), path.dataset_transform_id, changes)
+    return reply(DatasetTransformReply(view))
+
+
+@api.delete(_ONE, responses={204: None})
+def delete_dataset_transform(path: DatasetTransformPath) -> Response:
+    """Delete a transform with its embedded datasets, vectors and maps."""
+    services().dataset_transforms.delete(me(), path.dataset_transform_id)
+    return nothing()
+
+
+@api.post(f"{_ONE}/trigger", responses={200: Message})
+def trigger_dataset_transform(path: DatasetTransformPath) -> Response:
+    """Look for items that are not done."""
+    services().dataset_transforms.trigger(me(), path.dataset_transform_id)
+    return reply(Message(message="looking for items that are not done"))
+
+
+@api.post(f"{_ONE}/retry-failed", responses={200: RetriedCount})
+def retry_failed_items(path: DatasetTransformPath) -> Response:
+    """Try the failed items again."""
+    count = services().dataset_transforms.retry_failed(me(), path.dataset_transform_id)
+    return reply(RetriedCount(retried_count=count))
+
+
+@api.get(f"{_ONE}/stats", responses={200: DatasetTransformStatsReply})
+def get_dataset_transform_stats(path: DatasetTransformPath) -> Response:
+    """Count what is done, all together and per embedder."""
+    stats = services().dataset_transforms.stats(me(), path.dataset_transform_id)
+    return reply(DatasetTransformStatsReply(stats))
+
+
+@api.get(f"{_ONE}/detailed-stats", responses={200: DatasetTransformStatsReply})
+def get_dataset_transform_detailed_stats(path: DatasetTransformPath) -> Response:
+    """The same as stats, under its other name."""
+    stats = services().dataset_transforms.stats(me(), path.dataset_transform_id)
+    return reply(DatasetTransformStatsReply(stats))
+
+
+@api.get(f"{_ONE}/batches", responses={200: BatchList})
+def list_batches(path: DatasetTransformPath, query: BatchQuery) -> Response:
+    """List the embedding jobs, newest first."""
+    page = services().dataset_transforms.batches(
+        me(), path.dataset_transform_id, limit=query.limit, offset=query.offset, state=query.status
+    )
+    return reply(BatchList.of(page))

@@ -1,0 +1,128 @@
+"""The one place where an error becomes an answer: `application/problem+json`, one shape for all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any, cast
+
+from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException, NotFound
+
+from app.errors import ExplorerError, InvalidInputError, TransientError
+
+_log = logging.getLogger(__name__)
+
+# What the framework refuses itself, in the codes that our own errors have.
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "invalid_input",
+    HTTPStatus.FORBIDDEN: "forbidden",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_type",
+}
+_RETRY_AFTER_SECONDS = 5
+_PREFIXES = ("/api/", "/health", "/metrics")
+
+
+def register(app: Flask) -> None:
+    """Answer every error below the API's paths; the pages' own handlers answer theirs."""
+    app.register_error_handler(ExplorerError, explorer_error)
+    app.register_error_handler(HTTPException, http_error)
+    _share_unknown_addresses(app)
+    app.register_error_handler(Exception, unexpected_error)
+
+
+def _share_unknown_addresses(app: Flask) -> None:
+    """An unknown address belongs to no blueprint: below the API's paths we answer, else the pages do."""
+    page = app.error_handler_spec[None].get(HTTPStatus.NOT_FOUND, {}).get(NotFound)
+
+    def unknown_address(error: NotFound) -> ResponseReturnValue:
+        if page is None or concerns_api():
+            return http_error(error)
+        return cast("ResponseReturnValue", page(error))
+
+    app.register_error_handler(NotFound, unknown_address)
+
+
+def concerns_api() -> bool:
+    """Whether the request is a program's and not a page's."""
+    return request.path.startswith(_PREFIXES)
+
+
+def explorer_error(error: ExplorerError) -> Response:
+    """One of our own errors."""
+    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warning("%s %s: %s", request.method, request.path, error.message)
+    response = problem(error.http_status, error.code, error.message, field=error.field)
+    if isinstance(error, TransientError):
+        seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
+        response.headers["Retry-After"] = str(max(1, round(seconds)))
+    return response
+
+
+def http_error(error: HTTPException) -> ResponseReturnValue:
+    """What the framework refuses: unknown path, wrong method, too large."""
+    if error.response is not None and isinstance(error.response, Response):
+        return error.response
+    if not concerns_api() or error.code is None:
+        return error.get_response()
+    status = HTTPStatus(error.code)
+    message = _too_large() if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else error.description or ""
+    code = _CODES.get(status, status.phrase.lower().replace(" ", "_"))
+    response = problem(status, code, message)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def unexpected_error(error: Exception) -> Response:
+    """A fault of ours: the log has the trace, the client the number to ask for."""
+    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        f"the fault is ours; the log of the server has more under request {g.get('request_id')}",
+    )
+
+
+def validation_error(error: ValidationError) -> Response:
+    """What a schema refuses, in one sentence per field."""
+    found = [(".".join(map(str, item["loc"])), _rule(item)) for item in error.errors()]
+    message = "; ".join(f"{field}: {rule}" if field else rule for field, rule in found[:10])
+    return problem(HTTPStatus.BAD_REQUEST, InvalidInputError.code, message, field=found[0][0] or None)
+
+
+def problem(status: int, code: str, message: str, *, field: str | None = None) -> Response:
+    """An error answer."""
+    phrase = HTTPStatus(status).phrase
+    body: dict[str, Any] = {
+        "error": phrase,
+        "message": message,
+        "status": int(status),
+        "code": code,
+        "request_id": g.get("request_id"),
+    }
+    if field:
+        body["field"] = field
+    return Response(json.dumps(body), int(status), mimetype="application/problem+json")
+
+
+def _rule(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "there is no such field"
+    if item["type"] == "missing":
+        return "is required"
+    message = str(item["msg"])
+    return message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _too_large() -> str:
+    most = request.max_content_length
+    limit = f"; the limit is {most} bytes" if most else ""
+    return f"the request is too large{limit}"

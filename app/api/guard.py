@@ -1,0 +1,198 @@
+"""Stands before every request: whose it is, whether it may come from there, how large it may be.
+
+Routes are private unless their function is marked `@public`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from flask import Flask, Response, abort, current_app, g, request
+
+from app.api.context import container, services
+from app.config import Settings
+from app.errors import InvalidInputError, UnsupportedTypeError
+from app.observability.logging import bind, unbind
+from app.security.principal import SINGLE_USER
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JSON_BYTES = 1024 * 1024
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def public(function: F) -> F:
+    """Mark a route that needs no principal."""
+    function.is_public_route = True  # type: ignore[attr-defined] # read by the guard
+    return function
+
+
+def takes_bytes(most: int | Callable[[Settings], int]) -> Callable[[F], F]:
+    """Mark a route whose requests may be larger than other JSON bodies."""
+
+    def mark(function: F) -> F:
+        function.most_request_bytes = most  # type: ignore[attr-defined] # read by the guard
+        return function
+
+    return mark
+
+
+def takes_files(function: F) -> F:
+    """Mark a route that takes multipart forms."""
+    function.takes_multipart = True  # type: ignore[attr-defined] # read by the guard
+    return function
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Hang the guard before and after every request; raises InvalidInputError for an unsafe address."""
+    refuse_open_bind(settings.hostname)
+    app.before_request(_identify_request)
+    app.before_request(_refuse_foreign_hosts)
+    app.before_request(_refuse_foreign_writes)
+    app.before_request(_set_principal)
+    app.before_request(_check_body)
+    app.after_request(_add_headers)
+    app.teardown_request(_forget_request)
+
+
+def refuse_open_bind(hostname: str) -> None:
+    """Without sign-in everyone who reaches the server is its owner, so only this machine may reach it."""
+    if not _is_local(hostname):
+        raise InvalidInputError(
+            f"HOSTNAME is {hostname!r}, which other machines can reach, but no sign-in is configured: "
+            "everyone would see and delete everything. Set HOSTNAME=127.0.0.1, and use an SSH tunnel from "
+            "elsewhere"
+        )
+
+
+def _identify_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.log_fields = bind(request_id=g.request_id)
+
+
+def _forget_request(_error: BaseException | None) -> None:
+    if "log_fields" in g:
+        unbind(g.pop("log_fields"))
+
+
+def _refuse_foreign_hosts() -> None:
+    """A page elsewhere may point its own name at this machine (DNS rebinding): then Host is that name."""
+    name = urlsplit(f"//{request.host}").hostname or ""
+    if name not in _LOCAL_NAMES | _public_name():
+        abort(403, f"this server answers to localhost, not to {name!r}; set PUBLIC_URL to add a name")
+    # The bind address may be overridden on gunicorn's command line; who calls may not be.
+    if request.remote_addr and not _is_local(request.remote_addr):
+        abort(403, "without sign-in this server answers only to its own machine")
+
+
+def _refuse_foreign_writes() -> None:
+    """A form or script of another site must not act here."""
+    if request.method in _SAFE_METHODS:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None and site not in {"same-origin", "none"}:
+        abort(403, "this request was sent from another site")
+    origin = request.headers.get("Origin")
+    if origin is not None and site is None and urlsplit(origin).netloc != request.host:
+        abort(403, "this request was sent from another site")
+
+
+def _set_principal() -> None:
+    if _mark("is_public_route", default=False) or request.endpoint is None:
+        return
+    g.principal = SINGLE_USER
+    if request.endpoint.rpartition(".")[2] != "static":
+        services().owners.ensure(SINGLE_USER)
+
+
+def _check_body() -> None:
+    """JSON only, unless the route takes files; and only what the database can store."""
+    if request.method in _SAFE_METHODS or not request.path.startswith("/api/"):
+        return
+    if _mark("takes_multipart", default=False):
+        request.max_content_length = _most_bytes()
+        return
+    request.max_content_length = _most_bytes()
+    if not request.get_data(cache=True):
+        return
+    if not request.is_json:
+        raise UnsupportedTypeError("the body must be JSON (Content-Type: application/json)")
+    try:
+        _refuse_unstorable(request.get_json(), "body")
+    except RecursionError:
+        raise InvalidInputError("the body is nested too deeply") from None
+
+
+def _refuse_unstorable(value: Any, place: str) -> None:
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise InvalidInputError(f"{place} must not hold NUL characters or half surrogate pairs")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _refuse_unstorable(key, place)
+            _refuse_unstorable(each, str(key))
+    elif isinstance(value, list):
+        for each in value:
+            _refuse_unstorable(each, place)
+
+
+def _most_bytes() -> int:
+    most = _mark("most_request_bytes", default=JSON_BYTES)
+    return int(most(container().settings) if callable(most) else most)
+
+
+def _mark(name: str, *, default: Any) -> Any:
+    function = current_app.view_functions.get(request.endpoint or "")
+    return getattr(function, name, default)
+
+
+def _public_name() -> frozenset[str]:
+    url = container().settings.public_url
+    return frozenset({urlsplit(url).hostname or ""}) if url else frozenset()
+
+
+def _is_local(address: str) -> bool:
+    if address in _LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    if request.path.startswith("/api/"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def loads(raw: str | bytes) -> Any:
+    """JSON as the standard has it: NaN and Infinity are refused."""
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is not JSON")
+
+    return json.loads(raw, parse_constant=refuse)

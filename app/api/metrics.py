@@ -1,0 +1,34 @@
+"""Requests counted and timed, and the page from which Prometheus reads."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+
+from app.api.guard import public
+from app.observability import http_metrics
+from app.observability.metrics import render
+
+# Their time says nothing about how quick answers are.
+_UNTIMED = frozenset(
+    {
+        "collection_transforms.stream_collection_transforms",
+        "dataset_transforms.stream_dataset_transforms",
+        "visualization_transforms.stream_visualization_transforms",
+        "events.stream_events",
+        "health.live",
+        "health.ready",
+        "metrics",
+    }
+)
+
+
+def register(app: Flask) -> None:
+    """Serve /metrics and measure every other request by its route."""
+    http_metrics.install(app, _UNTIMED)
+    app.add_url_rule("/metrics", "metrics", _metrics)
+
+
+@public
+def _metrics() -> Response:
+    body, content_type = render()
+    return Response(body, content_type=content_type)

@@ -1,0 +1,70 @@
+"""What all schemas share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from flask_openapi3.types import ResponseDict
+from pydantic import BaseModel, ConfigDict, Field
+
+# Every wrong value is refused with its field and rule; nothing is guessed, nothing unknown is ignored.
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class Body(BaseModel):
+    """A request body."""
+
+    model_config = STRICT
+
+
+class Window(BaseModel):
+    """Which part of a list."""
+
+    limit: int = Field(20, ge=1, le=1000)
+    offset: int = Field(0, ge=0, le=1_000_000_000)
+
+
+class SearchWindow(Window):
+    """Which part of a list, of the rows that mention `search`."""
+
+    search: str | None = Field(None, max_length=256)
+
+
+class SortedWindow(SearchWindow):
+    """As SearchWindow, in an order."""
+
+    limit: int = Field(10, ge=1, le=1000)
+    sort_direction: Literal["asc", "desc"] = "desc"
+
+    @property
+    def descending(self) -> bool:
+        """Whether the largest comes first."""
+        return self.sort_direction == "desc"
+
+
+class Problem(BaseModel):
+    """An error: `code` is for programs, `message` for people, `field` names what was wrong."""
+
+    error: str
+    message: str
+    status: int
+    code: str
+    request_id: str | None = None
+    field: str | None = None
+
+
+class Message(BaseModel):
+    """What was started."""
+
+    message: str
+
+
+class RetriedCount(BaseModel):
+    """How many were made new again."""
+
+    retried_count: int
+
+
+JsonObject = dict[str, Any]
+PROBLEMS: ResponseDict = {"400": Problem, "404": Problem}
+WITH_CONFLICT: ResponseDict = {**PROBLEMS, "409": Problem}

@@ -1,0 +1,57 @@
+"""Collections on the wire."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, RootModel
+
+from app.api.schemas.base import Body, Window
+from app.services.collections import CollectionView
+from app.services.progress import FileCounts
+
+
+class CollectionPath(BaseModel):
+    """Names a collection."""
+
+    collection_id: int
+
+
+class CollectionSearch(Window):
+    """Search in title, details and tags."""
+
+    q: str = Field(max_length=256)
+    limit: int = Field(10, ge=1, le=1000)
+
+
+class CreateCollection(Body):
+    """A new collection."""
+
+    title: str
+    details: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    is_public: bool = False
+
+
+class UpdateCollection(Body):
+    """What to change; what is missing stays."""
+
+    title: str = ""
+    details: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    is_public: bool = False
+
+
+class CollectionReply(RootModel[CollectionView]):
+    """One collection."""
+
+
+class CollectionList(BaseModel):
+    """A page of collections."""
+
+    collections: list[CollectionView]
+    total_count: int
+    limit: int
+    offset: int
+
+
+class FileCountsReply(RootModel[FileCounts]):
+    """Files by state."""

@@ -1,0 +1,101 @@
+"""Dataset transforms on the wire."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, Field, RootModel
+
+from app.api.schemas.base import Body, JsonObject, SortedWindow, Window
+from app.services.dataset_progress import DatasetTransformStats
+from app.services.dataset_transforms import Batch, BatchState, DatasetTransformView, SortBy
+from app.services.embedded_datasets import EmbeddedDatasetView
+from app.services.paging import Page
+
+
+class DatasetTransformPath(BaseModel):
+    """Names a dataset transform."""
+
+    dataset_transform_id: int
+
+
+class DatasetTransformQuery(SortedWindow):
+    """Which transforms, in which order."""
+
+    sort_by: SortBy = "created_at"
+    dataset_id: int | None = None
+
+
+class CreateDatasetTransform(Body):
+    """A new transform: one embedded dataset is made per embedder."""
+
+    title: str
+    source_dataset_id: int
+    embedder_ids: list[int]
+    job_config: JsonObject = Field(default_factory=dict)
+
+
+class UpdateDatasetTransform(Body):
+    """What to change; what is missing stays. An embedder left out loses its vectors."""
+
+    title: str = ""
+    is_enabled: bool = True
+    embedder_ids: list[int] = Field(default_factory=list)
+    job_config: JsonObject = Field(default_factory=dict)
+
+
+class DatasetTransformReply(RootModel[DatasetTransformView]):
+    """One dataset transform."""
+
+
+class CreatedDatasetTransform(BaseModel):
+    """A new transform and the embedded datasets it fills."""
+
+    transform: DatasetTransformView
+    embedded_datasets: list[EmbeddedDatasetView]
+    message: str
+
+
+class DatasetTransformList(BaseModel):
+    """A page of dataset transforms."""
+
+    items: list[DatasetTransformView]
+    total_count: int
+    limit: int
+    offset: int
+
+    @classmethod
+    def of(cls, page: Page[DatasetTransformView]) -> Self:
+        """From a page of the service."""
+        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+
+
+class DatasetTransformStatsReply(RootModel[DatasetTransformStats]):
+    """How far a transform is."""
+
+
+class BatchQuery(Window):
+    """Which batches."""
+
+    limit: int = Field(20, ge=1, le=1000)
+    status: BatchState | None = None
+
+
+class BatchList(BaseModel):
+    """A page of batches, newest first."""
+
+    items: list[Batch]
+    total_count: int
+    limit: int
+    offset: int
+
+    @classmethod
+    def of(cls, page: Page[Batch]) -> Self:
+        """From a page of the service."""
+        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+
+
+class DatasetStreamQuery(BaseModel):
+    """Whose events."""
+
+    dataset_id: int | None = None

@@ -1,0 +1,126 @@
+"""Items and chunks on the wire."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, RootModel
+
+from app.api.schemas.base import Body, JsonObject, Window
+from app.services.items import ChunkInItem, ChunkView, ItemText, ItemView, Pushed
+
+
+class ItemsPath(BaseModel):
+    """Names a dataset."""
+
+    dataset_id: int
+
+
+class ItemPath(BaseModel):
+    """Names an item of a dataset."""
+
+    dataset_id: int
+    item_id: int
+
+
+class OneItemPath(BaseModel):
+    """Names an item."""
+
+    item_id: int
+
+
+class ChunkPath(BaseModel):
+    """Names a chunk."""
+
+    chunk_id: str
+
+
+class ItemsQuery(BaseModel):
+    """Which page of the items; the first is 1."""
+
+    page: int = Field(1, ge=1, le=10_000_000)
+    page_size: int = Field(10, ge=1, le=100)
+    search: str | None = Field(None, max_length=256)
+
+
+class ChunksQuery(Window):
+    """Which chunks."""
+
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class ChunkQuery(BaseModel):
+    """How much of the text around a chunk."""
+
+    context_chars: int = Field(600, ge=0, le=20_000)
+
+
+class PushedChunkBody(Body):
+    """A passage."""
+
+    content: str
+    metadata: JsonObject = Field(default_factory=dict)
+
+
+class PushedItemBody(Body):
+    """A document; the title names it within the dataset."""
+
+    title: str
+    chunks: list[PushedChunkBody] = Field(max_length=100_000)
+    metadata: JsonObject = Field(default_factory=dict)
+
+
+class PushItems(Body):
+    """Documents to write."""
+
+    items: list[PushedItemBody] = Field(min_length=1, max_length=10_000)
+
+
+class PushedReply(RootModel[Pushed]):
+    """How many were written."""
+
+
+class ItemWithChunks(BaseModel):
+    """An item and its first 100 chunks."""
+
+    item: ItemView
+    chunks: list[ChunkView]
+
+
+class ItemList(BaseModel):
+    """A page of items."""
+
+    items: list[ItemView]
+    page: int
+    page_size: int
+    total_count: int
+    has_more: bool
+
+
+class ItemChunksList(BaseModel):
+    """A page of items with their chunks."""
+
+    items: list[ItemWithChunks]
+    page: int
+    page_size: int
+    total_count: int
+    has_more: bool
+
+
+class ChunkList(BaseModel):
+    """A page of chunks in reading order."""
+
+    chunks: list[ChunkView]
+    total_count: int
+    limit: int
+    offset: int
+
+
+class ItemReply(RootModel[ItemView]):
+    """One item."""
+
+
+class ItemTextReply(RootModel[ItemText]):
+    """An item with its whole text."""
+
+
+class ChunkReply(RootModel[ChunkInItem]):
+    """A chunk with its document and the text around it."""

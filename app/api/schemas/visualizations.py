@@ -1,0 +1,78 @@
+"""Maps on the wire."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, RootModel
+
+from app.api.schemas.base import Window
+from app.services.paging import Page
+from app.services.visualizations import ClusterView, MapSource, VisualizationView
+
+
+class VisualizationPath(BaseModel):
+    """Names a map."""
+
+    visualization_id: int
+
+
+class VisualizationsQuery(Window):
+    """Which maps."""
+
+    limit: int = Field(50, ge=1, le=200)
+
+
+class RecentQuery(BaseModel):
+    """How many maps."""
+
+    limit: int = Field(5, ge=1, le=100)
+
+
+class MapPointsQuery(Window):
+    """Which points, in the order of the Arrow file."""
+
+    limit: int = Field(1000, ge=1, le=100_000)
+
+
+class VisualizationReply(RootModel[VisualizationView]):
+    """One run."""
+
+
+class MapSourceReply(RootModel[MapSource]):
+    """One map and what it was drawn from."""
+
+
+class VisualizationList(BaseModel):
+    """A page of maps, newest first."""
+
+    items: list[VisualizationView]
+    total_count: int
+    limit: int
+    offset: int
+
+    @classmethod
+    def of(cls, page: Page[VisualizationView]) -> Self:
+        """From a page of the service."""
+        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+
+
+class RecentMaps(BaseModel):
+    """The newest finished maps."""
+
+    items: list[MapSource]
+
+
+class ClusterList(BaseModel):
+    """The topics of a map, largest first."""
+
+    clusters: list[ClusterView]
+
+
+class MapPoints(BaseModel):
+    """A page of points: x, y, cluster and what they stand for."""
+
+    points: list[dict[str, Any]]
+    total_count: int
+    limit: int
+    offset: int

@@ -1,0 +1,84 @@
+"""Server-sent events: what happens to an owner's transforms, as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Response, current_app, request
+
+from app.api.context import container, me
+from app.errors import InvalidInputError
+from app.events.ports import StatusFeed
+from app.events.types import StatusEvent
+from app.observability.metrics import sse_connection
+
+DRAINING = "is_draining"
+
+_HEARTBEAT_SECONDS = 15
+_RECONNECT_MS = 2000
+
+
+def follow(matches: Callable[[StatusEvent], bool]) -> Response:
+    """Stream the owner's events that match, from `Last-Event-ID` on where the client names one."""
+    owner_id = me().owner_id
+    draining = current_app.extensions.get(DRAINING, lambda: False)
+    lines = _lines(
+        container().feed,
+        lambda event: event.owner_id == owner_id and matches(event),
+        _last_event_id(),
+        draining,
+    )
+    response = Response(_counted(lines), mimetype="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _counted(lines: Iterator[str]) -> Iterator[str]:
+    with sse_connection():
+        yield from lines
+
+
+def _last_event_id() -> int | None:
+    given = request.headers.get("Last-Event-ID", "")
+    if not given:
+        return None
+    if not given.isascii() or not given.isdigit() or len(given) > 18:  # noqa: PLR2004 - fits 64 bits
+        raise InvalidInputError("Last-Event-ID must be a number that this stream has sent")
+    return int(given)
+
+
+def _lines(
+    feed: StatusFeed,
+    matches: Callable[[StatusEvent], bool],
+    after_sequence: int | None,
+    draining: Callable[[], bool],
+) -> Iterator[str]:
+    """The stream itself; it looks up every second, so that a stopping server need not wait for readers."""
+    yield f"retry: {_RECONNECT_MS}\n\n" + _event("connected", {"resumed_after": after_sequence})
+    silent_seconds = 0
+    for event in feed.listen(matches, after_sequence=after_sequence, heartbeat_seconds=1.0):
+        if draining():
+            yield _event("closed", {"reason": "the server is stopping"})
+            return
+        if event is not None:
+            silent_seconds = 0
+            yield _event("status", _payload(event), identity=event.sequence)
+            continue
+        silent_seconds += 1
+        if silent_seconds >= _HEARTBEAT_SECONDS:
+            silent_seconds = 0
+            yield ": still here\n\n"
+
+
+def _payload(event: StatusEvent) -> dict[str, Any]:
+    fields = json.loads(event.encode())
+    del fields["owner_id"]
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _event(name: str, data: dict[str, Any], *, identity: int | None = None) -> str:
+    head = f"id: {identity}\n" if identity is not None else ""
+    return f"{head}event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

@@ -1,0 +1,22 @@
+"""Puts the web application together: guard, API, pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app import api, web
+from app.observability.tracing import instrument_flask
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from app.container import Container
+
+
+def create_app(container: Container) -> Flask:
+    """Build the application; raises InvalidInputError when the settings would expose it."""
+    app = api.make_app("app.factory")
+    web.register(app, container)
+    api.register(app, container)
+    instrument_flask(app)
+    return app

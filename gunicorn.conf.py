@@ -1,0 +1,12 @@
+"""What gunicorn's command line cannot say: a stopping worker ends its event streams at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.api.sse import DRAINING
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let the application ask whether this worker was told to stop."""
+    worker.wsgi.extensions[DRAINING] = lambda: not worker.alive
