@@ -43,6 +43,7 @@ from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.progress import Progress
+from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
 from app.services.visualization_runs import VisualizationRuns
@@ -289,6 +290,19 @@ class Services:
     def reading(self) -> Reading:
         """A document with its passages."""
         return Reading(self._of.database)
+
+    @cached_property
+    def quickstart(self) -> Quickstart:
+        """A complete pipeline in one go."""
+        return Quickstart(
+            self.collections,
+            self.datasets,
+            self.collection_transforms,
+            self.embedders,
+            self.dataset_transforms,
+            self.visualization_transforms,
+            self.overview,
+        )
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from devstack import documents
 
-_MIN_LENGTH, _MAX_LENGTH = 400, 6_000  # characters: below is a stub, above repeats itself
+_MIN_LENGTH, _MAX_LENGTH = 400, 3_000  # characters: below is a stub, above repeats itself
 _DOCSTRINGS_PER_MODULE = 40
 _SKIPPED_MODULES = re.compile(r"(^|/)(test|tests|idlelib|lib2to3|site-packages|__pycache__|turtledemo)(/|$)")
 

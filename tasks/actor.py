@@ -56,8 +56,7 @@ def declare(
     """Make one actor per handler on `broker`; `execute` wraps the function in the scope of a run."""
     for kind, handled in handlers.entries.items():
         rules = policies.of(kind)
-        dramatiq.actor(
-            execute(kind, handled.function),
+        make_actor = dramatiq.actor(
             actor_name=kind,
             queue_name=handled.contract.queue,
             broker=broker,
@@ -65,3 +64,4 @@ def declare(
             time_limit=rules.time_limit_ms,
             throws=(PermanentError, JobCancelledError),
         )
+        make_actor(execute(kind, handled.function))

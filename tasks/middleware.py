@@ -8,12 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import dramatiq
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import Middleware
 
 from app.container import Container
 from app.errors import ExplorerError, PermanentError
+from app.observability import metrics
 from app.observability.health import HealthServer
 from app.services.failures import mark_failed
+from brokers import inspect
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +81,8 @@ class Readiness(Middleware):
         self._container.close()
 
 
-class Reconciling(Middleware):
-    """Runs the reconciler now and then; the advisory lock keeps the fleet to one at a time."""
+class Housekeeping(Middleware):
+    """Now and then: the reconciler (an advisory lock keeps the fleet to one) and the depths of the queues."""
 
     def __init__(self, container: Container) -> None:
         self._container = container
@@ -87,7 +90,7 @@ class Reconciling(Middleware):
 
     def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
         """Start the clock."""
-        threading.Thread(target=self._run, name="reconciler", daemon=True).start()
+        threading.Thread(target=self._run, name="housekeeping", daemon=True).start()
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
         """Stop the clock."""
@@ -97,8 +100,16 @@ class Reconciling(Middleware):
         while not self._stop.wait(self._container.settings.reconcile_interval_secs):
             try:
                 self._container.reconciler.run()
-            except ExplorerError as error:
-                logger.warning("reconciler: %s; trying again at the next tick", error)
+                self._measure_queues()
+            except (ExplorerError, BrokerConnectionError) as error:
+                logger.warning("housekeeping: %s; trying again at the next tick", error)
+
+    def _measure_queues(self) -> None:
+        streams = {spec.name: spec.stream for spec in self._container.queue_specs}
+        for depth in inspect.depths(self._container.broker):
+            stream = streams[depth.queue]
+            metrics.set_stream(stream, depth.ready + depth.scheduled + depth.in_flight)
+            metrics.set_consumer(stream, depth.queue, pending=depth.ready, ack_pending=depth.in_flight)
 
 
 def _job_id(message: Any) -> UUID | None:

@@ -16,7 +16,7 @@ from app.container import Container
 from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
 from app.jobs import policy
 from app.observability import logging as log_context
-from app.observability import metrics
+from app.observability import metrics, tracing
 from app.services.failures import mark_failed
 from app.services.jobs import Run
 from tasks.actor import Handler
@@ -49,7 +49,8 @@ class Scope:
             return
         started, status = time.monotonic(), "success"
         try:
-            handler(self.container.services, run, run.contract)
+            with tracing.span(kind, "consumer", headers=run.trace, attributes={"job.id": str(job_id)}):
+                handler(self.container.services, run, run.contract)
         except JobCancelledError as error:
             status = "cancelled"
             logger.info("run given up: %s", error)

@@ -11,7 +11,7 @@ from app.jobs.pools import POOLS
 from app.observability import logging as log_setup
 from app.observability import tracing
 from tasks.actor import Handlers, declare
-from tasks.middleware import DeadLetters, Readiness, Reconciling
+from tasks.middleware import DeadLetters, Housekeeping, Readiness
 from tasks.scope import Scope
 
 
@@ -35,5 +35,5 @@ def prepare(container: Container, pool: str, handlers: Handlers) -> None:
     broker.add_middleware(DeadLetters(container))
     broker.add_middleware(Readiness(container, pool))
     if pool == "collections" and container.settings.reconcile_interval_secs:
-        broker.add_middleware(Reconciling(container))
+        broker.add_middleware(Housekeeping(container))
     declare(broker, handlers, container.policies, Scope(container, pool).wrap)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.stack", "tests.support.domain"]
+pytest_plugins = ["tests.support.stack", "tests.support.domain", "tests.support.app_processes"]
 
 _ROOT = Path(__file__).parent
 _MARKED_FOLDERS = frozenset({"unit", "contract", "integration", "e2e", "browser", "meta", "bench"})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import dramatiq
-from dramatiq.errors import ConnectionError as BrokerConnectionError
+from dramatiq.errors import BrokerConnectionError
 from sqlalchemy import func, text, update
 
 from app.errors import ExplorerError

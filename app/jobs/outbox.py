@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from app.jobs.contracts import Contract
+from app.observability import tracing
 from app.storage.postgres.session import after_commit
 from app.storage.postgres.tables.jobs import Job
 
@@ -85,6 +86,7 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
         "arguments": contract.arguments(),
         "scope_kind": contract.scope_kind,
         "scope_id": contract.scope_id,
+        "trace": tracing.inject(),
     }
 
 

@@ -35,6 +35,8 @@ _LEVELS = {
     "off": logging.CRITICAL + 10,
 }
 # Servers that bring handlers of their own; their lines are to look like ours.
+# Libraries that write a line for each request they make; metrics and traces count those.
+_CHATTY = ("httpx", "httpcore", "urllib3", "botocore", "tika.tika")
 _TAKEN_OVER = ("gunicorn.error", "gunicorn.access", "dramatiq", "werkzeug")
 
 
@@ -53,6 +55,8 @@ def configure(
     root.setLevel(logging.INFO)
     for directive in level.split(","):
         _apply(directive.strip())
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _TAKEN_OVER:
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -11,6 +11,7 @@ from sqlalchemy import Update, delete, exists, func, select, update
 from app.errors import NotFoundError
 from app.events.ports import StatusPublisher
 from app.jobs.contracts import DeleteItemVectors, EmbedItems
+from app.observability import metrics
 from app.pipeline.embedding.base import Embedder
 from app.services.jobs import Jobs, Run
 from app.services.status import Subject, tell
@@ -163,7 +164,8 @@ class EmbeddingRuns:
         self, run: Run, target: _Target, client: Embedder, items: Sequence[Item], counts: _Counts
     ) -> None:
         for part in _parts(self._passages(target, items), _CHUNKS_PER_CALL):
-            result = client.embed([passage.chunk.text for passage in part], purpose="document")
+            with metrics.stage("embedding"):
+                result = client.embed([passage.chunk.text for passage in part], purpose="document")
             with self.database.transaction() as session:
                 self.jobs.fence(session, run)  # a run that was taken over writes nothing
             self.vectors.upsert(

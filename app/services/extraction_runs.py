@@ -18,6 +18,7 @@ from app.events.ports import StatusPublisher
 from app.ids import chunk_id, content_hash
 from app.jobs.contracts import ExtractFile, PlanDatasetTransform
 from app.jobs.outbox import Outbox
+from app.observability import metrics
 from app.pipeline.chunking.base import Chunk, Chunker
 from app.pipeline.document import Document
 from app.pipeline.extraction.base import SourceFile
@@ -82,8 +83,10 @@ class ExtractionRuns:
         work = self._load(run, contract)
         if work is None:
             return
-        document = self._read(work)
-        chunks = list(self.build_chunker(work.job_config.get("chunking", {})).chunk(document))
+        with metrics.stage("extraction"):
+            document = self._read(work)
+        with metrics.stage("chunking"):
+            chunks = list(self.build_chunker(work.job_config.get("chunking", {})).chunk(document))
         if not chunks:
             raise UnreadableFileError("the file holds no text")
         with self.database.transaction() as session:

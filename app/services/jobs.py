@@ -7,7 +7,7 @@ with it. A worker that was paused past its lease finds another token there and c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -35,6 +35,7 @@ class Run:
     contract: Contract
     owner_id: str | None
     attempt: int  # counts from 1
+    trace: Mapping[str, str] = field(default_factory=dict)  # the context that the job continues
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,19 @@ class Jobs:
                     updated_at=func.now(),
                     expected_by=None,
                 )
-                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt)
+                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt, Job.trace)
             ).one_or_none()
         if row is None:
             return None
         contract = contracts.decode(row.kind, row.arguments)
-        return Run(job_id=job_id, token=token, contract=contract, owner_id=row.owner_id, attempt=row.attempt)
+        return Run(
+            job_id=job_id,
+            token=token,
+            contract=contract,
+            owner_id=row.owner_id,
+            attempt=row.attempt,
+            trace=row.trace,
+        )
 
     def fence(self, session: Session, run: Run) -> None:
         """Lock the job for this transaction; raises JobCancelledError if the run is no longer ours."""

@@ -18,6 +18,7 @@ from app.errors import InvalidInputError, NotFoundError
 from app.events.ports import StatusPublisher
 from app.jobs.contracts import BuildVisualization
 from app.jobs.outbox import Outbox
+from app.observability import metrics
 from app.pipeline.projection import arrow, vectors
 from app.pipeline.projection.base import Projection, ProjectionInput
 from app.pipeline.projection.config import ProjectionConfig
@@ -90,15 +91,18 @@ class VisualizationRuns:
             rows = self._fetch(work, scratch, report)
             report("naming texts", _FETCH_SHARE, force=True)
             self._write_texts(rows, scratch / "texts.jsonl")
-            projection = self.runner().run(
-                ProjectionInput(
-                    vectors_path=scratch / "vectors.npy",
-                    texts_path=scratch / "texts.jsonl",
-                    config=work.config,
-                ),
-                on_progress=lambda stage, share: report(stage, _FETCH_SHARE + (0.98 - _FETCH_SHARE) * share),
-                should_cancel=lambda: not self.jobs.is_current(run),
-            )
+            with metrics.stage("projection"):
+                projection = self.runner().run(
+                    ProjectionInput(
+                        vectors_path=scratch / "vectors.npy",
+                        texts_path=scratch / "texts.jsonl",
+                        config=work.config,
+                    ),
+                    on_progress=lambda stage, share: report(
+                        stage, _FETCH_SHARE + (0.98 - _FETCH_SHARE) * share
+                    ),
+                    should_cancel=lambda: not self.jobs.is_current(run),
+                )
             arrow.write_points(scratch / "points.arrow", projection, rows.chunk_ids, rows.item_ids)
             key = f"visualizations/{work.visualization_id}/{uuid4()}.arrow"
             self.blobs.put_file(key, scratch / "points.arrow", media_type="application/vnd.apache.arrow.file")
@@ -156,7 +160,7 @@ class VisualizationRuns:
             wanted = chunk_ids[start : start + _TEXTS_PER_QUERY]
             statement = select(ChunkRow.chunk_id, ChunkRow.text).where(ChunkRow.chunk_id.in_(wanted))
             with self.database.transaction() as session:
-                found = dict(session.execute(statement).tuples())
+                found = dict(session.execute(statement).tuples().all())
             yield from (found.get(chunk_id, "") for chunk_id in wanted)
 
     def _store(

@@ -12,6 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import UnavailableError
+from app.observability import metrics, tracing
 
 _AFTER_COMMIT = "after_commit_callbacks"
 
@@ -96,6 +97,8 @@ def _build_engine(options: DatabaseOptions) -> Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
     )
+    metrics.watch_engine(engine)
+    tracing.instrument_engine(engine)
     statement_ms = options.statement_timeout_seconds * 1000
     idle_ms = options.idle_in_transaction_timeout_seconds * 1000
 

@@ -1,0 +1,77 @@
+"""The whole product in real processes on servers of its own: for e2e and browser tests."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from devstack.client import Client, Pile
+from devstack.product import Product
+from devstack.stack import Stack, StackOptions
+
+_FAST = {
+    # Retries of the real schedule would outlast a test; the schedule itself is tested with the broker.
+    "RECONCILE_INTERVAL_SECS": "5",
+}
+
+
+class RunningApp:
+    """A started product; `get`, `post` and friends are httpx with the right base."""
+
+    def __init__(self, stack: Stack, product: Product, folder: Path) -> None:
+        self.stack, self.product, self.folder = stack, product, folder
+        self.base_url = product.base_url
+        self.http = httpx.Client(base_url=product.base_url, timeout=60)
+        self.client = Client(product.base_url)
+
+    def pile(self, title: str) -> Pile:
+        """A collection with its dataset, local embedder and transforms."""
+        pile = Pile(title=title, state_file=self.folder / f"{title}.json")
+        self.client.make(pile)
+        return pile
+
+    def wait_for(self, what: str, ready: Callable[[], Any], *, seconds: float = 90) -> Any:
+        """Poll until `ready` returns something true, and return that; fails with `what`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if answer := ready():
+                return answer
+            time.sleep(0.2)
+        raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+    def upload(self, collection_id: int, files: list[tuple[str, bytes]]) -> dict[str, Any]:
+        """Multipart upload of (name, content)."""
+        response = self.http.post(
+            f"/api/collections/{collection_id}/files", files=[("files", one) for one in files]
+        )
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+def free_port() -> int:
+    """A port that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def running_app() -> Iterator[RunningApp]:
+    """Servers, web and the three pools; one per test session."""
+    folder = Path(tempfile.mkdtemp(prefix="explorer-app-"))
+    try:
+        with Stack(StackOptions(folder, durable=False)) as stack:
+            environment = {**stack.environment, **_FAST}
+            with Product(environment, data_dir=folder, port=free_port()) as product:
+                yield RunningApp(stack, product, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
