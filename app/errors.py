@@ -1,19 +1,19 @@
 """The error tree: what went wrong, and whether trying again can help.
 
-    ExplorerError
-    ├── PermanentError            dead at once; the message says what the user can do
-    │   ├── InvalidInputError     400  names the field and the rule
-    │   ├── NotFoundError         404  also for what belongs to somebody else
-    │   ├── ConflictError         409  the thing is in use, or changed meanwhile
-    │   ├── TooLargeError         413
-    │   ├── UnsupportedTypeError  415
-    │   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
-    │   ├── ProviderRefusedError  502  a provider said no, and will say no again
-    │   └── DimensionMismatchError 409
-    ├── TransientError            retried with backoff
-    │   ├── UnavailableError      503  one of our servers is away
-    │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
-    └── JobCancelledError         409  not a failure: somebody asked to stop
+ExplorerError
+├── PermanentError            dead at once; the message says what the user can do
+│   ├── InvalidInputError     400  names the field and the rule
+│   ├── NotFoundError         404  also for what belongs to somebody else
+│   ├── ConflictError         409  the thing is in use, or changed meanwhile
+│   ├── TooLargeError         413
+│   ├── UnsupportedTypeError  415
+│   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
+│   ├── ProviderRefusedError  502  a provider said no, and will say no again
+│   └── DimensionMismatchError 409
+├── TransientError            retried with backoff
+│   ├── UnavailableError      503  one of our servers is away
+│   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
+└── JobCancelledError         409  not a failure: somebody asked to stop
 """
 
 from __future__ import annotations
