@@ -51,7 +51,7 @@ def parse_html(text: str) -> Any:
     """An lxml tree; raises UnreadableFileError when nothing in the text is markup."""
     from lxml import etree, html
 
-    parser = html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=False)
+    parser = html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)  # size is limited before
     try:
         root = html.document_fromstring(clean(text).encode() or b" ", parser=parser)
     except (etree.ParserError, etree.XMLSyntaxError) as error:
@@ -60,13 +60,13 @@ def parse_html(text: str) -> Any:
 
 
 def html_elements(root: Any) -> list[Element]:
-    """The page's own content: its <main> or single <article> where it marks one, else its body."""
-    for name in ("main", "article", "body"):
-        nodes = [node for node in root.iter() if local_name(node) == name]
-        if len(nodes) == 1:
-            elements = list(elements_of(nodes[0]))
-            if elements:
-                return elements
+    """The page's own content: its main part or single <article> where it marks one, else all of it."""
+    mains = [node for node in root.iter() if local_name(node) == "main" or node.get("role") == "main"]
+    articles = [node for node in root.iter() if local_name(node) == "article"]
+    for nodes in (mains, articles):
+        elements = list(elements_of(nodes[0])) if len(nodes) == 1 else []
+        if elements:
+            return elements
     return list(elements_of(root))
 
 

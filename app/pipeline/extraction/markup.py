@@ -14,6 +14,7 @@ _HIDDEN = frozenset(
         *("select", "button", "form"),
     )
 )
+_HIDDEN_ROLES = ("navigation", "search", "menu", "menubar")
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
     (
@@ -99,7 +100,7 @@ class _Walker:
 
     def _heading(self, node: Any, level: int) -> Iterator[Element]:
         yield from self._flush()
-        title = " ".join("".join(node.itertext()).split())
+        title = " ".join("".join(node.itertext()).split()).rstrip("¶ ")  # the mark of links to headings
         if title:
             self._slide_title = False
             yield Element("heading", title, level=level, page=self._page)
@@ -133,7 +134,9 @@ class _Walker:
 
 
 def _is_hidden(node: Any, name: str) -> bool:
-    return not name or name in _HIDDEN or node.get("hidden") is not None
+    if not name or name in _HIDDEN or node.get("hidden") is not None or node.get("aria-hidden") == "true":
+        return True
+    return node.get("role") in _HIDDEN_ROLES or node.get("class") == "headerlink"
 
 
 def _is_title(classes: list[str]) -> bool:

@@ -28,7 +28,7 @@ class XmlExtractor:
         from lxml import etree
 
         parser = etree.XMLParser(
-            resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True
+            resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True, remove_comments=True
         )
         text = _without_declaration(decode_markup(source.path.read_bytes()))
         try:
