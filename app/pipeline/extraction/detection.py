@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import mmap
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from app.errors import InvalidInputError, UnreadableFileError, UnsupportedTypeError
@@ -48,6 +50,11 @@ _FOREIGN = (
     (b"OggS", "an Ogg sound or film"),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"PAR1", "a Parquet table"),
+)
+# What zipfile raises over damaged archives: each layer has its own kinds.
+_ZIP_FAULTS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(ValueError, NotImplementedError, RuntimeError),
 )
 _ZIP_BASED = ("openxmlformats", "opendocument", "epub", "application/zip")
 
@@ -129,7 +136,7 @@ def _inside_zip(path: Path, named: Format | None, name: str) -> str:
             members = set(archive.namelist())
             if "mimetype" in members and archive.getinfo("mimetype").file_size < 200:  # noqa: PLR2004 - a media type
                 return _open_document(archive, name)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_FAULTS as error:
         label = (
             named.label if named and any(part in named.media_type for part in _ZIP_BASED) else "ZIP archive"
         )

@@ -116,6 +116,16 @@ def test_a_word_document_that_tika_refuses_fails_with_its_cause(tmp_path: Path, 
         read(path)
 
 
+def test_a_book_with_damaged_compression_fails_with_its_cause(tmp_path: Path, read: Read):
+    path = tmp_path / "a.epub"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "application/epub+zip")
+    data = bytearray(path.read_bytes())
+    data[38:50] = b"\xff" * 12
+    with pytest.raises(UnreadableFileError, match=r"a\.epub is damaged: the EPUB book is incomplete"):
+        read(made(path, bytes(data)))
+
+
 def test_a_pdf_without_pages_says_so(tmp_path: Path, read: Read):
     with pytest.raises(UnreadableFileError, match=r"a\.pdf (holds no pages|is damaged)"):
         read(made(tmp_path / "a.pdf", NO_PAGES))
