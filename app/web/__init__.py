@@ -22,7 +22,7 @@ def register(app: Flask, container: Container) -> None:
         __name__,
         template_folder="templates",
         static_folder="static",
-        static_url_path="/static",
+        static_url_path="/assets",
     )
     frame.add(web)
     for page in (home, collections, search, maps, reader, docs):

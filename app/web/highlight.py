@@ -18,7 +18,8 @@ _SILENT = frozenset(
     for line in (
         "the and for with that this from are was were what which who how why when where does did can not",
         "you",
-        "your our their its his her them they will would should could have has had been being into about over",
+        "your our their its his her them they will would should could have has had been being into about",
+        "over",
         "than then there these those any all per via use using",
     )
     for word in line.split()

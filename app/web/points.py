@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pyarrow as pa
+
+from app.pipeline.projection import arrow
 
 _HEADER_ALIGNMENT = 4
 
@@ -17,7 +18,7 @@ def packed(arrow_file: bytes) -> bytes:
     `count` and `documents`; then x, y (float32), cluster, nearest, document (int32; a dense number per
     document) and point ids (16 bytes each), `count` of each.
     """
-    table = pa.ipc.open_file(pa.BufferReader(arrow_file)).read_all()
+    table = arrow.read_points(arrow_file).table
     items = table["item_id"].to_numpy()
     documents, dense = np.unique(items, return_inverse=True)
     header = json.dumps({"count": len(items), "documents": len(documents)}).encode()

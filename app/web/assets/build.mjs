@@ -30,7 +30,6 @@ await build({
   legalComments: "linked",
   loader: { ".woff2": "file" },
   assetNames: "fonts/[name]",
-  external: ["/static/*"],
   logLevel: "warning",
 });
 

@@ -4,12 +4,14 @@ import type { Topic } from "./data";
 
 interface Label {
   topic: Topic;
+  /** How far the topic reaches from its middle, in units of the map. */
+  reach: number;
   element: HTMLButtonElement;
   width: number;
   height: number;
 }
 
-interface Box {
+export interface Box {
   left: number;
   top: number;
   right: number;
@@ -24,6 +26,7 @@ export class Labels {
   constructor(
     private readonly layer: HTMLElement,
     topics: readonly Topic[],
+    reach: ReadonlyMap<number, number>,
     chosen: (topic: Topic) => void,
   ) {
     const most = Math.max(1, ...topics.map((topic) => topic.size));
@@ -41,7 +44,7 @@ export class Labels {
       element.style.fontWeight = size > 15 ? "650" : "550";
       element.addEventListener("click", () => chosen(topic));
       layer.append(element);
-      return { topic, element, width: element.offsetWidth, height: element.offsetHeight };
+      return { topic, element, reach: reach.get(topic.id) ?? 0, width: element.offsetWidth, height: element.offsetHeight };
     });
   }
 
@@ -52,13 +55,14 @@ export class Labels {
     }
   }
 
-  /** Places names; the topic `first` comes before all others, and only topics in `only` are named. */
-  place(camera: Camera, first: number | null, only: ReadonlySet<number> | null): void {
-    const taken: Box[] = [];
+  /** Places names; the topic `first` comes before all others, and no name touches a box in `kept`. */
+  place(camera: Camera, first: number | null, kept: readonly Box[]): void {
+    const taken: Box[] = [...kept];
     const order = first === null ? this.labels : [...this.labels].sort((a, b) => rank(a, first) - rank(b, first));
     const limit = Math.round(16 + 10 * Math.log2(Math.max(1, camera.zoom)) + camera.width / 120);
     for (const label of order) {
-      const [px, py] = camera.toScreen(label.topic.x, label.topic.y);
+      const [px, middle] = camera.toScreen(label.topic.x, label.topic.y);
+      const py = middle - lift(label, camera);
       const box = {
         left: px - label.width / 2 - GAP,
         right: px + label.width / 2 + GAP,
@@ -66,8 +70,7 @@ export class Labels {
         bottom: py + label.height / 2 + GAP,
       };
       const fits =
-        taken.length < limit &&
-        (!only || only.has(label.topic.id)) &&
+        taken.length < limit + kept.length &&
         box.left > 0 &&
         box.right < camera.width &&
         box.top > 0 &&
@@ -80,11 +83,18 @@ export class Labels {
       const [x, y] = [Math.round(px - label.width / 2), Math.round(py - label.height / 2)];
       label.element.style.transform = `translate(${x}px, ${y}px)`;
     }
-    this.layer.dataset["shown"] = String(taken.length);
+    this.layer.dataset["shown"] = String(taken.length - kept.length);
   }
 }
 
 const rank = (label: Label, first: number): number => (label.topic.id === first ? 0 : 1);
+
+/** Small topics carry their name above them, large ones in their middle; between the two it slides. */
+function lift(label: Label, camera: Camera): number {
+  const radius = label.reach * camera.view.scale;
+  const part = Math.min(1, Math.max(0, (120 - radius) / 70));
+  return part * (radius + label.height / 2 + 2);
+}
 
 function touch(a: Box, b: Box): boolean {
   return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;

@@ -22,7 +22,7 @@ attribute vec2 place;
 attribute vec4 colour;
 uniform vec2 centre;
 uniform vec2 scale;
-uniform float size;
+uniform mediump float size;
 varying vec4 tone;
 void main() {
   gl_Position = vec4((place - centre) * scale, 0.0, 1.0);
@@ -32,7 +32,7 @@ void main() {
 
 const FRAGMENT = `
 precision mediump float;
-uniform float size;
+uniform mediump float size;
 uniform vec3 ring;
 uniform float ringed;
 varying vec4 tone;

@@ -4,7 +4,7 @@ import type { Points, Topic } from "./data";
 import { idOf, indexById } from "./data";
 import { Grid } from "./grid";
 import { Input } from "./input";
-import { Labels } from "./labels";
+import { type Box, Labels } from "./labels";
 import { type Rgb, assign, rgb, tones, unassigned } from "./palette";
 import { type Renderer, createRenderer, pointSize } from "./renderer";
 import { type Found, search } from "./search";
@@ -32,6 +32,8 @@ export class MapView {
   private renderer: Renderer;
   private chosen: readonly number[] = [];
   private index: Map<string, number> | null = null;
+  /** Where buttons lie over the map: no name is put under them. */
+  private controls: Box[] = [];
   private frame = 0;
 
   constructor(
@@ -50,7 +52,7 @@ export class MapView {
     this.renderer = createRenderer(this.canvas, points);
     const colour = (topic: Topic): string => this.colour(topic);
     const choose = (topic: Topic): void => this.showTopic(this.state.topic === topic.id ? null : topic);
-    this.labels = new Labels(this.part("labels"), topics, choose);
+    this.labels = new Labels(this.part("labels"), topics, reaches(points, topics), choose);
     this.list = new TopicList(this.part("topics"), this.find("[data-part=topic-filter]"), topics, colour, choose);
     this.tooltip = new Tooltip(this.part("tooltip"), root.dataset["passages"]!);
     this.panel = new Panel(this.part("panel"), points, this.byId, colour, root.dataset["passages"]!, {
@@ -229,6 +231,10 @@ export class MapView {
 
   private choose(points: readonly number[]): void {
     this.chosen = points;
+    // The panel takes its place before anything flies, so that flights end in what is left of the map.
+    this.root.classList.add("panel-open");
+    this.part("panel").hidden = false;
+    this.resize();
     this.list.mark(this.state.topic);
     this.root.classList.remove("list-open");
     this.paint();
@@ -237,7 +243,6 @@ export class MapView {
 
   private tell(title: string, note: string, keywords: readonly string[]): void {
     this.announce(`${title}: ${note}`);
-    this.root.classList.add("panel-open");
     void this.panel.show({ title, note, points: this.chosen, keywords, query: this.state.query });
   }
 
@@ -361,6 +366,16 @@ export class MapView {
     const ratio = Math.min(2, devicePixelRatio);
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
+    const corner = this.area.getBoundingClientRect();
+    this.controls = [...this.root.querySelectorAll("[data-over]")].map((over) => {
+      const box = over.getBoundingClientRect();
+      return {
+        left: box.left - corner.left,
+        right: box.right - corner.left,
+        top: box.top - corner.top,
+        bottom: box.bottom - corner.top,
+      };
+    });
     this.camera.resize(width, height);
   }
 
@@ -368,7 +383,7 @@ export class MapView {
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => {
       this.renderer.draw(this.camera, Math.min(2, devicePixelRatio));
-      this.labels.place(this.camera, this.state.topic, null);
+      this.labels.place(this.camera, this.state.topic, this.controls);
       this.drawOutline();
       this.remember();
     });
@@ -377,6 +392,17 @@ export class MapView {
   private remember(): void {
     write(this.state, this.camera.view, this.camera.fitScale);
   }
+}
+
+/** How far each topic reaches from its middle: the distance within which most of its points lie. */
+function reaches(points: Points, topics: readonly Topic[]): Map<number, number> {
+  const middle = new Map(topics.map((topic) => [topic.id, topic]));
+  const sums = new Map<number, number>();
+  for (let i = 0; i < points.count; i++) {
+    const topic = middle.get(points.cluster[i]!);
+    if (topic) sums.set(topic.id, (sums.get(topic.id) ?? 0) + Math.hypot(points.x[i]! - topic.x, points.y[i]! - topic.y));
+  }
+  return new Map(topics.map((topic) => [topic.id, (1.1 * (sums.get(topic.id) ?? 0)) / Math.max(1, topic.size)]));
 }
 
 /** At most `most` corners of an outline, evenly taken. */
