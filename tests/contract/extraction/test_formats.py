@@ -18,13 +18,13 @@ from devstack.documents import (
     write_gzip,
     write_pdf,
     write_pptx,
-    write_samples,
     write_tar,
     write_text,
     write_xlsx,
     write_zip,
 )
 from tests.contract.extraction.conftest import Read
+from tests.support.documents import write_samples
 
 PROSE = "Whales sing across the ocean and are heard by other whales hundreds of miles away."
 SECTIONS = [
