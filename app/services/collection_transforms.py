@@ -326,7 +326,7 @@ def _processed(collection_transform_id: int) -> Select[Any]:
     return (
         select(
             File.file_id,
-            cast(File.file_id, Text),
+            cast(File.file_id, Text).label("key"),
             File.name,
             FileExtraction.file_version,
             FileExtraction.state,

@@ -317,7 +317,7 @@ def _failures(collection_id: int) -> Select[Any]:
     return (
         select(
             File.file_id,
-            cast(File.file_id, Text),
+            cast(File.file_id, Text).label("key"),
             File.name,
             CollectionTransform.collection_transform_id,
             CollectionTransform.title,
