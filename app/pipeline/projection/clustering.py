@@ -42,6 +42,12 @@ def cluster(reduced: Float32, graph: NeighbourGraph, config: ProjectionConfig) -
     return Clusters(labels, strengths, _vote(reduced, labels, centres, graph), centres)
 
 
+def one_cluster(reduced: Float32) -> Clusters:
+    """Every point in one topic."""
+    labels = np.zeros(len(reduced), dtype=np.int32)
+    return Clusters(labels, np.ones(len(reduced), dtype=np.float32), labels, _centres(reduced, labels))
+
+
 def _dense_regions(reduced: Float32, config: ProjectionConfig) -> tuple[Labels, NDArray[np.float64]]:
     """HDBSCAN; where it sees no division at all, its own single-cluster answer."""
     size = config.cluster_size_for(len(reduced))

@@ -17,7 +17,7 @@ import numpy as np
 from app.errors import InvalidInputError
 from app.pipeline.projection import keywords, placing, quality
 from app.pipeline.projection.base import UNASSIGNED, Projection, ProjectionInput, Stage, Topic
-from app.pipeline.projection.clustering import Clusters, cluster
+from app.pipeline.projection.clustering import Clusters, cluster, one_cluster
 from app.pipeline.projection.config import ProjectionConfig
 from app.pipeline.projection.layout import fuzzy_graph, lay_out
 from app.pipeline.projection.neighbours import NeighbourGraph, build_graph, prepare_rows
@@ -28,6 +28,8 @@ REDUCED_DIMENSIONS = 10
 
 # Fewer points than this have no shape to lay out: their principal coordinates are the map.
 _FEWEST_FOR_LAYOUT = 5
+# Below this spread float32 rounding is all that is left of a difference.
+_EQUAL = 1e-5
 # Share of the whole time that stages take, about, on 20,000 points.
 _SHARES: dict[Stage, float] = {
     "checking": 0.02,
@@ -147,6 +149,11 @@ class _Layout:
     def _has_shape(self) -> bool:
         return len(self.rows) >= _FEWEST_FOR_LAYOUT
 
+    @property
+    def all_equal(self) -> bool:
+        """Every vector is the same: any group that a layout shows would be noise."""
+        return bool(np.ptp(self._start, axis=0).max() < _EQUAL)
+
     def positions(self, dimensions: int, min_dist: float, epochs: int, part: str) -> Float32:
         """(n, at most `dimensions`) after UMAP's optimisation."""
         start = np.ascontiguousarray(self._start[:, :dimensions])
@@ -180,7 +187,10 @@ def _topics(layout: _Layout, job: ProjectionInput) -> tuple[Float32, Clusters, l
     epochs = max(20, epochs_for(layout.config, len(layout.rows)) // 2)
     reduced = layout.positions(REDUCED_DIMENSIONS, 0.0, epochs, "layout_10d")
     with layout.progress.stage("clusters"):
-        clusters = cluster(reduced, layout.graph, layout.config)
+        if layout.all_equal and len(reduced) >= _FEWEST_FOR_LAYOUT:
+            clusters = one_cluster(reduced)
+        else:
+            clusters = cluster(reduced, layout.graph, layout.config)
     with layout.progress.stage("names"):
         words: list[tuple[str, ...]] = [()] * clusters.count
         if job.texts_path is not None:
@@ -220,7 +230,7 @@ def _described(
 def _notes(points: int, clusters: Clusters, figures: dict[str, float]) -> tuple[str, ...]:
     notes = []
     if points < _FEWEST_FOR_LAYOUT:
-        notes.append(f"Only {points} passages: their places on the map carry little meaning.")
+        notes.append(f"With so few passages ({points}) the places on the map carry little meaning.")
     if not clusters.count:
         notes.append("No topics were found: the passages form no dense groups.")
     elif figures["unassigned_share"] > 0.5:  # noqa: PLR2004 - more than half

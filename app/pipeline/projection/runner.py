@@ -13,6 +13,7 @@ from app.errors import JobCancelledError
 from app.pipeline import sandbox
 from app.pipeline.projection import child
 from app.pipeline.projection.base import Projection, ProjectionInput
+from app.pipeline.projection.naming import Namer, rename_topics
 from app.pipeline.sandbox import ChildCrashedError, ChildMemoryError, ChildTimeoutError
 
 # Compiling everything for the first time on a slow machine stays well below.
@@ -20,6 +21,7 @@ WARM_LIMIT_SECONDS = 600.0
 # "No limit" for the sandbox, which wants a number: 1 TiB.
 _UNLIMITED_BYTES = 2**40
 _LOCK_POLL_SECONDS = 0.25
+_CANCEL_SECONDS = 1.0
 
 OnProgress = Callable[[str, float], None]
 ShouldCancel = Callable[[], bool]
@@ -63,11 +65,13 @@ class ProjectionRunner:
         *,
         on_progress: OnProgress | None = None,
         should_cancel: ShouldCancel | None = None,
+        namer: Namer | None = None,
     ) -> Projection:
         """Make the map of `job`, in the warm child if there is one and else in a fresh one.
 
         `on_progress(stage, share)`: stage as in `base.Stage`, share of the whole in 0..1, never falling.
-        `should_cancel()` is asked about four times a second. Temporary files lie beside the vectors.
+        `should_cancel()` is asked about once a second. `namer`, asked in this process, replaces the keyword
+        names (`naming.rename_topics`). Temporary files lie beside the vectors.
 
         Raises InvalidInputError: nothing to map, values that are not finite, texts that do not match.
         Raises JobCancelledError: `should_cancel` said so; the child is dead.
@@ -79,9 +83,12 @@ class ProjectionRunner:
             watch.wait()
         try:
             with TemporaryDirectory(dir=job.vectors_path.parent, prefix="map-") as folder:
-                return self._run(job, Path(folder), watch)
+                projection = self._run(job, Path(folder), watch)
         finally:
             self._turn.release()
+        if namer is None or job.texts_path is None:
+            return projection
+        return rename_topics(projection, job.texts_path, namer, lambda _: watch.progress(("names", 1.0)))
 
     def close(self) -> None:
         """End the warm children of this process."""
@@ -137,13 +144,20 @@ class _Watch:
         self.share = 0.0
         self._on_progress = on_progress
         self._should_cancel = should_cancel
+        self._next_question = 0.0
 
     def progress(self, value: tuple[str, float]) -> None:
+        """Pass on what the child reports."""
         self.stage, self.share = value
         if self._on_progress is not None:
             self._on_progress(self.stage, self.share)
         self.wait()
 
     def wait(self) -> None:
-        if self._should_cancel is not None and self._should_cancel():
+        """Raise when the job was cancelled; asks at most once a second, the answer may cost a query."""
+        now = time.monotonic()
+        if self._should_cancel is None or now < self._next_question:
+            return
+        self._next_question = now + _CANCEL_SECONDS
+        if self._should_cancel():
             raise JobCancelledError(f"The map was cancelled at stage '{self.stage}'")

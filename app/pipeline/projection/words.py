@@ -80,7 +80,7 @@ def terms(text: str) -> Iterator[str]:
     before = ""
     end = 0
     for match in _WORD.finditer(text):
-        word = match.group().lower().replace("\u2019", "'")
+        word = match.group().lower().replace("\u2019", "'").removesuffix("'s")
         if _UNSPACED.search(word):
             before = ""
             yield from _character_pairs(word)
