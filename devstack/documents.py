@@ -7,13 +7,10 @@ meet what they meet in the wild. Text comes in as `Section`s: a heading and its 
 from __future__ import annotations
 
 import csv
-import gzip
 import html
-import io
 import json
-import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -355,30 +352,36 @@ def write_zip(path: Path, members: Mapping[str, bytes]) -> Path:
     return path
 
 
-def write_tar(path: Path, members: Mapping[str, bytes], *, compression: str = "") -> Path:
-    """Write a TAR archive; compression is "", "gz", "bz2" or "xz"."""
-    mode: Any = f"w:{compression}" if compression else "w"
-    with tarfile.open(path, mode) as archive:
-        for name, data in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return path
-
-
-def write_gzip(path: Path, data: bytes) -> Path:
-    """Write one gzip-compressed file."""
-    path.write_bytes(gzip.compress(data))
-    return path
-
-
-def write_zip_bomb(path: Path, *, megabytes: int = 512) -> Path:
-    """Write a ZIP of a few hundred kB with a member of that many MiB of zeros, written as a stream."""
-    block = bytes(1024 * 1024)
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("zeros.txt", "w", force_zip64=True) as member,
-    ):
-        for _ in range(megabytes):
-            member.write(block)
-    return path
+def write_samples(folder: Path, sections: Sequence[Section], *, title: str) -> list[Path]:
+    """Write the same sections in 18 formats; returns the paths, named `title.EXT`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = ["\n\n".join([s.heading, *s.paragraphs, *s.items]) for s in sections]
+    rows = [["heading", "text"], *([s.heading, " ".join(s.paragraphs)] for s in sections)]
+    records = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+    latin_pages = [page.encode("latin-1", "replace").decode("latin-1") for page in pages]
+    makers: dict[str, Callable[[Path], object]] = {
+        "pdf": lambda path: write_pdf(path, latin_pages, title=title),
+        "docx": lambda path: write_docx(path, sections, title=title),
+        "xlsx": lambda path: write_xlsx(path, {"Sections": rows}),
+        "pptx": lambda path: write_pptx(path, sections),
+        "odt": lambda path: write_odt(path, sections, title=title),
+        "ods": lambda path: write_ods(path, {"Sections": rows}),
+        "odp": lambda path: write_odp(path, sections),
+        "epub": lambda path: write_epub(path, sections, title=title),
+        "rtf": lambda path: write_rtf(path, sections),
+        "html": lambda path: write_html(path, sections, title=title),
+        "md": lambda path: write_markdown(path, sections),
+        "txt": lambda path: write_text(path, "\n\n".join(pages)),
+        "eml": lambda path: write_eml(path, subject=title, body="\n\n".join(pages)),
+        "csv": lambda path: write_csv(path, rows),
+        "tsv": lambda path: write_csv(path, rows, delimiter="\t"),
+        "json": lambda path: write_json(path, records),
+        "ndjson": lambda path: write_ndjson(path, records),
+        "zip": lambda path: write_zip(path, {f"{title}.txt": "\n\n".join(pages).encode()}),
+    }
+    paths = []
+    for extension, make in makers.items():
+        path = folder / f"{title}.{extension}"
+        make(path)
+        paths.append(path)
+    return paths

@@ -20,13 +20,12 @@ from app.pipeline.extraction.registry import extract, open_source
 from devstack.documents import (
     Section,
     write_docx,
-    write_gzip,
     write_pdf,
     write_text,
     write_zip,
-    write_zip_bomb,
 )
 from tests.contract.extraction.conftest import Read
+from tests.support.archives import write_gzip, write_zip_bomb
 
 MEBIBYTE = 2**20
 NO_PAGES = b"""%PDF-1.4

@@ -15,16 +15,15 @@ from devstack.documents import (
     Section,
     write_docx,
     write_eml,
-    write_gzip,
     write_pdf,
     write_pptx,
-    write_tar,
+    write_samples,
     write_text,
     write_xlsx,
     write_zip,
 )
 from tests.contract.extraction.conftest import Read
-from tests.support.documents import write_samples
+from tests.support.archives import write_gzip, write_tar
 
 PROSE = "Whales sing across the ocean and are heard by other whales hundreds of miles away."
 SECTIONS = [
