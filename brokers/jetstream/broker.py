@@ -220,7 +220,7 @@ class JetStreamBroker(Broker):
         except Exception as error:
             log.warning("Message %s is looked at again later: %s", delivery.key, error, exc_info=True)
             loop, pause = loop_thread().loop, self.options.hand_back_seconds
-            loop.call_soon_threadsafe(lambda: loop.call_later(pause, intake.arrivals.put, delivery))
+            loop.call_soon_threadsafe(lambda: loop.call_later(pause, intake.put, delivery))
             return None
 
     def _admit(self, delivery: Delivery) -> JetStreamMessage | None:
@@ -343,7 +343,7 @@ class JetStreamBroker(Broker):
 
     def _resume(self, message: JetStreamMessage) -> None:
         live = self._running()
-        live.intakes[message.queue_name].arrivals.put(message)
+        loop_thread().loop.call_soon_threadsafe(live.intakes[message.queue_name].put, message)
 
 
 def _reason(message: JetStreamMessage) -> DeadReason:

@@ -7,17 +7,14 @@ process opens its own. `Connection` is the synchronous face, `Session` is what l
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
 import os
 import random
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, ClassVar, TypeVar
 
 import nats.errors
@@ -30,6 +27,7 @@ from brokers.jetstream.errors import (
     PublishRefusedError,
     connection_error,
 )
+from brokers.jetstream.loop import LoopThread
 from brokers.jetstream.options import BrokerOptions
 
 T = TypeVar("T")
@@ -37,32 +35,6 @@ log = logging.getLogger(__name__)
 
 _REQUEST_SECONDS = 2.0  # one try; a lost answer costs no more than this before it is asked again
 _ELECTION_PAUSE_SECONDS = 0.2  # "no responders" while a stream elects its leader
-
-
-def original(module: str, name: str) -> Any:
-    """`module.name` as it was before gevent replaced it, if gevent is there at all."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
-    return getattr(importlib.import_module(module), name)
-
-
-class LoopThread:
-    """An asyncio loop in an OS thread of its own, so that a busy greenlet or job cannot starve it."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.SelectorEventLoop(original("selectors", "DefaultSelector")())
-        self._ident: int | None = None
-        original("_thread", "start_new_thread")(self._run, ())
-
-    def _run(self) -> None:
-        self._ident = original("_thread", "get_ident")()
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
-
-    def is_current(self) -> bool:
-        """True in code that runs inside the loop."""
-        return bool(self._ident == original("_thread", "get_ident")())
 
 
 class _Process:
@@ -259,11 +231,9 @@ class Connection:
             raise RuntimeError("a callback inside the broker's event loop must not wait for the broker")
         options = self.options
         limit = timeout_seconds or 2 * (options.connect_timeout_seconds + options.publish_timeout_seconds)
-        future = asyncio.run_coroutine_threadsafe(work, thread.loop)
         try:
-            return future.result(limit)
-        except FutureTimeoutError as error:
-            future.cancel()
+            return thread.run(work, limit)
+        except TimeoutError as error:
             raise connection_error("waiting for the broker", error) from error
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-import queue
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LOOP_SECONDS = 10.0  # a loop that is later than this is stuck, not busy
+
 
 def nak(after_seconds: float = 0) -> bytes:
     """The answer that gives a message back, to be delivered again after a pause."""
@@ -36,9 +39,10 @@ class Intake:
     def __init__(self, spec: QueueSpec, session: Session, holdings: Holdings) -> None:
         self.spec = spec
         self.capacity = 1
-        # Filled by the loop's thread, emptied by a consumer thread or greenlet: queue.Queue is
-        # built on locks that work across the two, which SimpleQueue under gevent is not.
-        self.arrivals: queue.Queue[Delivery | JetStreamMessage] = queue.Queue()
+        # Filled in the loop, emptied by a consumer thread or greenlet. No lock is shared by the
+        # two: under gevent a contended one would stop the loop, and with it the heartbeats.
+        self._arrivals: deque[Delivery | JetStreamMessage] = deque()
+        self._something = asyncio.Event()
         self._session, self._holdings = session, holdings
         self._pull: Pull | None = None
         self._patrol: asyncio.Task[None] | None = None
@@ -66,8 +70,8 @@ class Intake:
             self._patrol.cancel()
         if pull is not None:
             await pull.stop()
-        while not self.arrivals.empty():
-            item = self.arrivals.get_nowait()
+        while self._arrivals:
+            item = self._arrivals.popleft()
             self._holdings.settle(item.delivery if isinstance(item, JetStreamMessage) else item, nak())
 
     def _room(self) -> int:
@@ -80,7 +84,26 @@ class Intake:
         if self._pull is None:
             self._holdings.settle(delivery, nak())
         else:
-            self.arrivals.put(delivery)
+            self.put(delivery)
+
+    def put(self, item: Delivery | JetStreamMessage) -> None:
+        """Add an arrival, or a message whose turn has come. In the loop."""
+        self._arrivals.append(item)
+        self._something.set()
+
+    def pop(self) -> Delivery | JetStreamMessage | None:
+        """The oldest arrival, from any thread."""
+        try:
+            return self._arrivals.popleft()
+        except IndexError:
+            return None
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Until there is an arrival or the time is over. In the loop."""
+        if not self._arrivals:
+            self._something.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._something.wait(), timeout_seconds)
 
     def _settled(self, delivery: Delivery) -> None:
         if self._pull is not None and delivery.spec.name == self.spec.name:
@@ -96,9 +119,12 @@ class JetStreamConsumer(Consumer):
         self._timeout_seconds = timeout_ms / 1000
 
     def __next__(self) -> JetStreamMessage | None:
-        try:
-            item = self._intake.arrivals.get(timeout=self._timeout_seconds)
-        except queue.Empty:
+        item = self._intake.pop()
+        if item is None:
+            limit = self._timeout_seconds + _LOOP_SECONDS
+            self._broker.connection.run(self._intake.wait(self._timeout_seconds), timeout_seconds=limit)
+            item = self._intake.pop()
+        if item is None:
             return None
         if isinstance(item, JetStreamMessage):
             return item  # a suspect whose turn has come

@@ -46,6 +46,14 @@ def work(name: str, seconds: float = 0) -> None:
     write("end", name)
 
 
+def spin(name: str, seconds: float) -> None:
+    write("start", name)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:  # never yields: under gevent nothing else of this process runs
+        pass
+    write("end", name)
+
+
 def fail(name: str, until: int) -> None:
     attempt = 1 + sum(1 for line in _history() if line[:2] == ["try", name])
     write("try", name)
@@ -82,7 +90,7 @@ def declare(broker: JetStreamBroker) -> None:
         "no_dead_letter": (CancelledError,),
         "time_limit": 60_000,
     }
-    for function in (work, fail, refuse, cancel, poison):
+    for function in (work, spin, fail, refuse, cancel, poison):
         dramatiq.actor(function, **options)
     dramatiq.actor(work, **{**options, "queue_name": "other", "actor_name": "work_other"})
 

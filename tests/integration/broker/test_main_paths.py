@@ -82,9 +82,11 @@ def test_a_killed_workers_message_is_redelivered_and_done(broker: JetStreamBroke
 
 
 def test_heartbeats_keep_a_job_that_outlasts_ack_wait(broker: JetStreamBroker, workers: Workers) -> None:
-    workers.start(threads=1)
-    broker.enqueue(message("work", "patient", 5))  # ack_wait is 1.5 s
+    workers.start(threads=1, prefetch=2)
+    broker.enqueue(message("work", "patient", 4))  # ack_wait is 1.5 s
     broker.enqueue(message("work", "prefetched-behind-it", 0))
+    wait_until(lambda: inspect.depths(broker)[0].in_flight == 2)
+    workers.start(threads=1)  # would be given both
     wait_until(lambda: workers.count("end", "prefetched-behind-it"), 15)
     broker.join("quick", timeout=5000)
     assert workers.count("start", "patient") == workers.count("start", "prefetched-behind-it") == 1
@@ -135,13 +137,29 @@ def test_sigterm_hands_unstarted_messages_back_at_once_and_burns_no_attempt(
 def test_a_job_that_outlives_the_grace_period_returns_without_losing_an_attempt(
     broker: JetStreamBroker, workers: Workers
 ) -> None:
-    broker.enqueue(message("work", "endless", 3.5))
     worker = workers.start(threads=1, grace_ms=100)
+    broker.enqueue(message("work_other", "endless", 3.5, queue="other"))
     wait_until(lambda: workers.count("start", "endless") == 1)
+    workers.start(threads=1)
     workers.terminate(worker)
     assert workers.count("end", "endless") == 0
-    workers.start(threads=1)
-    wait_until(lambda: workers.count("start", "endless") == 2, 1.0)  # at once, not after ack_wait
+    wait_until(lambda: workers.count("start", "endless") == 2, 5)  # ack_wait of this queue is 30 s
     wait_until(lambda: workers.count("end", "endless"), 15)
-    broker.join("quick", timeout=5000)
+    broker.join("other", timeout=5000)
     assert dead_letter.list_dead(broker) == []
+
+
+def test_under_gevent_a_greenlet_that_never_yields_keeps_its_message(
+    broker: JetStreamBroker, workers: Workers
+) -> None:
+    workers.start(threads=4, program="dramatiq-gevent")
+    for number in range(50):
+        broker.enqueue(message("work", f"green{number}"))
+    broker.join("quick", timeout=5000)
+    broker.enqueue(message("spin", "greedy", 3))  # ack_wait is 1.5 s
+    wait_until(lambda: workers.count("start", "greedy"))
+    workers.start(threads=1)  # would be given it
+    wait_until(lambda: workers.count("end", "greedy"), 10)
+    broker.join("quick", timeout=5000)
+    assert workers.count("start", "greedy") == 1
+    assert all(workers.count("end", f"green{number}") == 1 for number in range(50))

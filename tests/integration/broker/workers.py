@@ -17,7 +17,7 @@ from brokers import BrokerOptions, QueueSpec
 
 QUEUES = [
     QueueSpec(name="quick", stream="QUICK", ack_wait_seconds=1.5),
-    QueueSpec(name="other", stream="OTHER", ack_wait_seconds=1.5),
+    QueueSpec(name="other", stream="OTHER", ack_wait_seconds=30),
 ]
 _ROOT = Path(__file__).parents[3]
 
