@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from uuid import uuid4
 
-from flask import Flask, make_response, render_template, request
+from flask import Flask, g, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
@@ -38,8 +37,8 @@ def answer(error: Exception) -> ResponseReturnValue:
         return _page(error.http_status, error.message)
     if isinstance(error, HTTPException) and error.code and error.code < InternalServerError.code:
         return _page(error.code, error.description or "")
-    reference = uuid4().hex[:12]
-    _log.error("page %s failed, reference %s", request.path, reference, exc_info=error)
+    reference = g.get("request_id")
+    _log.error("page %s failed", request.path, exc_info=error)
     return _page(500, "The fault is ours. Try again; if it stays, report the reference.", reference)
 
 

@@ -70,6 +70,14 @@ def _add_data(web: Blueprint, services: Services) -> None:
             content = points.packed(stream.read())
         return _kept(Response(content, mimetype="application/octet-stream"))
 
+    @web.get("/maps/<int:transform_id>/<int:visualization_id>/preview.svg")
+    def map_preview(transform_id: int, visualization_id: int) -> Response:
+        _source(services, transform_id, visualization_id)
+        file = services.visualizations.points_file(frame.principal(), visualization_id)
+        with file.stream as stream:
+            picture = points.preview(stream.read())
+        return _kept(Response(picture, mimetype="image/svg+xml"))
+
     @web.get("/maps/<int:transform_id>/<int:visualization_id>/topics")
     def map_topics(transform_id: int, visualization_id: int) -> Response:
         _source(services, transform_id, visualization_id)

@@ -19,13 +19,18 @@ PART_CHARACTERS = 120_000  # a longer document is read in parts, so that the pag
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of text as the page shows it; `page` and `heading` are set where one begins."""
+    """A run of text as the page shows it; `page` and `chunk_id` are set where one begins."""
 
-    text: str
+    lines: tuple[tuple[str, bool], ...]  # text with its line break, and whether it is a heading
     chunk_id: str | None
     position: int | None
     page: int | None
     is_lit: bool
+
+    @property
+    def text(self) -> str:
+        """The text as it stands in the document."""
+        return "".join(text for text, _ in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ def pieces(view: DocumentView, part: int, lit: Span | None) -> list[Piece]:
     if lit:
         cuts |= {cut for cut in (lit.start, lit.end) if first < cut < last}
     edges = sorted(cuts)
+    headings = {_plain(heading) for span in view.spans for heading in span.heading_path}
     page: int | None = None
     found = []
     for begin, end in pairwise(edges):
@@ -82,7 +88,7 @@ def pieces(view: DocumentView, part: int, lit: Span | None) -> list[Piece]:
         page = span.page if span else page
         found.append(
             Piece(
-                text=view.text[begin:end],
+                lines=_lines(view.text[begin:end], headings),
                 chunk_id=str(span.chunk_id) if span else None,
                 position=span.position if span else None,
                 page=turned,
@@ -90,6 +96,15 @@ def pieces(view: DocumentView, part: int, lit: Span | None) -> list[Piece]:
             )
         )
     return found
+
+
+def _lines(text: str, headings: set[str]) -> tuple[tuple[str, bool], ...]:
+    return tuple((line, _plain(line) in headings) for line in text.splitlines(keepends=True))
+
+
+def _plain(heading: str) -> str:
+    """A heading without the marks that some formats write before it."""
+    return heading.strip().lstrip("#").strip()
 
 
 def outline(spans: tuple[Span, ...]) -> list[Heading]:

@@ -48,7 +48,7 @@ void main() {
 /** Diameter in CSS pixels: small in a crowd, larger when zoomed in. */
 export function pointSize(count: number, zoom: number): number {
   const crowd = count > 200_000 ? 1.6 : count > 50_000 ? 2.2 : count > 8_000 ? 3.2 : count > 1_500 ? 4.5 : 6;
-  return Math.min(14, crowd * Math.max(0.8, zoom ** 0.42));
+  return Math.min(11, crowd * Math.max(0.8, zoom ** 0.4));
 }
 
 export function createRenderer(canvas: HTMLCanvasElement, points: Points): Renderer {
@@ -116,7 +116,7 @@ class GlRenderer implements Renderer {
     gl.drawArrays(gl.POINTS, 0, this.points.count);
     if (!this.raisedCount) return;
     gl.uniform1f(this.uniform("ringed"), 1);
-    gl.uniform1f(this.uniform("size"), Math.max(size * 1.4, size + 5 * ratio));
+    gl.uniform1f(this.uniform("size"), size + 4 * ratio);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.raised);
     gl.drawElements(gl.POINTS, this.raisedCount, gl.UNSIGNED_INT, 0);
   }

@@ -340,7 +340,7 @@ export class MapView {
     if (!points.length) return;
     const xs = Float32Array.from(points, (i) => this.points.x[i]!).sort();
     const ys = Float32Array.from(points, (i) => this.points.y[i]!).sort();
-    const cut = Math.floor(points.length * 0.02);
+    const cut = Math.floor(points.length * 0.05);
     const last = points.length - 1 - cut;
     this.camera.flyToBox(xs[cut]!, ys[cut]!, xs[last]!, ys[last]!);
   }
