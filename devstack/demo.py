@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.panel import Panel
@@ -62,8 +62,15 @@ def run(options: argparse.Namespace, console: Console) -> Timings | None:
             _invite(console, product.base_url, client.pile if timings else None)
             if options.once:
                 return timings
-            threading.Event().wait()
+            _supervise(product, console)
     return None
+
+
+def _supervise(product: Product, console: Console) -> NoReturn:
+    while True:
+        time.sleep(1)
+        for name in product.restart_dead():
+            console.print(f"[yellow]{name} ended and was started again; see {product.log(name)}[/yellow]")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -125,10 +125,10 @@ class Loader:
             made = self._client.post("/api/visualization-transforms", body)
             ids["visualization_transform_id"] = made["visualization_transform_id"]
         path = f"/api/visualization-transforms/{ids['visualization_transform_id']}"
-        run: dict[str, Any] = self._client.get(f"{path}/visualizations", limit=1)["visualizations"][0]
+        run: dict[str, Any] = self._client.get(f"{path}/visualizations", limit=1)["items"][0]
         if run["status"] == "completed" and run["point_count"] != self._timings.counts["chunks"]:
             self._client.post(f"{path}/trigger")
-            run = self._client.get(f"{path}/visualizations", limit=1)["visualizations"][0]
+            run = self._client.get(f"{path}/visualizations", limit=1)["items"][0]
         ids["visualization_id"] = run["visualization_id"]
         pile.save()
         return run

@@ -121,6 +121,13 @@ class Product:
         """Signal a process's whole group: a fault, for tests."""
         os.killpg(self._processes[name].pid, number)
 
+    def restart_dead(self) -> list[str]:
+        """Start again what has ended by itself, as a supervisor in production would; returns the names."""
+        dead = [name for name, process in self._processes.items() if not process.alive()]
+        for name in dead:
+            self.begin(name)
+        return dead
+
     def log(self, name: str) -> Path:
         """The log file of a process."""
         return self._logs / f"{name}.log"

@@ -62,6 +62,7 @@ def declare(
             broker=broker,
             priority=rules.priority,
             time_limit=rules.time_limit_ms,
-            throws=(PermanentError, JobCancelledError),
+            throws=(PermanentError,),
+            no_dead_letter=(JobCancelledError,),
         )
         make_actor(execute(kind, handled.function))
