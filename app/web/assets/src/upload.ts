@@ -47,7 +47,9 @@ function setUpDrop(zone: HTMLElement, queue: Queue): void {
     depth = 0;
     mark(0);
     const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry()).filter((one) => one !== null);
-    void walk(entries).then((found) => queue.add(found));
+    // Without entries (text editors, some desktops) the plain list of files is all there is.
+    const plain = [...(event.dataTransfer?.files ?? [])].map((file) => ({ file, path: file.name }));
+    void (entries.length ? walk(entries) : Promise.resolve(plain)).then((found) => queue.add(found));
   });
 }
 

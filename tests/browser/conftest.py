@@ -1,0 +1,95 @@
+"""One Chromium, one collection that was uploaded through it, embedded and mapped, for all browser tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from devstack import corpus
+from tests.support import browser as support
+from tests.support.app_processes import RunningApp
+
+ROOT = Path(__file__).resolve().parents[2]
+TITLE = "Python and its packages"
+_FILES = 170
+_MINUTES_MS = 240_000
+
+Open = Callable[..., AbstractContextManager[Page]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Where the uploaded collection and its map are."""
+
+    collection: str
+    map: str
+    files: int
+    broken: str
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/browser --screenshots` renews the pictures in docs/images."""
+    parser.addoption("--screenshots", action="store_true", help="write docs/images")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Return the one browser of the session."""
+    with sync_playwright() as playwright:
+        browser = support.launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def open_page(chromium: Browser, running_app: RunningApp) -> Open:
+    """Return a way to open a page of the running product, of any size and theme."""
+    return partial(support.opened, chromium, running_app.base_url)
+
+
+@pytest.fixture
+def page(open_page: Open) -> Iterator[Page]:
+    """Return a desktop page."""
+    with open_page() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return real documents in many formats, and one that is a PDF in its first bytes only."""
+    folder = tmp_path_factory.mktemp("corpus")
+    corpus.write(folder, docs=ROOT / "docs")
+    plain = sorted(folder.glob("python-*")) + sorted(folder.glob("readme-*"))
+    step = max(1, len(plain) // _FILES)
+    broken = folder / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7\n" + b"no objects in here\n" * 20)
+    return [*sorted(folder.glob("semantic-explorer-*")), *plain[::step][:_FILES], broken]
+
+
+@pytest.fixture(scope="session")
+def loaded(open_page: Open, files: list[Path]) -> Loaded:
+    """Return the collection that a person made in the browser: created, filled, watched, mapped."""
+    with ExitStack() as stack:
+        page = stack.enter_context(open_page())
+        page.goto("/")
+        page.get_by_placeholder("Papers, contracts, field notes").first.fill(TITLE)
+        page.get_by_role("button", name="Create collection").click()
+        expect(page.get_by_role("heading", name=TITLE)).to_be_visible()
+        collection = page.url
+        page.locator("input[type=file]:not([webkitdirectory])").set_input_files(files)
+        expect(page.locator("#uploads")).to_contain_text(
+            f"{len(files)} of {len(files)} files uploaded", timeout=_MINUTES_MS
+        )
+        build = page.get_by_role("button", name="Build map")
+        expect(build).to_be_visible(timeout=_MINUTES_MS)
+        expect(page.locator("#pipeline[data-live=idle]")).to_be_attached(timeout=_MINUTES_MS)
+        build.click()
+        # The page turns into the map by itself once the run is done.
+        expect(page.locator("#map[data-ready=yes]")).to_be_attached(timeout=_MINUTES_MS)
+        return Loaded(collection, page.url.split("?")[0], len(files), "broken.pdf")
