@@ -50,6 +50,10 @@ class Client:
         self._http = httpx.Client(base_url=base_url, timeout=120)
         self.pile: Pile | None = None
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def get(self, path: str, **query: Any) -> Any:
         """GET as JSON."""
         return self._answer(self._http.get(path, params=query))

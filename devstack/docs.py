@@ -17,8 +17,9 @@ def configuration() -> str:
     """docs/configuration.md."""
     rows = "\n".join(_row(variable) for variable in SETTINGS)
     return (
-        f"{_HEAD}# Configuration\n\nEvery process reads these environment variables at its "
-        "start and refuses, by name, what it cannot\nuse. `make demo` and `make run` set them for the servers they start.\n\n"
+        f"{_HEAD}# Configuration\n\nEvery process reads these environment variables at its start and\n"
+        "refuses, by name, what it cannot use. `make demo` and `make run` set them for the servers they\n"
+        "start.\n\n"
         f"| variable | meaning | default |\n|---|---|---|\n{rows}\n"
     )
 

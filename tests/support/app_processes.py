@@ -32,6 +32,10 @@ class RunningApp:
         self.http = httpx.Client(base_url=product.base_url, timeout=60)
         self.client = Client(product.base_url)
 
+    def close(self) -> None:
+        self.http.close()
+        self.client.close()
+
     def pile(self, title: str) -> Pile:
         """A collection with its dataset, local embedder and transforms."""
         pile = Pile(title=title, state_file=self.folder / f"{title}.json")
@@ -72,6 +76,8 @@ def running_app() -> Iterator[RunningApp]:
         with Stack(StackOptions(folder, durable=False)) as stack:
             environment = {**stack.environment, **_FAST}
             with Product(environment, data_dir=folder, port=free_port()) as product:
-                yield RunningApp(stack, product, folder)
+                app = RunningApp(stack, product, folder)
+                yield app
+                app.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -37,19 +37,22 @@ class CutPlan:
 
 
 class Packer:
-    """Spans of one text's chunks."""
+    """Spans of the chunks of one stretch of a text: `begin` to `end`."""
 
-    def __init__(self, text: str, plan: CutPlan, measure: Measure, config: ChunkingConfig) -> None:
+    def __init__(
+        self, text: str, plan: CutPlan, measure: Measure, config: ChunkingConfig, begin: int, end: int
+    ) -> None:
         self._text = text
         self._plan = plan
         self._measure = measure
         self._size, self._overlap = config.chunk_size, config.chunk_overlap
         self._minimum = config.min_chunk_size
-        self._length = len(text.rstrip())
+        self._begin = begin
+        self._length = begin + len(text[begin:end].rstrip())
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """Start and end of each chunk: no blanks at the rims, everything else covered, in order."""
-        start = fresh = self._skip_blanks(0)  # `fresh`: where the text not yet in any chunk begins
+        start = fresh = self._skip_blanks(self._begin)  # `fresh`: where the text not yet in any chunk begins
         while fresh < self._length:
             cut, end, good = self._end(start, fresh)
             if start < fresh and not good:  # the repeated part leaves too little room
@@ -143,10 +146,16 @@ class PackingChunker:
         """Yield chunks with exact spans, token counts, pages and heading paths."""
         if not document.text.strip():
             return
-        measure = measure_for(self._config.unit, document.text)
-        spans = Packer(document.text, self.plan(document), measure, self._config).spans()
         outline = Outline(document)
+        spans = self._spans(document, outline)
         while batch := list(islice(spans, _COUNTED_AT_ONCE)):
             texts = [document.text[start:end] for start, end in batch]
             for (start, end), text, tokens in zip(batch, texts, count_tokens(texts), strict=True):
                 yield Chunk(text, start, end, tokens, outline.page(start), outline.heading_path(start))
+
+    def _spans(self, document: Document, outline: Outline) -> Iterator[tuple[int, int]]:
+        """No chunk crosses a page: whoever cites a passage can name the page it is on."""
+        text, plan = document.text, self.plan(document)
+        measure = measure_for(self._config.unit, text)
+        for begin, end in outline.page_spans(len(text)):
+            yield from Packer(text, plan, measure, self._config, begin, end).spans()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
 
 from app.pipeline.document import Block, Document
 
@@ -30,6 +32,15 @@ class Outline:
         """The page of the block at or before a position."""
         index = bisect_right(self._page_starts, position) - 1
         return self._pages[max(0, index)][1] if self._pages else None
+
+    def page_spans(self, length: int) -> Iterator[tuple[int, int]]:
+        """The stretches of text that lie on one page; all of it where the source has no pages."""
+        begin = 0
+        for (_, before), (start, page) in pairwise(self._pages):
+            if page != before:
+                yield begin, start
+                begin = start
+        yield begin, length
 
     def heading_path(self, position: int) -> tuple[str, ...]:
         """Headings that a position stands under, outermost first, its own included."""

@@ -221,3 +221,10 @@ def test_a_monotonous_text_takes_linear_time(strategy, unit):
     started = time.process_time()
     cut(text, strategy=strategy)
     assert time.process_time() - started < 10
+
+
+def test_no_chunk_crosses_a_page():
+    pages = ((0, 3, 1), (5, 8, 2), (10, 15, 2))
+    blocks = tuple(Block("paragraph", start, end, page=page) for start, end, page in pages)
+    chunks = cut("one\n\ntwo\n\nthree", blocks=blocks, chunk_size=100, chunk_overlap=10)
+    assert [(chunk.text, chunk.page) for chunk in chunks] == [("one", 1), ("two\n\nthree", 2)]
