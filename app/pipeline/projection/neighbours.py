@@ -269,7 +269,8 @@ def _mean(vectors: Float32) -> Float32:
 
 
 def _unit(rows: Float32) -> Float32:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # In float64: the square of a large float32 value is infinite.
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
     lengths[lengths == 0] = 1
-    result: Float32 = rows / lengths
+    result: Float32 = (rows / lengths).astype(np.float32)
     return result

@@ -86,7 +86,8 @@ def read_texts(path: Path) -> Iterator[str]:
 
 
 def _checked(batch: NDArray[np.floating], rows: int, dimension: int) -> Float32:
-    block = np.ascontiguousarray(batch, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        block = np.ascontiguousarray(batch, dtype=np.float32)
     if block.ndim != 2:  # noqa: PLR2004 - a matrix
         raise InvalidInputError(f"vectors: a batch must have two axes, this one has {block.ndim}")
     if rows and block.shape[1] != dimension:
