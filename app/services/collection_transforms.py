@@ -267,16 +267,26 @@ class CollectionTransforms:
         if unknown := set(job_config) - {"extraction", "chunking"}:
             name = f"job_config.{min(unknown)}"
             raise InvalidInputError(f"{name}: there is no such option", field=name)
-        chunking = job_config.get("chunking") or {}
+        chunking = job_config.get("chunking", {})
         if chunk_size is not None and isinstance(chunking, Mapping):
             chunking = {**chunking, "chunk_size": chunk_size}
         return {
-            "extraction": dict(self.check_extraction(job_config.get("extraction") or {})),
+            "extraction": dict(self.check_extraction(job_config.get("extraction", {}))),
             "chunking": dict(self.check_chunking(chunking)),
         }
 
+    def _chosen(self, job_config: Mapping[str, Any]) -> dict[str, Any]:
+        """The stored configuration without what is a default: an overlap of a tenth follows a new size."""
+        whole = job_config["chunking"]
+        chosen = {
+            name: value
+            for name, value in whole.items()
+            if self.check_chunking({key: each for key, each in whole.items() if key != name}) != whole
+        }
+        return {**job_config, "chunking": chosen}
+
     def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
-        given = changes.get("job_config", row.job_config)
+        given = changes["job_config"] if "job_config" in changes else self._chosen(row.job_config)
         config = self._config(given, chunk_size=changes.get("chunk_size"))
         row.chunk_size = config["chunking"]["chunk_size"]
         row.job_config, row.config_hash = config, config_hash(config)

@@ -28,13 +28,19 @@ from tests.support.providers import EmbeddingServer, embedding_server
 ADA, BOB = Principal("ada", "Ada"), Principal("bob", "Bob")
 
 
+@pytest.fixture(scope="session")
+def bucket() -> str:
+    """One for all: making a bucket takes longer than most tests."""
+    return f"test-{uuid4().hex[:12]}"
+
+
 @pytest.fixture
-def settings(stack_env: dict[str, str], migrated_url: str, tmp_path: Path) -> Settings:
+def settings(stack_env: dict[str, str], migrated_url: str, bucket: str, tmp_path: Path) -> Settings:
     return Settings.from_env(
         stack_env
         | {
             "DATABASE_URL": migrated_url,
-            "S3_BUCKET_NAME": f"test-{uuid4().hex[:12]}",
+            "S3_BUCKET_NAME": bucket,
             "SCRATCH_DIR": str(tmp_path),
             "ENCRYPTION_MASTER_KEY": "ab" * 32,
             "OUTBOUND_ALLOWED_HOSTS": "127.0.0.1",
@@ -53,13 +59,24 @@ def container(settings: Settings, recorder: Recorder) -> Iterator[Container]:
     for principal in (ADA, BOB):
         made.services.owners.ensure(principal)
     yield made
-    made.vectors.close()
-    made.database.close()
+    del vars(made)["feed"]
+    made.close()
 
 
 @pytest.fixture
 def client(container: Container) -> FlaskClient:
     return create_app(container).test_client()
+
+
+@pytest.fixture
+def objects(container: Container) -> Callable[[], int]:
+    """How many stored objects there are that were not there when the test began."""
+
+    def keys() -> set[str]:
+        return {blob.key for blob in container.blobs.list("")}
+
+    before = keys()
+    return lambda: len(keys() - before)
 
 
 @pytest.fixture

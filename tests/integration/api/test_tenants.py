@@ -1,0 +1,245 @@
+"""Two owners side by side: whatever is Ada's is not there for Bob, in every verb that takes an id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.container import Container, Services
+from app.errors import NotFoundError
+from app.security.principal import Principal
+from app.services.items import PushedChunk, PushedItem
+from app.services.search import Query
+from app.services.uploads import Upload
+from app.storage.postgres.tables import Visualization
+from tests.integration.api.conftest import ADA, BOB
+
+
+@dataclass(frozen=True)
+class Things:
+    """One of each of Ada's."""
+
+    collection: int
+    file: int
+    dataset: int
+    item: int
+    chunk: UUID
+    embedder: int
+    collection_transform: int
+    dataset_transform: int
+    embedded: int
+    visualization_transform: int
+    visualization: int
+
+
+@pytest.fixture
+def adas(container: Container) -> Things:
+    of = container.services
+    collection = of.collections.create(ADA, title="c").collection_id
+    upload = Upload("a.txt", BytesIO(b"hello there"))
+    dataset = of.datasets.create(ADA, title="d").dataset_id
+    pushed = of.items.push(ADA, dataset, [PushedItem("i", [PushedChunk("hello")])])
+    embedder = of.embedders.create(ADA, {"name": "e", "provider": "local"}).embedder_id
+    transform = of.dataset_transforms.create(
+        ADA, title="t", source_dataset_id=dataset, embedder_ids=[embedder]
+    )
+    embedded = transform.embedded_dataset_ids[0]
+    maps = of.visualization_transforms.create(ADA, title="m", embedded_dataset_id=embedded)
+    assert maps.last_visualization_id
+    return Things(
+        collection=collection,
+        file=of.files.upload(ADA, collection, [upload]).completed[0].file_id,
+        dataset=dataset,
+        item=pushed.item_ids[0],
+        chunk=of.items.chunks(ADA, pushed.item_ids[0]).items[0].chunk_id,
+        embedder=embedder,
+        collection_transform=of.collection_transforms.create(
+            ADA, title="t", collection_id=collection, dataset_id=dataset
+        ).collection_transform_id,
+        dataset_transform=transform.dataset_transform_id,
+        embedded=embedded,
+        visualization_transform=maps.visualization_transform_id,
+        visualization=maps.last_visualization_id,
+    )
+
+
+Call = Callable[[Services, Principal, Things], Any]
+UPLOAD = Upload("b.txt", BytesIO(b"x"))
+
+CALLS: dict[str, Call] = {
+    "collections.get": lambda of, who, a: of.collections.get(who, a.collection),
+    "collections.update": lambda of, who, a: of.collections.update(who, a.collection, {"title": "x"}),
+    "collections.delete": lambda of, who, a: of.collections.delete(who, a.collection),
+    "progress.files": lambda of, who, a: of.progress.files(who, a.collection),
+    "files.upload": lambda of, who, a: of.files.upload(who, a.collection, [UPLOAD]),
+    "files.list": lambda of, who, a: of.files.list(who, a.collection),
+    "files.get": lambda of, who, a: of.files.get(who, a.collection, a.file),
+    "files.open": lambda of, who, a: of.files.open(who, a.collection, a.file),
+    "files.delete": lambda of, who, a: of.files.delete(who, a.collection, a.file),
+    "files.failed_files": lambda of, who, a: of.files.failed_files(who, a.collection),
+    "datasets.get": lambda of, who, a: of.datasets.get(who, a.dataset),
+    "datasets.update": lambda of, who, a: of.datasets.update(who, a.dataset, {"title": "x"}),
+    "datasets.delete": lambda of, who, a: of.datasets.delete(who, a.dataset),
+    "items.list": lambda of, who, a: of.items.list(who, a.dataset),
+    "items.get": lambda of, who, a: of.items.get(who, a.item),
+    "items.item_text": lambda of, who, a: of.items.item_text(who, a.item),
+    "items.chunks": lambda of, who, a: of.items.chunks(who, a.item),
+    "items.chunk": lambda of, who, a: of.items.chunk(who, a.chunk),
+    "items.push": lambda of, who, a: of.items.push(
+        who, a.dataset, [PushedItem("i", [PushedChunk("mine now")])]
+    ),
+    "items.delete": lambda of, who, a: of.items.delete(who, a.dataset, a.item),
+    "embedders.get": lambda of, who, a: of.embedders.get(who, a.embedder),
+    "embedders.update": lambda of, who, a: of.embedders.update(who, a.embedder, {"name": "x"}),
+    "embedders.delete": lambda of, who, a: of.embedders.delete(who, a.embedder),
+    "embedders.test": lambda of, who, a: of.embedders.test(who, a.embedder),
+    "embedders.client": lambda of, who, a: of.embedders.client(who.owner_id, a.embedder),
+    "collection_transforms.list": lambda of, who, a: of.collection_transforms.list(
+        who, collection_id=a.collection
+    ),
+    "collection_transforms.list of a dataset": lambda of, who, a: of.collection_transforms.list(
+        who, dataset_id=a.dataset
+    ),
+    "collection_transforms.get": lambda of, who, a: of.collection_transforms.get(who, a.collection_transform),
+    "collection_transforms.update": lambda of, who, a: of.collection_transforms.update(
+        who, a.collection_transform, {"title": "x"}
+    ),
+    "collection_transforms.delete": lambda of, who, a: of.collection_transforms.delete(
+        who, a.collection_transform
+    ),
+    "collection_transforms.trigger": lambda of, who, a: of.collection_transforms.trigger(
+        who, a.collection_transform
+    ),
+    "collection_transforms.retry_failed": lambda of, who, a: of.collection_transforms.retry_failed(
+        who, a.collection_transform
+    ),
+    "collection_transforms.stats": lambda of, who, a: of.collection_transforms.stats(
+        who, a.collection_transform
+    ),
+    "collection_transforms.processed_files": lambda of, who, a: of.collection_transforms.processed_files(
+        who, a.collection_transform
+    ),
+    "collection_transforms.create": lambda of, who, a: of.collection_transforms.create(
+        who, title="t", collection_id=a.collection, dataset_id=a.dataset
+    ),
+    "dataset_transforms.list": lambda of, who, a: of.dataset_transforms.list(who, dataset_id=a.dataset),
+    "dataset_transforms.get": lambda of, who, a: of.dataset_transforms.get(who, a.dataset_transform),
+    "dataset_transforms.update": lambda of, who, a: of.dataset_transforms.update(
+        who, a.dataset_transform, {"title": "x"}
+    ),
+    "dataset_transforms.delete": lambda of, who, a: of.dataset_transforms.delete(who, a.dataset_transform),
+    "dataset_transforms.trigger": lambda of, who, a: of.dataset_transforms.trigger(who, a.dataset_transform),
+    "dataset_transforms.retry_failed": lambda of, who, a: of.dataset_transforms.retry_failed(
+        who, a.dataset_transform
+    ),
+    "dataset_transforms.stats": lambda of, who, a: of.dataset_transforms.stats(who, a.dataset_transform),
+    "dataset_transforms.batches": lambda of, who, a: of.dataset_transforms.batches(who, a.dataset_transform),
+    "dataset_transforms.create": lambda of, who, a: of.dataset_transforms.create(
+        who, title="t", source_dataset_id=a.dataset, embedder_ids=[a.embedder]
+    ),
+    "embedded_datasets.list": lambda of, who, a: of.embedded_datasets.list(who, dataset_id=a.dataset),
+    "embedded_datasets.get": lambda of, who, a: of.embedded_datasets.get(who, a.embedded),
+    "embedded_datasets.update": lambda of, who, a: of.embedded_datasets.update(who, a.embedded, title="x"),
+    "embedded_datasets.delete": lambda of, who, a: of.embedded_datasets.delete(who, a.embedded),
+    "embedded_datasets.stats": lambda of, who, a: of.embedded_datasets.stats(who, a.embedded),
+    "embedded_datasets.batches": lambda of, who, a: of.embedded_datasets.batches(who, a.embedded),
+    "embedded_datasets.points": lambda of, who, a: of.embedded_datasets.points(who, a.embedded),
+    "embedded_datasets.vector": lambda of, who, a: of.embedded_datasets.vector(who, a.embedded, uuid4()),
+    "visualization_transforms.list": lambda of, who, a: of.visualization_transforms.list(
+        who, embedded_dataset_id=a.embedded
+    ),
+    "visualization_transforms.get": lambda of, who, a: of.visualization_transforms.get(
+        who, a.visualization_transform
+    ),
+    "visualization_transforms.update": lambda of, who, a: of.visualization_transforms.update(
+        who, a.visualization_transform, {"title": "x"}
+    ),
+    "visualization_transforms.delete": lambda of, who, a: of.visualization_transforms.delete(
+        who, a.visualization_transform
+    ),
+    "visualization_transforms.trigger": lambda of, who, a: of.visualization_transforms.trigger(
+        who, a.visualization_transform
+    ),
+    "visualization_transforms.stats": lambda of, who, a: of.visualization_transforms.stats(
+        who, a.visualization_transform
+    ),
+    "visualization_transforms.create": lambda of, who, a: of.visualization_transforms.create(
+        who, title="t", embedded_dataset_id=a.embedded
+    ),
+    "visualizations.list": lambda of, who, a: of.visualizations.list(who, embedded_dataset_id=a.embedded),
+    "visualizations.list of a transform": lambda of, who, a: of.visualizations.list(
+        who, visualization_transform_id=a.visualization_transform
+    ),
+    "visualizations.get": lambda of, who, a: of.visualizations.get(who, a.visualization),
+    "visualizations.clusters": lambda of, who, a: of.visualizations.clusters(who, a.visualization),
+    "visualizations.points": lambda of, who, a: of.visualizations.points(who, a.visualization),
+    "visualizations.points_file": lambda of, who, a: of.visualizations.points_file(who, a.visualization),
+    "visualizations.delete": lambda of, who, a: of.visualizations.delete(who, a.visualization),
+    "search.search": lambda of, who, a: of.search.search(who, Query("x", [a.embedded])),
+}
+
+
+def test_nothing_of_adas_is_there_for_bob(container: Container, adas: Things):
+    services = container.services
+    for name, call in CALLS.items():
+        with pytest.raises(NotFoundError):
+            call(services, BOB, adas)
+            pytest.fail(f"{name} let Bob in")
+    # All of it is still there and as it was.
+    assert services.collections.get(ADA, adas.collection).title == "c"
+    assert services.files.get(ADA, adas.collection, adas.file).name == "a.txt"
+    assert services.items.item_text(ADA, adas.item).text == "hello"
+    assert services.embedders.get(ADA, adas.embedder).name == "e"
+    assert services.visualizations.get(ADA, adas.visualization).transform_title == "m"
+
+
+def test_every_verb_that_takes_an_id_is_tried(container: Container):
+    tried = {name.split(" ")[0] for name in CALLS}
+    exempt = {"create", "recent", "ensure"}  # take no id of somebody's, or are tried above where they do
+    for noun in {name.split(".")[0] for name in CALLS}:
+        service = getattr(container.services, noun)
+        verbs = {
+            name
+            for name in dir(type(service))
+            if not name.startswith("_") and callable(getattr(service, name))
+        }
+        fields = set(type(service).__dataclass_fields__)
+        missing = {f"{noun}.{verb}" for verb in verbs - fields - exempt} - tried
+        assert missing <= {"collections.list", "datasets.list", "embedders.list"}, missing
+
+
+def test_lists_hold_only_ones_own(container: Container, adas: Things):
+    of = container.services
+    for noun in (
+        of.collections,
+        of.datasets,
+        of.embedders,
+        of.collection_transforms,
+        of.dataset_transforms,
+        of.embedded_datasets,
+        of.visualization_transforms,
+        of.visualizations,
+    ):
+        assert noun.list(BOB).total_count == 0
+        assert noun.list(ADA).total_count == 1
+    with container.database.transaction() as session:
+        session.get_one(Visualization, adas.visualization).status = "completed"
+    assert of.visualizations.recent(BOB) == ()
+    assert len(of.visualizations.recent(ADA)) == 1
+
+
+def test_what_is_public_can_be_read_and_not_changed(container: Container, adas: Things):
+    of = container.services
+    of.collections.update(ADA, adas.collection, {"is_public": True})
+    of.datasets.update(ADA, adas.dataset, {"is_public": True})
+    assert of.collections.get(BOB, adas.collection).owner_display_name == "Ada"
+    assert of.files.list(BOB, adas.collection).total_count == 1
+    assert of.items.item_text(BOB, adas.item).text == "hello"
+    for name in ("collections.update", "files.upload", "files.delete", "items.push", "items.delete"):
+        with pytest.raises(NotFoundError):
+            CALLS[name](of, BOB, adas)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app.container import Container
+from tests.integration.api.conftest import Api
+from tests.support.domain import Recorder
+from tests.support.providers import EmbeddingServer, Fault
+
+TEXT = b"The tide rises twice a day.\n\nThe moon pulls at the sea.\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"chunking": {"chunk_size": 200, "chunk_overlap": 200}}, "chunking.chunk_overlap"),
+        ({"chunking": {"chunk_size": "big"}}, "chunking.chunk_size"),
+        ({"chunking": {"strategy": "magic"}}, "chunking.strategy"),
+        ({"chunking": []}, "chunking"),
+        ({"extraction": {"strategy": "magic"}}, "extraction.strategy"),
+        ({"extraction": {"nope": 1}}, "extraction.nope"),
+        ({"nope": {}}, "job_config.nope"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused_by_field(api: Api, config: dict[str, Any], field: str):
+    body = {
+        "title": "t",
+        "collection_id": api.collection(),
+        "dataset_id": api.dataset(),
+        "job_config": config,
+    }
+    assert api.post("/api/collection-transforms", body, 400)["field"] == field
+
+
+def test_a_chunk_size_may_stand_beside_the_configuration(api: Api):
+    key = api.collection_transform(api.collection(), api.dataset(), chunk_size=400)
+    view = api.get(f"/api/collection-transforms/{key}")
+    assert view["chunk_size"] == view["job_config"]["chunking"]["chunk_size"] == 400
+    changed = api.patch(f"/api/collection-transforms/{key}", {"chunk_size": 500})
+    assert changed["job_config"]["chunking"]["chunk_size"] == 500
+    assert api.patch(f"/api/collection-transforms/{key}", {"chunk_size": 0}, 400)["field"]
+
+
+def test_the_stats_of_a_collection_transform_are_counted_and_failures_retried(
+    api: Api, work: Callable[[], list[str]]
+):
+    collection, dataset = api.collection(), api.dataset()
+    key = api.collection_transform(collection, dataset)
+    api.upload(collection, ("good.txt", TEXT), ("bad.pdf", b"%PDF-1.7\nthis is not a PDF\n"))
+    assert api.get(f"/api/collection-transforms/{key}/stats")["pending_files"] == 2
+    work()
+    stats = api.get(f"/api/collection-transforms/{key}/stats")
+    assert (stats["successful_files"], stats["failed_files"], stats["total_items_created"]) == (1, 1, 1)
+    failed = api.get(f"/api/collection-transforms/{key}/processed-files?status=failed")["items"]
+    assert [row["name"] for row in failed] == ["bad.pdf"]
+    assert api.post(f"/api/collection-transforms/{key}/retry-failed") == {"retried_count": 1}
+    assert work().count("extract_file") == 1
+
+
+def test_a_new_configuration_makes_every_file_new(api: Api, work: Callable[[], list[str]]):
+    collection, dataset = api.collection(), api.dataset()
+    key = api.collection_transform(collection, dataset)
+    api.upload(collection, ("good.txt", TEXT))
+    work()
+    api.patch(f"/api/collection-transforms/{key}", {"title": "renamed"})
+    assert "extract_file" not in work()
+    api.patch(f"/api/collection-transforms/{key}", {"chunk_size": 150})
+    assert "extract_file" in work()
+
+
+def test_a_disabled_transform_is_not_triggered(api: Api, recorder: Recorder):
+    key = api.collection_transform(api.collection(), api.dataset())
+    api.patch(f"/api/collection-transforms/{key}", {"is_enabled": False})
+    assert api.post(f"/api/collection-transforms/{key}/trigger", {}, 400)["field"] == "is_enabled"
+
+
+def test_embedders_come_and_go_with_their_vector_indexes(
+    api: Api, container: Container, provider: EmbeddingServer, work: Callable[[], list[str]]
+):
+    dataset, first, second = api.dataset(), api.embedder(provider), api.embedder(provider, name="two")
+    api.push(dataset, poem=["Tyger Tyger", "burning bright"])
+    body = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [first, second]}
+    made = api.post("/api/dataset-transforms", body, 201)
+    key = made["transform"]["dataset_transform_id"]
+    work()
+    stats = api.get(f"/api/dataset-transforms/{key}/stats")
+    assert (stats["status"], stats["total_chunks_embedded"], stats["embedder_count"]) == ("completed", 4, 2)
+    names = [row["collection_name"] for row in made["embedded_datasets"]]
+    assert [container.vectors.count(name) for name in names] == [2, 2]
+    api.patch(f"/api/dataset-transforms/{key}", {"embedder_ids": [second]})
+    assert "drop_vector_index" in work()
+    (left,) = api.get(f"/api/datasets/{dataset}/embedded-datasets")["embedded_datasets"]
+    assert left["embedder_id"] == second
+    api.delete(f"/api/datasets/{dataset}")
+    assert work() == ["drop_vector_index"]
+
+
+def test_items_that_failed_to_embed_are_counted_and_retried(
+    api: Api, provider: EmbeddingServer, work: Callable[[], list[str]]
+):
+    dataset = api.dataset()
+    api.push(dataset, poem=["Tyger Tyger"])
+    provider.faults.append(Fault("status", status=401, message="bad key"))
+    body = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [api.embedder(provider)]}
+    key = api.post("/api/dataset-transforms", body, 201)["transform"]["dataset_transform_id"]
+    work()
+    stats = api.get(f"/api/dataset-transforms/{key}/stats")
+    assert (stats["status"], stats["total_chunks_failed"], stats["failed_batches"]) == ("failed", 1, 1)
+    (batch,) = api.get(f"/api/dataset-transforms/{key}/batches?status=dead")["items"]
+    assert "bad key" in batch["error_message"]
+    assert api.post(f"/api/dataset-transforms/{key}/retry-failed") == {"retried_count": 1}
+    work()
+    assert api.get(f"/api/dataset-transforms/{key}/stats")["status"] == "completed"
+
+
+def test_every_id_in_a_body_must_be_somebodys_own(api: Api, provider: EmbeddingServer):
+    collection, dataset, embedder = api.collection(), api.dataset(), api.embedder(provider)
+    wrong = {"title": "t", "collection_id": collection, "dataset_id": dataset + 1}
+    assert api.post("/api/collection-transforms", wrong, 404)["field"] == "dataset_id"
+    wrong = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [embedder + 1]}
+    assert api.post("/api/dataset-transforms", wrong, 404)["field"] == "embedder_ids"
+    wrong = {"title": "t", "source_dataset_id": dataset, "embedder_ids": []}
+    assert api.post("/api/dataset-transforms", wrong, 400)["field"] == "embedder_ids"
+    wrong = {"title": "t", "embedded_dataset_id": 1}
+    assert api.post("/api/visualization-transforms", wrong, 404)["field"] == "embedded_dataset_id"
+    wrong = {"query": "x", "embedded_dataset_ids": [1]}
+    assert api.post("/api/search", wrong, 404)["field"] == "embedded_dataset_ids"
