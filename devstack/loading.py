@@ -40,7 +40,7 @@ class Loader:
         self._client, self._console, self._up = client, console, up
         self._timings = Timings()
 
-    def load(self, files: Sequence[Path], pile: Pile) -> Timings:
+    def load(self, files: Sequence[Path], pile: Pile, *, build_map: bool = True) -> Timings:
         """Upload what is not there yet, wait for vectors, build the map; returns when all is done."""
         self._client.make(pile)
         columns = (
@@ -50,6 +50,8 @@ class Loader:
         with Progress(*columns, console=self._console) as progress:
             self._upload_and_watch(progress, files, pile)
         self._report()
+        if not build_map:
+            return self._timings
         with Progress(*columns, console=self._console) as progress:
             self._map(progress, pile)
         return self._timings

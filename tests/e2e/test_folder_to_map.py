@@ -86,7 +86,7 @@ def test_counts_agree_in_files_items_chunks_vectors_and_points(
     embedded = get(f"/api/embedded-datasets/{ids['embedded_dataset_id']}/stats")
     points = get(f"/api/embedded-datasets/{ids['embedded_dataset_id']}/points", limit=1)
     assert files["successful_files"] == dataset["item_count"] == 18 * len(TOPICS) + 1
-    assert dataset["total_chunks"] == embedded["embedded_chunks"] > 80
+    assert dataset["total_chunks"] == embedded["chunks_embedded"] > 80
     assert points["total_count"] == visualization["point_count"] == dataset["total_chunks"]
 
 
