@@ -60,10 +60,9 @@ def run(options: argparse.Namespace, console: Console) -> Timings | None:
                     _files(options, data, console), _pile(options, data)
                 )
             _invite(console, product.base_url, client.pile if timings else None)
-            if options.once:
-                return timings
-            _supervise(product, console)
-    return None
+            if not options.once:
+                _supervise(product, console)
+            return timings
 
 
 def _supervise(product: Product, console: Console) -> NoReturn:

@@ -23,7 +23,9 @@ def main() -> int:
         options = StackOptions(Path(folder), durable=False, services=frozenset({"postgres"}))
         with Stack(options) as stack:
             environment = {"DATABASE_URL": stack.environment["DATABASE_URL"], "PATH": "/usr/bin:/bin"}
-            for command in ([alembic, "upgrade", "head"], revise):
+            ruff = str(Path(sys.executable).parent / "ruff")
+            tidy = ([ruff, "check", "--quiet", "--fix", "alembic"], [ruff, "format", "--quiet", "alembic"])
+            for command in ([alembic, "upgrade", "head"], revise, *tidy):
                 subprocess.run(command, cwd=ROOT, env=environment, check=True)
     return 0
 
