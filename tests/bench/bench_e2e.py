@@ -89,9 +89,81 @@ def plain_loop(files: Sequence[Path], port: int) -> Result:
                 try:
                     document = extractors.extract(extractors.open_source(path, path.name), context)
                 except Exception as error:  # noqa: BLE001 - a loop in a script would do just this
-                    said = f"{result.seconds:.1f} s, {result.rate:.1f} files/s"
-                print(f"{name}, round {number + 1}, {label}: {said}", flush=True)
+                    print(f"  not read: {path.name}: {error}")
+                    continue
+                read += 1
+                for position, chunk in enumerate(chunker.chunk(document)):
+                    yield number, position, chunk.text
 
+        for batch in _batches(passages()):
+            vectors = embedder.embed([text for _, _, text in batch], purpose="document").vectors
+            ids = [_point_id(number, position) for number, position, _ in batch]
+            store.upsert("bench", ids, vectors, [{"item_id": number} for number, _, _ in batch])
+            written += len(batch)
+        seconds = time.monotonic() - started
+        store.close()
+    return Result(seconds, read, written)
+
+
+def _point_id(number: int, position: int) -> Any:
+    from app.ids import chunk_id
+
+    return chunk_id(number, position, position + 1, "")
+
+
+def _batches(passages: Iterator[tuple[int, int, str]]) -> Iterator[list[tuple[int, int, str]]]:
+    batch: list[tuple[int, int, str]] = []
+    for passage in passages:
+        batch.append(passage)
+        if len(batch) == _CHUNKS_PER_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def corpora() -> dict[str, list[Path]]:
+    """Name → files; what cannot be had here is left out and said so."""
+    folder = ROOT / ".data" / "bench"
+    demo = folder / "corpus"
+    corpus.write(demo, docs=ROOT / "docs")
+    found = {"demo corpus": sorted(demo.iterdir())}
+    pages = Path(os.environ["DATA"]) if os.environ.get("DATA") else _python_docs(folder)  # noqa: TID251
+    if pages is None:
+        print("python3.11-doc cannot be had here (no apt-get): set DATA=folder; leaving it out")
+    else:
+        found["python3.11-doc, HTML"] = sorted(pages.rglob("*.html"))
+    return found
+
+
+def _python_docs(folder: Path) -> Path | None:
+    target = folder / "python3.11-doc"
+    if not target.exists():
+        if not shutil.which("apt-get"):
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "-qq", "download", "python3.11-doc"], cwd=folder, check=True)
+        (package,) = folder.glob("python3.11-doc_*.deb")
+        subprocess.run(["dpkg-deb", "-x", str(package), str(target)], check=True)
+        package.unlink()
+    return target
+
+
+def main() -> int:
+    """Run every round and write the report."""
+    rounds = int(os.environ.get("ROUNDS", "3"))  # noqa: TID251
+    lines = []
+    for name, files in corpora().items():
+        results: dict[str, list[Result]] = {"product": [], "plain loop": []}
+        for number in range(rounds):
+            runners: list[tuple[str, Callable[[Sequence[Path], int], Result]]] = [
+                ("product", product), ("plain loop", plain_loop),
+            ]  # fmt: skip
+            for label, run in runners[:: 1 if number % 2 == 0 else -1]:
+                result = run(files, 18200 + number)
+                results[label].append(result)
+                said = f"{result.seconds:.1f} s, {result.rate:.1f} files/s"
+                print(f"{name}, round {number + 1}, {label}: {said}", flush=True)
         lines += _rows(name, results)
     REPORT.write_text(_report(rounds, lines))
     print(f"written to {REPORT.relative_to(ROOT)}")
