@@ -6,6 +6,9 @@ from typing import Any
 
 from app.api.sse import DRAINING
 
+# It would lie in the user's home, one for all installations.
+control_socket_disable = True
+
 
 def post_worker_init(worker: Any) -> None:
     """Let the application ask whether this worker was told to stop."""

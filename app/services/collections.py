@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, func, select
 
-from app.errors import NotFoundError
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.described import (
@@ -109,20 +108,16 @@ class Collections:
     def delete(self, principal: Principal, collection_id: int) -> None:
         """Delete it with its files, transforms and the items made from them; raises NotFoundError."""
         with self.database.transaction() as session:
+            # An upload holds this lock while it writes its row: its object is in the list below or not there.
+            row = owned(session, Collection, collection_id, principal.owner_id, lock=True)
             removal = Removal(session, self.outbox, principal.owner_id)
-            removal.files((File.collection_id == collection_id) & (File.owner_id == principal.owner_id))
-            fed = select(CollectionTransform.dataset_id).where(
-                CollectionTransform.collection_id == collection_id,
-                CollectionTransform.owner_id == principal.owner_id,
+            removal.files(File.collection_id == collection_id)
+            removal.replan(
+                select(CollectionTransform.dataset_id).where(
+                    CollectionTransform.collection_id == collection_id
+                )
             )
-            removal.replan(fed)
-            gone = session.scalar(
-                delete(Collection)
-                .where(Collection.collection_id == collection_id, Collection.owner_id == principal.owner_id)
-                .returning(Collection.collection_id)
-            )
-            if gone is None:
-                raise NotFoundError(f"no collection {collection_id}")
+            session.delete(row)
 
 
 def _with_counts() -> Select[tuple[Collection, str, int, Any]]:

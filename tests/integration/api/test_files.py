@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.integration.api.conftest import Api
+from app.container import Container
+from app.services.uploads import Upload
+from tests.integration.api.conftest import ADA, Api
 from tests.support.domain import Recorder
 
 TEXT = b"The tide rises twice a day.\n\nThe moon pulls at the sea.\n"
@@ -145,3 +149,22 @@ def test_deleting_a_collection_leaves_no_object(
     work()
     assert objects() == 0
     assert api.get(f"/api/datasets/{dataset}")["item_count"] == 0
+
+
+def test_uploads_of_one_name_at_once_become_versions_of_one_file(
+    container: Container, objects: Callable[[], int], work: Callable[[], list[str]]
+):
+    files, key = container.services.files, container.services.collections.create(ADA, title="c").collection_id
+
+    def upload(number: int) -> int:
+        content = BytesIO(TEXT + str(number).encode())
+        return files.upload(ADA, key, [Upload("a.txt", content)]).completed[0].version
+
+    with ThreadPoolExecutor(6) as pool:
+        versions = sorted(pool.map(upload, range(6)))
+    assert versions == [1, 2, 3, 4, 5, 6]
+    work()
+    assert objects() == 1
+    (file,) = files.list(ADA, key).files
+    with files.open(ADA, key, file.file_id).stream as stream:
+        assert stream.read().startswith(TEXT)
