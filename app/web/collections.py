@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from app.container import Container
 
 PAGE_SIZE = 50
+_MOST_PAGES = 1_000_000
 _STATES = ("all", "waiting", "read", "failed")
 
 
@@ -23,8 +24,8 @@ def add(web: Blueprint, container: Container) -> None:
     def _context(collection_id: int) -> dict[str, object]:
         who = frame.principal()
         state = request.args.get("state", "all")
-        name = request.args.get("name", "").strip()
-        page = max(1, request.args.get("page", 1, type=int))
+        name = request.args.get("name", "").replace("\x00", "").strip()
+        page = min(max(1, request.args.get("page", 1, type=int)), _MOST_PAGES)
         files = services.reading.files(
             who,
             collection_id,

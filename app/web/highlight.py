@@ -11,6 +11,7 @@ import re
 from markupsafe import Markup, escape
 
 _WORD = re.compile(r"\w+", re.UNICODE)
+_MARKS = re.compile(r"^[ \t]*(#{1,6}[ \t]+|[-=*_~^]{4,}[ \t]*$)", re.MULTILINE)
 _SHORTEST = 3
 _STEM = 5
 _SILENT = frozenset(
@@ -44,6 +45,7 @@ def lit_spans(text: str, words: tuple[str, ...]) -> list[tuple[int, int]]:
 
 def lit(text: str, query: str, *, most: int = 0) -> Markup:
     """`text` as safe HTML with the query's words in <mark>; the best `most` characters where given."""
+    text = _readable(text) if most else text
     spans = lit_spans(text, query_words(query))
     start, end = _best_window(text, spans, most) if most and len(text) > most else (0, len(text))
     parts: list[Markup | str] = ["… " if start else ""]
@@ -59,8 +61,14 @@ def lit(text: str, query: str, *, most: int = 0) -> Markup:
 
 def shortened(text: str, most: int) -> str:
     """The first `most` characters of `text`, cut at white space."""
+    text = _readable(text)
     start, end = _best_window(text, [], most) if len(text) > most else (0, len(text))
     return text[start:end] + (" …" if end < len(text) else "")
+
+
+def _readable(text: str) -> str:
+    """One line without the marks of headings and rules: an extract, not the passage itself."""
+    return " ".join(_MARKS.sub(" ", text).split())
 
 
 def _best_window(text: str, spans: list[tuple[int, int]], most: int) -> tuple[int, int]:

@@ -92,8 +92,8 @@ const rank = (label: Label, first: number): number => (label.topic.id === first 
 /** Small topics carry their name above them, large ones in their middle; between the two it slides. */
 function lift(label: Label, camera: Camera): number {
   const radius = label.reach * camera.view.scale;
-  const part = Math.min(1, Math.max(0, (120 - radius) / 70));
-  return part * (radius + label.height / 2 + 2);
+  const part = Math.min(1, Math.max(0, (75 - radius) / 40));
+  return part * (radius * 0.8 + label.height / 2 + 2);
 }
 
 function touch(a: Box, b: Box): boolean {

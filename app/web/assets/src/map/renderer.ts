@@ -47,7 +47,7 @@ void main() {
 
 /** Diameter in CSS pixels: small in a crowd, larger when zoomed in. */
 export function pointSize(count: number, zoom: number): number {
-  const crowd = count > 200_000 ? 1.6 : count > 50_000 ? 2.2 : count > 8_000 ? 3.2 : count > 1_500 ? 4.5 : 6;
+  const crowd = count > 200_000 ? 1.6 : count > 50_000 ? 2.2 : count > 8_000 ? 3.2 : count > 1_500 ? 4.5 : 6.5;
   return Math.min(11, crowd * Math.max(0.8, zoom ** 0.4));
 }
 
