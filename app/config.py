@@ -68,6 +68,13 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _four_waits(raw: str) -> tuple[float, ...]:
+    waits = tuple(float(word) for word in raw.split(","))
+    if len(waits) != 4 or min(waits) <= 0:  # noqa: PLR2004 five attempts, four waits between them
+        raise ValueError("must be four numbers of seconds above 0, separated by commas")
+    return waits
+
+
 def _words(raw: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in raw.split(",") if word.strip())
 
@@ -111,6 +118,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("NUMBA_CACHE_DIR", "compiled map code, kept between processes", Path, Path(".data/numba")),
     Variable("SCRATCH_DIR", "temporary files of running jobs; empty for the system's", Path),
     Variable("EMBEDDING_THREADS", "CPU threads of the local embedder; 0 for all cores", _integer(0, 256), 0),
+    Variable("RETRY_BACKOFF_SECS", "waits before the second to fifth attempt at a job", _four_waits, (30.0, 60.0, 120.0, 300.0)),
     Variable("RECONCILE_INTERVAL_SECS", "how often lost jobs are looked for; 0 turns it off", _integer(0, 86_400), 30),
     Variable("LOG_FORMAT", "json or text", _choice("json", "text"), "json"),
     Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),

@@ -13,7 +13,7 @@ from app.config import Settings
 from app.events.bus import StatusBus
 from app.jobs.dispatch import Dispatcher
 from app.jobs.outbox import Outbox
-from app.jobs.policy import BACKOFF_SECONDS, MAX_ATTEMPTS, Policies
+from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.pipeline.chunking import registry as chunkers
@@ -63,7 +63,7 @@ class Container:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.policies = Policies(settings.processing_timeout_secs)
+        self.policies = Policies(settings.processing_timeout_secs, settings.retry_backoff_secs)
 
     @cached_property
     def database(self) -> Database:
@@ -117,7 +117,7 @@ class Container:
         return BrokerOptions(
             servers=self.settings.nats_url,
             replicas=self.settings.nats_replicas,
-            backoff_seconds=tuple(float(seconds) for seconds in BACKOFF_SECONDS),
+            backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
         )
 

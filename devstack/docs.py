@@ -31,11 +31,11 @@ def _row(variable: Variable) -> str:
 
 
 def _shown(value: object) -> str:
-    return (
-        ""
-        if value is None or value == ()
-        else f"`{str(value).lower() if isinstance(value, bool) else value}`"
-    )
+    if value is None or value == ():
+        return ""
+    if isinstance(value, tuple):
+        return f"`{','.join(f'{one:g}' for one in value)}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def file_types() -> str:

@@ -68,7 +68,8 @@ class Scope:
         retries = _retries_so_far()
         final = isinstance(error, PermanentError) or retries + 1 >= policy.MAX_ATTEMPTS
         if not final:
-            delay = max(policy.BACKOFF_SECONDS[retries], getattr(error, "retry_after_seconds", None) or 0)
+            waits = self.container.policies.backoff_seconds
+            delay = max(waits[retries], getattr(error, "retry_after_seconds", None) or 0)
             logger.warning("attempt %d failed, next in %.0f s: %s", retries + 1, delay, error)
             self.container.services.jobs.retry_later(run, error, delay_seconds=delay)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_ATTEMPTS = 5
-BACKOFF_SECONDS = (30, 60, 120, 300)  # before the second, third, fourth and fifth attempt
+BACKOFF_SECONDS = (30.0, 60.0, 120.0, 300.0)  # before the second, third, fourth and fifth attempt
 _HOUR_MS = 3_600_000
 
 
@@ -29,7 +29,10 @@ class Policies:
     vectors and storing the result.
     """
 
-    def __init__(self, processing_timeout_seconds: int) -> None:
+    def __init__(
+        self, processing_timeout_seconds: int, backoff_seconds: tuple[float, ...] = BACKOFF_SECONDS
+    ) -> None:
+        self.backoff_seconds = backoff_seconds
         self._of = {
             "plan_collection_transform": _PLANNING,
             "plan_dataset_transform": _PLANNING,

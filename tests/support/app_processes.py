@@ -19,7 +19,11 @@ from devstack.stack import Stack, StackOptions
 
 _FAST = {
     # Retries of the real schedule would outlast a test; the schedule itself is tested with the broker.
-    "RECONCILE_INTERVAL_SECS": "5",
+    "RETRY_BACKOFF_SECS": "1,2,3,4",
+    "RECONCILE_INTERVAL_SECS": "2",
+    "QDRANT_TIMEOUT_SECS": "5",
+    "OUTBOUND_ALLOWED_HOSTS": "127.0.0.1",
+    "ENCRYPTION_MASTER_KEY": "5e" * 32,
 }
 
 
