@@ -331,7 +331,9 @@ def _views(session: Session, rows: Sequence[DatasetTransform]) -> tuple[DatasetT
             select(Dataset.dataset_id, Dataset.title).where(
                 Dataset.dataset_id.in_([row.source_dataset_id for row in rows])
             )
-        ).tuples().all()
+        )
+        .tuples()
+        .all()
     )
     embedded: dict[int, list[tuple[int, int]]] = {key: [] for key in ids}
     for key, embedder_id, embedded_dataset_id in session.execute(

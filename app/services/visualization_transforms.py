@@ -196,7 +196,9 @@ class VisualizationTransforms:
             counts = dict(
                 session.execute(
                     select(Visualization.status, func.count()).where(runs).group_by(Visualization.status)
-                ).tuples().all()
+                )
+                .tuples()
+                .all()
             )
             latest = session.scalars(
                 select(Visualization).where(runs).order_by(Visualization.visualization_id.desc()).limit(1)
