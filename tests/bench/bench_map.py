@@ -307,10 +307,11 @@ Made by `make bench-map` ({command}) on {when}: {cores} cores, Python {python}, 
 *ours* is everything the product does for a map: exact or nearly exact neighbours, the 2-D picture, the 10-D
 reduction, HDBSCAN on that, the vote for unassigned points, topic names from the texts, the quality figures.
 *plain* does less: UMAP to 2-D with the library's defaults, HDBSCAN (min_cluster_size {size}, min_samples
-{samples}) on the picture, no names, no figures. Every case has a fresh process with the import cache of numba
-filled (the state after a worker's first start, which took {first:.0f} s); "fresh" counts starting, imports and
-compiling, "warm" comes after a first small map in the same process. Peak memory is the largest resident size of the process, mapped files included. Quality is measured the
-same way for both, exactly, on 1,000 points. "load before" is the machine's load average when a case began:
+{samples}) on the picture, no names, no figures. Every case has a process of its own with the import cache of
+numba filled: the state after a worker's first start, which took {first:.0f} s here. "Fresh" counts starting,
+imports and compiling, "warm" comes after a first small map in the same process. Peak memory is the largest
+resident size of the process, mapped files included. Quality is measured the same way for both, exactly, on
+1,000 points. "Load before" is the machine's load average when a case began:
 above 0.3 something else was using the cores and times are too long.
 
 """
