@@ -248,8 +248,8 @@ def measured(corpus: Corpus, case: str, limit_seconds: float) -> dict[str, Any]:
 # The report
 
 COLUMNS = (
-    "| way | seconds | processor seconds | peak MiB | trustworthiness | neighbour recall | topics | unassigned "
-    "| ARI | ARI after vote | load |"
+    "| way | seconds | processor seconds | peak MiB | trustworthiness | neighbour recall | topics "
+    "| unassigned | ARI | ARI after vote | load |"
 )
 
 
