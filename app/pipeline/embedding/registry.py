@@ -7,22 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Literal
 
 from app.errors import InvalidInputError
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
+from app.pipeline.providers import Setting, check_model, check_settings, find, load
 from app.security.outbound import OutboundClient
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One key of an embedder's `config`."""
-
-    kind: Literal["boolean", "text"]
-    description: str
-    default: bool | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +79,16 @@ PROVIDERS: Mapping[str, Provider] = {
 
 def validate(spec: EmbedderSpec) -> None:
     """Check a spec without calling anybody. Raises InvalidInputError that names the field and the rule."""
-    provider = _provider(spec.provider)
+    provider = find(PROVIDERS, spec.provider)
     _in_range("dimensions", spec.dimensions, 1, 65_536)
     _in_range("max_input_tokens", spec.max_input_tokens, 8, 1_000_000)
     _in_range("batch_size", spec.batch_size, 1, provider.largest_batch_size)
-    if not spec.model.strip():
-        raise InvalidInputError("model must not be empty.", field="model")
+    check_model(spec.model)
     if spec.truncate_strategy not in ("split", "truncate", "error"):
         raise InvalidInputError(
             "truncate_strategy must be split, truncate or error.", field="truncate_strategy"
         )
-    for key, value in spec.config.items():
-        _check_setting(spec.provider, provider, key, value)
+    check_settings(spec.provider, provider.settings, spec.config)
 
 
 def build(
@@ -112,9 +100,8 @@ def build(
     Raises InvalidInputError or DimensionMismatchError for a spec that cannot work.
     """
     validate(spec)
-    provider = _provider(spec.provider)
-    module, _, name = provider.address.partition(":")
-    implementation = getattr(import_module(module), name)
+    provider = find(PROVIDERS, spec.provider)
+    implementation = load(provider.address)
     embedder: Embedder = (
         implementation(spec, http)
         if provider.remote
@@ -123,28 +110,8 @@ def build(
     return embedder
 
 
-def _provider(name: str) -> Provider:
-    if name not in PROVIDERS:
-        raise InvalidInputError(
-            f"provider must be one of {', '.join(sorted(PROVIDERS))}, not {name[:50]!r}.", field="provider"
-        )
-    return PROVIDERS[name]
-
-
 def _in_range(field_name: str, value: int, lowest: int, highest: int) -> None:
     if not lowest <= value <= highest:
         raise InvalidInputError(
             f"{field_name} must be between {lowest} and {highest}, not {value}.", field=field_name
         )
-
-
-def _check_setting(provider_name: str, provider: Provider, key: str, value: object) -> None:
-    setting = provider.settings.get(key)
-    if setting is None:
-        known = ", ".join(sorted(provider.settings)) or "none"
-        raise InvalidInputError(
-            f"config.{key[:50]} is not a setting of {provider_name} (known: {known}).",
-            field=f"config.{key[:50]}",
-        )
-    if not isinstance(value, type(setting.default)):
-        raise InvalidInputError(f"config.{key} must be a {setting.kind}.", field=f"config.{key}")

@@ -17,7 +17,8 @@ from app.errors import (
 from app.pipeline.embedding.cohere import CohereEmbedder
 from app.pipeline.embedding.minilm.tokens import count_tokens
 from app.pipeline.embedding.openai import OpenAIEmbedder
-from app.pipeline.embedding.remote import RemoteEmbedder, RetryPolicy
+from app.pipeline.embedding.remote import RemoteEmbedder
+from app.pipeline.remote import RetryPolicy
 from app.security.outbound import OutboundClient
 from tests.contract.embedding.conftest import Case, spec_of
 from tests.support.providers import EmbeddingServer, Fault

@@ -1,0 +1,125 @@
+"""What all HTTP providers share: requests with retries, and reading the provider's complaint.
+
+Everything goes through the guarded client; whose stage it is, a provider need not know.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from app.errors import ProviderRefusedError, ProviderUnavailableError
+from app.security.outbound import OutboundClient, OutboundResponse
+
+_LOG = logging.getLogger(__name__)
+
+_MESSAGE_CHARACTERS = 300
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Short retries in place; whatever lasts longer is left to the job's own schedule."""
+
+    attempts: int = 4
+    first_wait_seconds: float = 0.5
+    longest_wait_seconds: float = 5.0
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One provider as reached with one key. Thread-safe."""
+
+    provider: str
+    http: OutboundClient
+    api_key: str | None = field(default=None, repr=False)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def name(self) -> str:
+        """How messages begin that speak of it."""
+        return f"The provider {self.provider}"
+
+    def post(self, url: str, payload: object, *, attempts: int | None = None) -> OutboundResponse:
+        """The first answer that is not worth a retry, whatever its status.
+
+        `attempts` may lower the policy's. Raises ProviderUnavailableError when there is no such answer,
+        InvalidInputError(field="base_url") for an address that is not allowed.
+        """
+        most = min(attempts or self.retry.attempts, self.retry.attempts)
+        for attempt in range(1, most + 1):
+            answer = self._try_once(url, payload)
+            if isinstance(answer, OutboundResponse):
+                return answer
+            wait = self._wait_seconds(answer, attempt)
+            if attempt == most or wait > self.retry.longest_wait_seconds:
+                raise answer
+            _LOG.info("provider call failed, trying again", extra={"attempt": attempt, "wait_seconds": wait})
+            time.sleep(wait)
+        raise AssertionError("at least one attempt is made")
+
+    def check(self, response: OutboundResponse) -> None:
+        """Raises ProviderRefusedError, in the provider's words, for any status that is not a success."""
+        if not 200 <= response.status < 300:  # noqa: PLR2004 - the success range of HTTP
+            raise ProviderRefusedError(
+                f"{self.name} refused the request ({response.status}): {self._complaint(response)}"
+            )
+
+    def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
+        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        timeout_seconds = self.retry.timeout_seconds
+        try:
+            response = self.http.request(
+                "POST", url, json=payload, headers=headers, timeout_seconds=timeout_seconds
+            )
+        except ProviderUnavailableError as error:
+            return error
+        if response.status not in _RETRIED:
+            return response
+        return ProviderUnavailableError(
+            f"{self.name} answered {response.status}: {self._complaint(response)}",
+            retry_after_seconds=_retry_after_seconds(response.headers),
+        )
+
+    def _wait_seconds(self, failure: ProviderUnavailableError, attempt: int) -> float:
+        if failure.retry_after_seconds is not None:
+            return failure.retry_after_seconds
+        ceiling = self.retry.first_wait_seconds * 2 ** (attempt - 1)
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+        return float(min(ceiling * jitter, self.retry.longest_wait_seconds))
+
+    def _complaint(self, response: OutboundResponse) -> str:
+        """The provider's own words, on one line, bounded, and without our key should they repeat it."""
+        text = " ".join(message_of(response).split())
+        if self.api_key:
+            text = text.replace(self.api_key, "[key]")
+        return text[:_MESSAGE_CHARACTERS] or "no message"
+
+
+def message_of(response: OutboundResponse) -> str:
+    """`error.message`, `message`, `detail` or `error` of a JSON answer; nothing of any other."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return ""
+    while isinstance(answer, dict):
+        answer = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), "")
+    return str(answer)
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Retry-After, in seconds or as a date (RFC 9110, 10.2.3); None when absent or unreadable."""
+    value = headers.get("retry-after", "").strip()
+    if value.replace(".", "", 1).isdecimal():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
