@@ -25,7 +25,7 @@ export class Camera {
     const zoom = this.view.scale / this.fitScale;
     this.width = width;
     this.height = height;
-    this.fitScale = (Math.max(1, Math.min(width / this.extent[0], height / this.extent[1])) * 0.92) / 2;
+    this.fitScale = (Math.max(1, Math.min(width / this.extent[0], height / this.extent[1])) * 0.88) / 2;
     this.view.scale = this.fitScale * zoom;
     this.changed();
   }
