@@ -17,6 +17,7 @@ from app.storage.postgres.tables import (
     EmbedderRow,
     File,
     Item,
+    LlmRow,
     Visualization,
     VisualizationTransform,
 )
@@ -31,10 +32,11 @@ T = TypeVar(
     EmbedderRow,
     File,
     Item,
+    LlmRow,
     Visualization,
     VisualizationTransform,
 )
-Shared = TypeVar("Shared", Collection, Dataset, EmbedderRow)
+Shared = TypeVar("Shared", Collection, Dataset, EmbedderRow, LlmRow)
 
 _NOUNS: dict[type, str] = {
     Collection: "collection",
@@ -45,6 +47,7 @@ _NOUNS: dict[type, str] = {
     EmbedderRow: "embedder",
     File: "file",
     Item: "item",
+    LlmRow: "LLM",
     Visualization: "visualization",
     VisualizationTransform: "visualization transform",
 }

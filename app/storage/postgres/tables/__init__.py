@@ -7,6 +7,7 @@ from app.storage.postgres.tables.collections import Collection, File
 from app.storage.postgres.tables.datasets import ChunkRow, Dataset, Item
 from app.storage.postgres.tables.embedders import EmbedderRow
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
+from app.storage.postgres.tables.llms import LlmRow
 from app.storage.postgres.tables.owners import Owner
 from app.storage.postgres.tables.transforms import (
     CollectionTransform,
@@ -21,5 +22,6 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "Base", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
     "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "Item",
-    "ItemEmbedding", "Job", "Owner", "Visualization", "VisualizationCluster", "VisualizationTransform",
+    "ItemEmbedding", "Job", "LlmRow", "Owner", "Visualization", "VisualizationCluster",
+    "VisualizationTransform",
 ]  # fmt: skip
