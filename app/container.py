@@ -21,6 +21,7 @@ from app.pipeline.document import Document
 from app.pipeline.embedding import registry as embedding
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
 from app.pipeline.extraction import registry as extractors
+from app.pipeline.extraction import tika_server
 from app.pipeline.extraction.base import SourceFile
 from app.pipeline.extraction.config import parse_extraction_config
 from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
@@ -179,6 +180,7 @@ class Container:
             "qdrant": self.vectors.ping,
             "s3": self.blobs.ping,
             "nats": lambda: inspect.ping(self.broker),
+            "tika": lambda: tika_server.ping(self.settings.tika_server_endpoint),
         }
 
     def close(self) -> None:

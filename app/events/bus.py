@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from weakref import WeakSet
 
 from app.events.types import StatusEvent
 from brokers import EventSubscription, JetStreamBroker, publish_event, subscribe_events
@@ -28,7 +29,8 @@ class StatusBus:
         self._broker = broker
         self._lock = threading.Lock()
         self._recent: deque[StatusEvent] = deque(maxlen=_REMEMBERED)
-        self._listeners: set[queue.SimpleQueue[StatusEvent]] = set()
+        # Weak: a listener that is never read, or dropped, does not stay.
+        self._listeners: WeakSet[queue.SimpleQueue[StatusEvent]] = WeakSet()
         self._subscription: EventSubscription | None = None
 
     def publish(self, event: StatusEvent) -> None:
@@ -48,6 +50,15 @@ class StatusBus:
             self._follow()
             missed = [event for event in self._recent if _is_after(event, after_sequence)]
             self._listeners.add(inbox)
+        return self._tell(inbox, missed, matches, heartbeat_seconds)
+
+    def _tell(
+        self,
+        inbox: queue.SimpleQueue[StatusEvent],
+        missed: list[StatusEvent],
+        matches: Callable[[StatusEvent], bool],
+        heartbeat_seconds: float,
+    ) -> Iterator[StatusEvent | None]:
         try:
             yield from (event for event in missed if matches(event))
             spoke = time.monotonic()

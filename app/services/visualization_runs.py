@@ -16,7 +16,7 @@ from sqlalchemy import func, insert, select, update
 
 from app.errors import InvalidInputError, NotFoundError
 from app.events.ports import StatusPublisher
-from app.jobs.contracts import BuildVisualization
+from app.jobs.contracts import BuildVisualization, DeleteObjects
 from app.jobs.outbox import Outbox
 from app.observability import metrics
 from app.pipeline.projection import arrow, vectors
@@ -183,7 +183,7 @@ class VisualizationRuns:
         ]
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
-            session.execute(
+            stored = session.execute(
                 update(Visualization)
                 .where(Visualization.visualization_id == work.visualization_id)
                 .values(
@@ -202,8 +202,11 @@ class VisualizationRuns:
                         "notes": list(projection.notes),
                     },
                 )
-            )
-            if topics:
+                .returning(Visualization.visualization_id)
+            ).one_or_none()
+            if stored is None:  # deleted while it was computed
+                self.outbox.record(session, DeleteObjects((key,)), owner_id=run.owner_id)
+            elif topics:
                 session.execute(insert(VisualizationCluster), topics)
             self.jobs.finish(session, run, outcome={"points": len(rows.chunk_ids), "topics": len(topics)})
 

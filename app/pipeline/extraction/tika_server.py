@@ -24,6 +24,7 @@ from app.pipeline.extraction.markup import elements_of, local_name
 _OK, _NO_CONTENT, _UNPROCESSABLE, _TOO_LARGE, _SERVER_ERRORS = 200, 204, 422, 413, 500
 _BUSY = (408, 429)
 _WAIT_SECONDS = 10.0  # on top of the time that parsing may take; also the limit for connecting
+_PING_SECONDS = 2.0
 _PREFIXES = (
     "dc:",
     "dcterms:",
@@ -126,6 +127,18 @@ def _client() -> Any:
         settings.TikaClientOnly = True
         logging.getLogger("tika.tika").setLevel(logging.ERROR)  # it warns about every status that we handle
     return parser
+
+
+def ping(endpoint: str) -> None:
+    """Ask the server for its version; raises UnavailableError."""
+    import urllib.request
+
+    try:
+        # The operator's address, whose scheme app.config has checked.
+        with urllib.request.urlopen(f"{endpoint.rstrip('/')}/version", timeout=_PING_SECONDS):  # noqa: S310
+            pass
+    except OSError as error:
+        raise UnavailableError(f"Tika at {endpoint} does not answer: {error}") from error
 
 
 def xhtml_elements(content: str) -> list[Element]:
