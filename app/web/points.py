@@ -66,7 +66,7 @@ def preview(arrow_file: bytes) -> str:
 
 def _fitted(values: NDArray[np.float32], size: int) -> NDArray[np.int64]:
     """Whole pixels between the margins; what lies far out is drawn at the edge, not the rest made tiny."""
-    low, high = np.percentile(values, (1, 99)) if len(values) else (0.0, 1.0)
+    low, high = np.percentile(values, (0.2, 99.8)) if len(values) else (0.0, 1.0)
     share = np.clip((values - low) / max(float(high - low), 1e-9), 0, 1)
     pixels: NDArray[np.int64] = np.rint(_PREVIEW_MARGIN + share * (size - 2 * _PREVIEW_MARGIN)).astype(
         np.int64
