@@ -8,6 +8,7 @@ import { type Box, Labels } from "./labels";
 import { type Rgb, assign, rgb, tones, unassigned } from "./palette";
 import { type Renderer, createRenderer, pointSize } from "./renderer";
 import { type Found, search } from "./search";
+import { reaches, thin } from "./shapes";
 import { Panel } from "./selection";
 import { type State, read, write } from "./state";
 import { Tooltip } from "./tooltip";
@@ -392,22 +393,4 @@ export class MapView {
   private remember(): void {
     write(this.state, this.camera.view, this.camera.fitScale);
   }
-}
-
-/** How far each topic reaches from its middle: the distance within which most of its points lie. */
-function reaches(points: Points, topics: readonly Topic[]): Map<number, number> {
-  const middle = new Map(topics.map((topic) => [topic.id, topic]));
-  const sums = new Map<number, number>();
-  for (let i = 0; i < points.count; i++) {
-    const topic = middle.get(points.cluster[i]!);
-    if (topic) sums.set(topic.id, (sums.get(topic.id) ?? 0) + Math.hypot(points.x[i]! - topic.x, points.y[i]! - topic.y));
-  }
-  return new Map(topics.map((topic) => [topic.id, (1.1 * (sums.get(topic.id) ?? 0)) / Math.max(1, topic.size)]));
-}
-
-/** At most `most` corners of an outline, evenly taken. */
-function thin(outline: readonly number[], most: number): number[] {
-  const corners = outline.length / 2;
-  const step = Math.max(1, Math.ceil(corners / most));
-  return outline.filter((_, k) => Math.floor(k / 2) % step === 0);
 }
