@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 from app.errors import ConflictError, ExplorerError, InvalidInputError
 from app.pipeline.embedding import registry
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
+from app.pipeline.providers import find
 from app.security.crypto import SecretBox
 from app.security.principal import Principal
-from app.services.described import check_search, check_title
+from app.services import provider_rows
+from app.services.described import check_search
 from app.services.paging import Page, check_window
 from app.services.views import view
 from app.storage.postgres.queries.owned import owned, readable
@@ -27,8 +29,6 @@ from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
 
 TruncateStrategy = Literal["split", "truncate", "error"]
 
-_KEY_LENGTH = 4096
-_URL_LENGTH = 2048
 _TEST_TEXT = "The quick brown fox jumps over the lazy dog."
 # A change of these makes other vectors: stored ones would no longer compare with a query's.
 _SHAPES_VECTORS = frozenset({"provider", "model", "dimensions"})
@@ -133,7 +133,7 @@ class Embedders:
         with self.database.transaction() as session:
             session.add(row)
             session.flush()
-            self._seal(row, complete.get("api_key"))
+            provider_rows.seal(row, complete.get("api_key"), self.secrets)
             session.flush()
             session.refresh(row)
             return _view(row)
@@ -147,11 +147,11 @@ class Embedders:
         with self.database.transaction() as session:
             row = owned(session, EmbedderRow, embedder_id, principal.owner_id, lock=True)
             before = {name: getattr(row, name) for name in _SHAPES_VECTORS}
-            self._apply(row, _with_model(fields))
+            self._apply(row, cast("EmbedderFields", provider_rows.with_model(fields)))
             if before != {name: getattr(row, name) for name in _SHAPES_VECTORS}:
                 _refuse_in_use(session, embedder_id, "provider, model and dimensions cannot change")
             if "api_key" in fields:
-                self._seal(row, fields["api_key"])
+                provider_rows.seal(row, fields["api_key"], self.secrets)
             session.flush()
             session.refresh(row)
             return _view(row)
@@ -194,67 +194,18 @@ class Embedders:
             return known[1]
 
     def _apply(self, row: EmbedderRow, fields: EmbedderFields) -> None:
-        values = dict(fields)
-        values.pop("api_key", None)
-        if "name" in fields:
-            values["name"] = check_title(fields["name"], field="name")
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.config = {key: value for key, value in dict(row.config or {}).items() if key != "model"}
-        row.base_url = self._checked_url(row)
+        provider_rows.apply(row, fields, self.check_url)
         registry.validate(_spec(row, api_key=None))
-
-    def _checked_url(self, row: EmbedderRow) -> str | None:
-        provider = registry.PROVIDERS.get(row.provider)
-        url = (row.base_url or "").strip() or None
-        if provider is None or url is None:
-            return url
-        if not provider.remote:
+        if row.base_url and not registry.PROVIDERS[row.provider].remote:
             raise InvalidInputError(f"provider {row.provider} takes no base_url", field="base_url")
-        if len(url) > _URL_LENGTH:
-            raise InvalidInputError(f"base_url must have at most {_URL_LENGTH} characters", field="base_url")
-        self.check_url(url)
-        return url
-
-    def _seal(self, row: EmbedderRow, key: str | None) -> None:
-        stripped = (key or "").strip()
-        if len(stripped) > _KEY_LENGTH or not stripped.isascii() or not stripped.isprintable():
-            raise InvalidInputError(
-                f"api_key must be at most {_KEY_LENGTH} printable ASCII characters", field="api_key"
-            )
-        row.api_key_sealed = self.secrets.encrypt(stripped, **_place(row)) if stripped else None
 
     def _open(self, row: EmbedderRow) -> Embedder:
-        sealed = row.api_key_sealed
-        return self.build(_spec(row, api_key=self.secrets.decrypt(sealed, **_place(row)) if sealed else None))
-
-
-def _place(row: EmbedderRow) -> dict[str, str]:
-    """What the seal is bound to: a sealed key copied to another row does not open."""
-    return {
-        "table": "embedders",
-        "column": "api_key",
-        "row": str(row.embedder_id),
-        "owner": row.owner_id,
-    }
-
-
-def _with_model(fields: EmbedderFields) -> EmbedderFields:
-    """`config.model` is an older spelling of `model`."""
-    result = fields.copy()
-    model = dict(fields.get("config", {})).get("model")
-    if isinstance(model, str):
-        result.setdefault("model", model)
-    return result
+        return self.build(_spec(row, api_key=provider_rows.unseal(row, self.secrets)))
 
 
 def _with_defaults(fields: EmbedderFields) -> EmbedderFields:
     name = fields.get("provider", "local")
-    provider = registry.PROVIDERS.get(name)
-    if provider is None:
-        known = ", ".join(sorted(registry.PROVIDERS))
-        raise InvalidInputError(f"provider must be one of {known}", field="provider")
-    given = _with_model(fields)
+    provider = find(registry.PROVIDERS, name)
     defaults: EmbedderFields = {
         "name": provider.title,
         "provider": name,
@@ -267,9 +218,8 @@ def _with_defaults(fields: EmbedderFields) -> EmbedderFields:
         "truncate_strategy": "split",
         "is_public": False,
     }
-    if provider.needs_api_key and not given.get("api_key"):
-        raise InvalidInputError(f"provider {name} needs an api_key", field="api_key")
-    return cast("EmbedderFields", {**defaults, **given})
+    complete = provider_rows.completed(fields, defaults, needs_api_key=provider.needs_api_key)
+    return cast("EmbedderFields", complete)
 
 
 def _spec(row: EmbedderRow, *, api_key: str | None) -> EmbedderSpec:
