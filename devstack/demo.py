@@ -59,6 +59,8 @@ def run(options: argparse.Namespace, console: Console) -> Timings | None:
                 timings = Loader(client, console, up).load(
                     _files(options, data, console), _pile(options, data)
                 )
+            if timings:
+                console.print("· since the servers were up: " + timings.summary())
             _invite(console, product.base_url, client.pile if timings else None)
             if not options.once:
                 _supervise(product, console)

@@ -32,6 +32,11 @@ class Timings:
     counts: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
+    def summary(self) -> str:
+        """The milestones in one line."""
+        moments = {"first answer": self.first_answer, "all vectors": self.vectors, "map": self.map}
+        return ", ".join(f"{name} after {seconds:.0f} s" for name, seconds in moments.items() if seconds)
+
 
 class Loader:
     """`up` is the moment the servers were up, by time.monotonic."""
