@@ -49,11 +49,12 @@ test: install assets ## run every test against real servers that it starts itsel
 	@$(BIN)/python -m devstack.browser
 	@$(BIN)/pytest $(TESTS)
 
-check: install ## ruff, mypy --strict, import contracts
+check: install assets ## ruff, mypy --strict, import contracts, tsc
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m devstack.node app/web/assets run --silent check
 
 format: install ## format the code
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -49,8 +49,8 @@ def _package_texts() -> Iterator[tuple[str, str]]:
         fields = package.metadata.json
         readme = str(fields.get("description", ""))
         if len(readme) >= _MIN_LENGTH:
-            plain = "plain" in str(fields.get("description_content_type", ""))
-            yield f"readme-{name}.{'txt' if plain else 'md'}", _shortened(readme)
+            markdown = "markdown" in str(fields.get("description_content_type", ""))
+            yield f"readme-{name}.{'md' if markdown else 'rst'}", _shortened(readme)
         for path in package.files or ():
             if "dist-info" in str(path) and re.match(r"(?i)(licen[cs]e|copying|notice)", path.name):
                 text = _read(Path(str(path.locate())))
