@@ -5,7 +5,7 @@ Heavy libraries are imported when a stage is first used, so a web process never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.pipeline.chunking import registry as chunkers
+from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
 from app.pipeline.embedding import registry as embedding
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
@@ -25,6 +26,8 @@ from app.pipeline.extraction import tika_server
 from app.pipeline.extraction.base import SourceFile
 from app.pipeline.extraction.config import parse_extraction_config
 from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
+from app.pipeline.generation import registry as generation
+from app.pipeline.projection import arrow
 from app.pipeline.projection.config import ProjectionConfig
 from app.pipeline.validation import validated
 from app.security.crypto import SecretBox
@@ -40,6 +43,7 @@ from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
 from app.services.items import Items
 from app.services.jobs import Jobs
+from app.services.llms import Llms
 from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
@@ -47,6 +51,7 @@ from app.services.progress import Progress
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
+from app.services.topic_naming import TopicNamer
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
@@ -160,6 +165,11 @@ class Container:
         return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
 
     @cached_property
+    def secrets(self) -> SecretBox:
+        """Seals the keys of providers."""
+        return SecretBox(self.settings.encryption_master_key)
+
+    @cached_property
     def projection_runner(self) -> ProjectionRunner:
         """Computes maps in a child process that is kept warm."""
         from app.pipeline.projection.runner import ProjectionRunner
@@ -228,7 +238,7 @@ class Services:
     @cached_property
     def items(self) -> Items:
         """Documents and their chunks."""
-        return Items(self._of.database, self._of.outbox, count_tokens=_count_tokens)
+        return Items(self._of.database, self._of.outbox, count_tokens=count_tokens)
 
     @cached_property
     def embedders(self) -> Embedders:
@@ -241,7 +251,13 @@ class Services:
                 spec, of.http, cache_dir=settings.model_cache_dir, threads=settings.embedding_threads or None
             )
 
-        return Embedders(of.database, SecretBox(settings.encryption_master_key), build, of.http.check)
+        return Embedders(of.database, of.secrets, build, of.http.check)
+
+    @cached_property
+    def llms(self) -> Llms:
+        """Configured language models."""
+        of = self._of
+        return Llms(of.database, of.secrets, lambda spec: generation.build(spec, of.http), of.http.check)
 
     @cached_property
     def collection_transforms(self) -> CollectionTransforms:
@@ -249,8 +265,8 @@ class Services:
         return CollectionTransforms(
             self._of.database,
             self._of.outbox,
-            check_extraction=_check_extraction,
-            check_chunking=_check_chunking,
+            check_extraction=lambda raw: parse_extraction_config(raw).model_dump(),
+            check_chunking=lambda raw: chunkers.parse_chunking_config(raw).model_dump(),
         )
 
     @cached_property
@@ -359,6 +375,9 @@ class Services:
             of.vectors,
             of.blobs,
             runner=lambda: of.projection_runner,
+            namer=lambda owner_id, llm_id, wishes: TopicNamer(
+                lambda: self.llms.client(owner_id, llm_id), wishes
+            ),
             max_points=of.settings.max_visualization_points,
             scratch_dir=of.settings.scratch_dir,
         )
@@ -369,26 +388,10 @@ def build(settings: Settings) -> Container:
     return Container(settings)
 
 
-def _check_extraction(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    return parse_extraction_config(raw).model_dump()
-
-
-def _check_chunking(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    return chunkers.parse_chunking_config(raw).model_dump()
-
-
 def _check_projection(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return validated(ProjectionConfig, raw, field="visualization_config").model_dump()
 
 
-def _count_tokens(texts: Sequence[str]) -> Sequence[int]:
-    from app.pipeline.chunking.wordpiece import count_tokens
-
-    return count_tokens(texts)
-
-
 def _read_points(content: bytes, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-    from app.pipeline.projection import arrow
-
     points = arrow.read_points(content)
     return points.rows(offset, limit), len(points)

@@ -22,6 +22,7 @@ from app.observability import metrics
 from app.pipeline.projection import arrow, vectors
 from app.pipeline.projection.base import Projection, ProjectionInput
 from app.pipeline.projection.config import ProjectionConfig
+from app.pipeline.projection.naming import Namer
 from app.pipeline.projection.runner import ProjectionRunner
 from app.services.jobs import Jobs, Run
 from app.services.status import Subject, tell
@@ -65,7 +66,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class VisualizationRuns:
-    """Verbs of the visualization jobs."""
+    """Verbs of the visualization jobs. `namer` takes an owner, an LLM of theirs and their wishes."""
 
     database: Database
     outbox: Outbox
@@ -74,6 +75,7 @@ class VisualizationRuns:
     vectors: VectorStore
     blobs: BlobStore
     runner: Callable[[], ProjectionRunner]
+    namer: Callable[[str, int, str | None], Namer]
     max_points: int
     scratch_dir: Path | None = None
 
@@ -102,6 +104,7 @@ class VisualizationRuns:
                         stage, _FETCH_SHARE + (0.98 - _FETCH_SHARE) * share
                     ),
                     should_cancel=lambda: not self.jobs.is_current(run),
+                    namer=self._namer(work),
                 )
             arrow.write_points(scratch / "points.arrow", projection, rows.chunk_ids, rows.item_ids)
             key = f"visualizations/{work.visualization_id}/{uuid4()}.arrow"
@@ -129,6 +132,12 @@ class VisualizationRuns:
                 index=source.collection_name,
                 config=ProjectionConfig.model_validate(transform.visualization_config),
             )
+
+    def _namer(self, work: _Work) -> Namer | None:
+        config = work.config
+        if config.llm_id is None:
+            return None
+        return self.namer(work.owner_id, config.llm_id, config.topic_naming_prompt)
 
     def _fetch(self, work: _Work, scratch: Path, report: _Reporter) -> _Rows:
         total = self.vectors.count(work.index)

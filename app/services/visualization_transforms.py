@@ -23,7 +23,7 @@ from app.services.visualizations import VisualizationView, visualization_view
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import EmbeddedDataset, Visualization, VisualizationTransform
+from app.storage.postgres.tables import EmbeddedDataset, LlmRow, Visualization, VisualizationTransform
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at"]
 _ACTIVE = ("pending", "processing")
@@ -134,6 +134,7 @@ class VisualizationTransforms:
                 principal.owner_id,
                 field="embedded_dataset_id",
             )
+            _check_llm(session, row)
             session.add(row)
             session.flush()
             self._start(session, principal, row)
@@ -153,6 +154,7 @@ class VisualizationTransforms:
             row.is_enabled = changes.get("is_enabled", row.is_enabled)
             if "visualization_config" in changes:
                 row.visualization_config = dict(self.check_config(changes["visualization_config"]))
+                _check_llm(session, row)
         return self.get(principal, visualization_transform_id)
 
     def delete(self, principal: Principal, visualization_transform_id: int) -> None:
@@ -228,6 +230,13 @@ class VisualizationTransforms:
         session.flush()
         session.refresh(run)
         return visualization_view(run)
+
+
+def _check_llm(session: Session, row: VisualizationTransform) -> None:
+    """The LLM must be the owner's; locked, lest it is deleted before the row that names it is there."""
+    llm_id = row.visualization_config.get("llm_id")
+    if llm_id is not None:
+        owned(session, LlmRow, llm_id, row.owner_id, lock=True, field="visualization_config.llm_id")
 
 
 def _joined() -> Select[tuple[VisualizationTransform, str]]:

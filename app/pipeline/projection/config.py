@@ -15,6 +15,8 @@ class ProjectionConfig(BaseModel):
 
     `min_cluster_size` None means one third of the square root of the number of points, at least 5: the
     grain that a person can still read, at every size of corpus.
+    `llm_id` names the language model that names topics, told what `topic_naming_prompt` adds; None leaves
+    them their keywords.
     `n_epochs` None means 200 rounds of layout, fewer above 50,000 points (`project.epochs_for`).
     """
 
@@ -30,6 +32,8 @@ class ProjectionConfig(BaseModel):
     keywords_per_topic: int = Field(default=8, ge=3, le=30)
     samples_per_cluster: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
+    llm_id: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    topic_naming_prompt: str | None = Field(default=None, max_length=2_000)
 
     @model_validator(mode="after")
     def _samples_fit_the_cluster(self) -> Self:

@@ -87,7 +87,7 @@ class _Naming:
         kept = topics - len(self._given)
         if not kept:
             return ()
-        return (f"{kept} of {topics} topics kept their keyword names: {self._last_error}.",)
+        return (f"{kept} of {topics} topics kept their keyword names: {self._last_error.rstrip('.')}.",)
 
     def _unique(self, name: str, topic: Topic) -> str:
         if name in self._taken and topic.keywords:
