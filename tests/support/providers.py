@@ -1,8 +1,8 @@
-"""Stub embedding providers on loopback that speak the wire formats of OpenAI and Cohere and fail on demand.
+"""Stub providers on loopback that speak the wire formats of OpenAI and Cohere and fail on demand.
 
 with embedding_server() as server:
     server.faults.append(Fault("status", status=429, retry_after="1"))
-    … server.openai_url, server.cohere_url, server.requests
+    … server.openai_url, server.cohere_url, server.requests, server.chat
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,10 +32,14 @@ class Fault:
 
 @dataclass
 class EmbeddingServer:
-    """Answers with vectors derived from the words of a text: texts that share words are near each other."""
+    """Answers with vectors derived from the words of a text: texts that share words are near each other.
+
+    Questions to a language model get what `chat` makes of the system's and the user's message.
+    """
 
     dimensions: int = 16
     largest_batch: int = 2048
+    chat: Callable[[str, str], str] = lambda system, user: "An answer"
     faults: deque[Fault] = field(default_factory=deque)  # each is used up by one request
     requests: list[dict[str, Any]] = field(default_factory=list)  # path, headers, body
     port: int = 0
@@ -103,7 +107,10 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
 
         def _answer(self, body: dict[str, Any], fault: Fault | None) -> None:
             texts = body.get("input") or body.get("texts") or []
-            if self.path not in ("/v1/embeddings", "/v2/embed"):
+            if self.path in ("/v1/chat/completions", "/v2/chat"):
+                text = "" if fault else state.chat(*(message["content"] for message in body["messages"]))
+                self._write(200, json.dumps(_chat_envelope(self.path, body, text)).encode())
+            elif self.path not in ("/v1/embeddings", "/v2/embed"):
                 self._write(404, _complaint(self.path, "no such path"))
             elif len(texts) > state.largest_batch:
                 self._write(400, _complaint(self.path, f"too many inputs: at most {state.largest_batch}"))
@@ -145,3 +152,16 @@ def _envelope(path: str, body: dict[str, Any], rows: list[list[float]]) -> dict[
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     data.reverse()  # the order of the list is not the order of the texts: `index` is
     return {"object": "list", "data": data, "model": body["model"], "usage": {"total_tokens": 1}}
+
+
+def _chat_envelope(path: str, body: dict[str, Any], text: str) -> dict[str, Any]:
+    if path.startswith("/v2"):
+        blocks = [{"type": "thinking", "thinking": "well"}, {"type": "text", "text": text}]
+        return {
+            "id": "stub",
+            "finish_reason": "COMPLETE",
+            "message": {"role": "assistant", "content": blocks},
+        }
+    message = {"role": "assistant", "content": text or None}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {"id": "stub", "object": "chat.completion", "model": body["model"], "choices": [choice]}

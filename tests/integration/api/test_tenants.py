@@ -35,6 +35,7 @@ class Things:
     embedded: int
     visualization_transform: int
     visualization: int
+    llm: int
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ def adas(container: Container) -> Things:
         embedded=embedded,
         visualization_transform=maps.visualization_transform_id,
         visualization=maps.last_visualization_id,
+        llm=of.llms.create(ADA, {"name": "l", "provider": "openai"}).llm_id,
     )
 
 
@@ -99,6 +101,11 @@ CALLS: dict[str, Call] = {
     "embedders.delete": lambda of, who, a: of.embedders.delete(who, a.embedder),
     "embedders.test": lambda of, who, a: of.embedders.test(who, a.embedder),
     "embedders.client": lambda of, who, a: of.embedders.client(who.owner_id, a.embedder),
+    "llms.get": lambda of, who, a: of.llms.get(who, a.llm),
+    "llms.update": lambda of, who, a: of.llms.update(who, a.llm, {"name": "x"}),
+    "llms.delete": lambda of, who, a: of.llms.delete(who, a.llm),
+    "llms.test": lambda of, who, a: of.llms.test(who, a.llm),
+    "llms.client": lambda of, who, a: of.llms.client(who.owner_id, a.llm),
     "collection_transforms.list": lambda of, who, a: of.collection_transforms.list(
         who, collection_id=a.collection
     ),
@@ -210,7 +217,7 @@ def test_every_verb_that_takes_an_id_is_tried(container: Container):
         }
         fields = set(type(service).__dataclass_fields__)
         missing = {f"{noun}.{verb}" for verb in verbs - fields - exempt} - tried
-        assert missing <= {"collections.list", "datasets.list", "embedders.list"}, missing
+        assert missing <= {"collections.list", "datasets.list", "embedders.list", "llms.list"}, missing
 
 
 def test_lists_hold_only_ones_own(container: Container, adas: Things):
@@ -219,6 +226,7 @@ def test_lists_hold_only_ones_own(container: Container, adas: Things):
         of.collections,
         of.datasets,
         of.embedders,
+        of.llms,
         of.collection_transforms,
         of.dataset_transforms,
         of.embedded_datasets,
