@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, RootModel
 
-from app.api.schemas.base import Body, JsonObject
+from app.api.schemas.providers import UpdateProvider
 from app.services.embedders import EmbedderTest, EmbedderView, TruncateStrategy
 
 
@@ -14,20 +14,13 @@ class EmbedderPath(BaseModel):
     embedder_id: int
 
 
-class UpdateEmbedder(Body):
+class UpdateEmbedder(UpdateProvider):
     """What to change; what is missing stays. An empty `api_key` removes the key."""
 
-    name: str = ""
-    provider: str = ""
-    base_url: str | None = None
-    model: str = ""
-    api_key: str | None = None
-    config: JsonObject = Field(default_factory=dict)
     batch_size: int = 0
     dimensions: int = 0
     max_input_tokens: int = 0
     truncate_strategy: TruncateStrategy = "split"
-    is_public: bool = False
 
 
 class CreateEmbedder(UpdateEmbedder):

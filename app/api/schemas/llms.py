@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, RootModel
 
-from app.api.schemas.base import Body, JsonObject
+from app.api.schemas.providers import UpdateProvider
 from app.services.llms import LlmTest, LlmView
 
 
@@ -14,16 +14,8 @@ class LlmPath(BaseModel):
     llm_id: int
 
 
-class UpdateLlm(Body):
+class UpdateLlm(UpdateProvider):
     """What to change; what is missing stays. An empty `api_key` removes the key."""
-
-    name: str = ""
-    provider: str = ""
-    base_url: str | None = None
-    model: str = ""
-    api_key: str | None = None
-    config: JsonObject = Field(default_factory=dict)
-    is_public: bool = False
 
 
 class CreateLlm(UpdateLlm):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import DateTime, ForeignKey, MetaData, Text, func
+from sqlalchemy import DateTime, ForeignKey, MetaData, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -42,3 +44,15 @@ class Described:
 
     title: Mapped[str] = mapped_column(Text)
     details: Mapped[str | None] = mapped_column(Text)
+
+
+class Configured:
+    """A provider and model. The key is sealed (security/crypto) and leaves only towards the provider."""
+
+    name: Mapped[str] = mapped_column(Text)
+    provider: Mapped[str] = mapped_column(Text)
+    base_url: Mapped[str | None] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    api_key_sealed: Mapped[str | None] = mapped_column(Text)
+    config: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    is_public: Mapped[bool] = mapped_column(server_default=text("false"))
