@@ -24,6 +24,7 @@ from app.api import (
     items,
     llms,
     metrics,
+    openapi,
     search,
     visualization_transforms,
     visualizations,
@@ -89,4 +90,4 @@ def register(app: OpenAPI, container: Container) -> None:
 
 
 def _openapi(app: OpenAPI) -> Response:
-    return Response(app.json.dumps(app.api_doc), mimetype="application/json")
+    return Response(app.json.dumps(openapi.document(app)), mimetype="application/json")

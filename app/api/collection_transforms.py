@@ -10,6 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import sse
 from app.api.context import me, services
+from app.api.openapi import answers
 from app.api.replies import nothing, reply
 from app.api.schemas.base import PROBLEMS, Message, RetriedCount
 from app.api.schemas.collection_transforms import (
@@ -66,7 +67,7 @@ def create_collection_transform(body: CreateCollectionTransform) -> Response:
     return reply(CollectionTransformReply(view), 201)
 
 
-@api.get("/stream", responses={200: None})
+@api.get("/stream", responses=answers("text/event-stream"))
 def stream_collection_transforms(query: CollectionStreamQuery) -> Response:
     """Follow the owner's collection transforms (server-sent events)."""
     wanted = query.collection_id

@@ -10,6 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import sse
 from app.api.context import me, services
+from app.api.openapi import answers
 from app.api.replies import nothing, reply
 from app.api.schemas.base import PROBLEMS, Message, RetriedCount
 from app.api.schemas.dataset_transforms import (
@@ -73,7 +74,7 @@ def create_dataset_transform(body: CreateDatasetTransform) -> Response:
     )
 
 
-@api.get("/stream", responses={200: None})
+@api.get("/stream", responses=answers("text/event-stream"))
 def stream_dataset_transforms(query: DatasetStreamQuery) -> Response:
     """Follow the owner's dataset transforms (server-sent events)."""
     wanted = query.dataset_id

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, SearchWindow
+from app.api.schemas.base import WITH_CONFLICT, SearchWindow
 from app.api.schemas.embedders import (
     CreateEmbedder,
     EmbedderList,
@@ -29,7 +29,7 @@ api = APIBlueprint(
     __name__,
     url_prefix="/api/embedders",
     abp_tags=[Tag(name="Embedders")],
-    abp_responses=PROBLEMS,
+    abp_responses=WITH_CONFLICT,
 )
 _ONE = "/<int:embedder_id>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ _CODES = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_type",
 }
 _RETRY_AFTER_SECONDS = 5
+_SHOWN_PATH = 200
 _PREFIXES = ("/api/", "/health", "/metrics")
 
 
@@ -72,7 +74,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     if not concerns_api() or error.code is None:
         return error.get_response()
     status = HTTPStatus(error.code)
-    message = _too_large() if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else error.description or ""
+    message = _WORDS[status](error) if status in _WORDS else error.description or ""
     code = _CODES.get(status, status.phrase.lower().replace(" ", "_"))
     response = problem(status, code, message)
     for name, value in error.get_headers(request.environ):
@@ -118,11 +120,29 @@ def _rule(item: Any) -> str:
         return "there is no such field"
     if item["type"] == "missing":
         return "is required"
+    if item["type"] == "model_type":
+        return "must be a JSON object" if item["loc"] else "the body must be a JSON object"
     message = str(item["msg"])
     return message.removeprefix("Value error, ").removeprefix("Input ")
 
 
-def _too_large() -> str:
+def _too_large(_error: HTTPException) -> str:
     most = request.max_content_length
     limit = f"; the limit is {most} bytes" if most else ""
     return f"the request is too large{limit}"
+
+
+def _unknown_address(_error: HTTPException) -> str:
+    return f"there is nothing at {request.path[:_SHOWN_PATH]}"
+
+
+def _wrong_method(error: HTTPException) -> str:
+    possible = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    return f"{request.method} is not possible at {request.path[:_SHOWN_PATH]}; use {possible}"
+
+
+_WORDS: Mapping[HTTPStatus, Callable[[HTTPException], str]] = {
+    HTTPStatus.NOT_FOUND: _unknown_address,
+    HTTPStatus.METHOD_NOT_ALLOWED: _wrong_method,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _too_large,
+}

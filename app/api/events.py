@@ -7,11 +7,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api import sse
+from app.api.openapi import answers
 
 api = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Events")])
 
 
-@api.get("/events", responses={200: None})
+@api.get("/events", responses=answers("text/event-stream"))
 def stream_events() -> Response:
     """Follow all of the owner's transforms (server-sent events: connected, status, closed)."""
     return sse.follow(lambda _event: True)

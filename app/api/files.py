@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
-from flask import Response, request
+from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import RootModel
 
 from app.api.context import me, services
 from app.api.guard import takes_bytes, takes_files
+from app.api.openapi import answers
 from app.api.replies import nothing, reply, stream
 from app.api.schemas.base import PROBLEMS, Window
 from app.api.schemas.files import (
@@ -21,10 +22,10 @@ from app.api.schemas.files import (
     FilesPath,
     FilesQuery,
     FileType,
+    TypesQuery,
     UploadForm,
     UploadReply,
 )
-from app.errors import InvalidInputError
 from app.pipeline.extraction import registry
 from app.services.uploads import Upload
 
@@ -75,7 +76,7 @@ def list_files(path: FilesPath, query: FilesQuery) -> Response:
     )
 
 
-@api.get(f"{_FILES}/<int:file_key>", responses={200: None})
+@api.get(f"{_FILES}/<int:file_key>", responses=answers("application/octet-stream", binary=True))
 def download_file(path: FilePath) -> Response:
     """Download the bytes as they were uploaded."""
     file = services().files.open(me(), path.collection_id, path.file_key)
@@ -114,13 +115,10 @@ def list_failed_files(path: FilesPath, query: Window) -> Response:
 
 
 @api.get("/collections-allowed-file-types", responses={200: AllowedTypes})
-def list_allowed_file_types() -> Response:
+def list_allowed_file_types(query: TypesQuery) -> Response:
     """List the media types that can be read (`?details=true`: with names and endings)."""
     types = registry.supported_types()
-    wanted = request.args.get("details", "false")
-    if wanted not in {"true", "false"}:
-        raise InvalidInputError("details must be true or false", field="details")
-    if wanted == "false":
+    if query.details == "false":
         return reply(AllowedTypes(sorted({each.media_type for each in types})))
     details = [
         FileType(media_type=each.media_type, label=each.label, extensions=list(each.extensions))

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from flask import Flask, Response, abort, current_app, g, request
+from werkzeug.exceptions import BadRequest
 
 from app.api.context import container, services
 from app.config import Settings
@@ -129,18 +130,32 @@ def _check_body() -> None:
     """JSON only, unless the route takes files; and only what the database can store."""
     if request.method in _SAFE_METHODS or not request.path.startswith("/api/"):
         return
-    if _mark("takes_multipart", default=False):
-        request.max_content_length = _most_bytes()
-        return
     request.max_content_length = _most_bytes()
-    if not request.get_data(cache=True):
-        return
+    if _mark("takes_multipart", default=False):
+        if request.mimetype != "multipart/form-data":
+            raise UnsupportedTypeError("the body must be a form (Content-Type: multipart/form-data)")
+    elif request.get_data(cache=True):
+        _check_json()
+
+
+def _check_json() -> None:
     if not request.is_json:
         raise UnsupportedTypeError("the body must be JSON (Content-Type: application/json)")
     try:
-        _refuse_unstorable(request.get_json(), "body")
+        body = request.get_json()
+        _refuse_unstorable(body, "body")
     except RecursionError:
         raise InvalidInputError("the body is nested too deeply") from None
+    except BadRequest as error:
+        raise InvalidInputError(f"the body is not valid JSON: {_json_fault(error)}") from None
+    if not isinstance(body, dict):
+        raise InvalidInputError("the body must be a JSON object")
+
+
+def _json_fault(error: BadRequest) -> str:
+    """What the parser said; Flask keeps it behind an error of its own."""
+    fault = error.__cause__ if isinstance(error.__cause__, BadRequest) else error
+    return (fault.description or "").removeprefix("Failed to decode JSON object: ")
 
 
 def _refuse_unstorable(value: Any, place: str) -> None:

@@ -10,6 +10,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
 from app.api.guard import public
+from app.api.openapi import answers
 from app.api.replies import reply
 from app.observability.health import Check, CheckResult, HealthChecks
 from app.observability.logging import product_version
@@ -42,7 +43,7 @@ def register(app: Flask, checks: Mapping[str, Check]) -> None:
     app.extensions[_EXTENSION] = HealthChecks(checks)
 
 
-@api.get("/live", responses={200: None})
+@api.get("/live", responses=answers("text/plain"))
 @public
 def live() -> Response:
     """Answer while the process lives."""

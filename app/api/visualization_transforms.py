@@ -10,6 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import sse
 from app.api.context import me, services
+from app.api.openapi import answers
 from app.api.replies import nothing, reply
 from app.api.schemas.base import WITH_CONFLICT
 from app.api.schemas.visualization_transforms import (
@@ -73,7 +74,7 @@ def create_visualization_transform(body: CreateVisualizationTransform) -> Respon
     return reply(VisualizationTransformReply(view), 201)
 
 
-@api.get("/stream", responses={200: None})
+@api.get("/stream", responses=answers("text/event-stream"))
 def stream_visualization_transforms(query: VisualizationStreamQuery) -> Response:
     """Follow the owner's visualization transforms (server-sent events)."""
 
@@ -143,7 +144,7 @@ def get_run(path: RunPath) -> Response:
     return reply(MapSourceReply(_run(path)))
 
 
-@api.get(f"{_ONE}/visualizations/<int:visualization_id>/download", responses={200: None})
+@api.get(f"{_ONE}/visualizations/<int:visualization_id>/download", responses=answers("application/json"))
 def download_run(path: RunPath) -> Response:
     """Download coordinates and topics of one run."""
     _run(path)

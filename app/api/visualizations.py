@@ -11,6 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import container, me, services
+from app.api.openapi import answers
 from app.api.replies import attachment, nothing, reply, stream
 from app.api.schemas.base import WITH_CONFLICT
 from app.api.schemas.visualizations import (
@@ -73,7 +74,7 @@ def list_clusters(path: VisualizationPath) -> Response:
     return reply(ClusterList(clusters=list(clusters)))
 
 
-@api.get(f"{_ONE}/points", responses={200: None})
+@api.get(f"{_ONE}/points", responses=answers(ARROW, binary=True))
 def get_points_file(path: VisualizationPath) -> Response:
     """Read all points as one Arrow file; it never changes, so it may be kept."""
     file = services().visualizations.points_file(me(), path.visualization_id)
@@ -95,7 +96,7 @@ def list_map_points(path: VisualizationPath, query: MapPointsQuery) -> Response:
     )
 
 
-@api.get(f"{_ONE}/download", responses={200: None})
+@api.get(f"{_ONE}/download", responses=answers("application/json"))
 def download_visualization(path: VisualizationPath) -> Response:
     """Download coordinates and topics as one JSON document."""
     maps, who, key = container().services.visualizations, me(), path.visualization_id

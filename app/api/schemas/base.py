@@ -17,7 +17,13 @@ class Body(BaseModel):
     model_config = STRICT
 
 
-class Window(BaseModel):
+class QueryString(BaseModel):
+    """The parameters of a path's query; a misspelt one would silently ask for something else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Window(QueryString):
     """Which part of a list."""
 
     limit: int = Field(20, ge=1, le=1000)

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, SortedWindow, Window
+from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Window
 from app.services.collection_transforms import (
     CollectionTransformStats,
     CollectionTransformView,
@@ -88,7 +88,7 @@ class ProcessedFileList(BaseModel):
     offset: int
 
 
-class CollectionStreamQuery(BaseModel):
+class CollectionStreamQuery(QueryString):
     """Whose events."""
 
     collection_id: int | None = None

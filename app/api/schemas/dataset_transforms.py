@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, SortedWindow, Window
+from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Window
 from app.services.dataset_progress import DatasetTransformStats
 from app.services.dataset_transforms import Batch, BatchState, DatasetTransformView, SortBy
 from app.services.embedded_datasets import EmbeddedDatasetView
@@ -95,7 +95,7 @@ class BatchList(BaseModel):
         return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
-class DatasetStreamQuery(BaseModel):
+class DatasetStreamQuery(QueryString):
     """Whose events."""
 
     dataset_id: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, SearchWindow
+from app.api.schemas.base import Body, QueryString, SearchWindow
 from app.api.schemas.dataset_transforms import BatchQuery
 from app.services.embedded_datasets import EmbeddedDatasetView, PointPage
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
@@ -43,7 +43,7 @@ class EmbeddingProgressReply(RootModel[EmbeddingProgress]):
     """How far it is."""
 
 
-class PointsQuery(BaseModel):
+class PointsQuery(QueryString):
     """Which points; `offset` is the `next_offset` of the page before."""
 
     limit: int = Field(10, ge=1, le=1000)

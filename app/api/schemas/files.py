@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, Field, RootModel
 
+from app.api.schemas.base import QueryString
 from app.services.files import Completed, Failed, FailedFile, FileView
 
 
@@ -21,12 +24,18 @@ class FilePath(BaseModel):
     file_key: int
 
 
-class FilesQuery(BaseModel):
+class FilesQuery(QueryString):
     """Which page of the files."""
 
     page_size: int = Field(10, ge=1, le=1000)
     continuation_token: str | None = Field(None, max_length=2048)
     search: str | None = Field(None, max_length=256)
+
+
+class TypesQuery(QueryString):
+    """How much is said of each type."""
+
+    details: Literal["true", "false"] = "false"
 
 
 class UploadForm(BaseModel):

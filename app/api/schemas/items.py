@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, Window
+from app.api.schemas.base import Body, JsonObject, QueryString, Window
 from app.services.items import ChunkInItem, ChunkView, ItemText, ItemView, Pushed
 
 
@@ -33,7 +33,7 @@ class ChunkPath(BaseModel):
     chunk_id: str
 
 
-class ItemsQuery(BaseModel):
+class ItemsQuery(QueryString):
     """Which page of the items; the first is 1."""
 
     page: int = Field(1, ge=1, le=10_000_000)
@@ -47,7 +47,7 @@ class ChunksQuery(Window):
     limit: int = Field(100, ge=1, le=1000)
 
 
-class ChunkQuery(BaseModel):
+class ChunkQuery(QueryString):
     """How much of the text around a chunk."""
 
     context_chars: int = Field(600, ge=0, le=20_000)

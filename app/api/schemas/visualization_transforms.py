@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, SortedWindow
+from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow
 from app.services.paging import Page
 from app.services.visualization_transforms import (
     SortBy,
@@ -73,7 +73,7 @@ class VisualizationTransformStatsReply(RootModel[VisualizationTransformStats]):
     """How its runs went."""
 
 
-class VisualizationStreamQuery(BaseModel):
+class VisualizationStreamQuery(QueryString):
     """Whose events."""
 
     embedded_dataset_id: int | None = None

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Window
+from app.api.schemas.base import QueryString, Window
 from app.services.paging import Page
 from app.services.visualizations import ClusterView, MapSource, VisualizationView
 
@@ -23,7 +23,7 @@ class VisualizationsQuery(Window):
     limit: int = Field(50, ge=1, le=200)
 
 
-class RecentQuery(BaseModel):
+class RecentQuery(QueryString):
     """How many maps."""
 
     limit: int = Field(5, ge=1, le=100)

@@ -1,0 +1,42 @@
+"""The description of the interface: what the handlers declare, and what is answered before them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_openapi3.openapi import OpenAPI
+from flask_openapi3.types import ResponseDict
+
+PROBLEM = "application/problem+json"
+_WITH_BODY = frozenset({"post", "put", "patch"})
+# The guard and the framework refuse these before a handler runs, so no handler lists them.
+_ALWAYS = {"403": "Forbidden", "500": "Internal Server Error", "503": "Service Unavailable"}
+_OF_BODIES = {"413": "Content Too Large", "415": "Unsupported Media Type"}
+
+
+def answers(media_type: str, *, binary: bool = False) -> ResponseDict:
+    """The responses of a handler that answers with something other than JSON."""
+    schema = {"type": "string", "format": "binary"} if binary else {"type": "string"}
+    return {"200": {"content": {media_type: {"schema": schema}}}}
+
+
+def document(app: OpenAPI) -> dict[str, Any]:
+    """OpenAPI 3.1 of every documented route."""
+    described: dict[str, Any] = app.api_doc
+    described["components"] = {
+        name: part for name, part in described["components"].items() if part is not None
+    }
+    for path, operations in described["paths"].items():
+        if path.startswith("/api/"):
+            for method, operation in operations.items():
+                _complete(method, operation["responses"])
+    return described
+
+
+def _complete(method: str, responses: dict[str, Any]) -> None:
+    common = _ALWAYS | (_OF_BODIES if method in _WITH_BODY else {})
+    for status, phrase in common.items():
+        responses.setdefault(status, {"description": phrase})
+    for status, response in responses.items():
+        if status >= "400":
+            response["content"] = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}

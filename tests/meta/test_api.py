@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+from app.config import Settings
+from app.container import build
+from app.factory import create_app
+
+# Everything else needs a principal. Add a route here only if it may tell anybody what it tells.
+PUBLIC = {"openapi", "health.live", "health.ready", "metrics"}
+UNDOCUMENTED = {"openapi", "metrics", "web.api_docs"}
+BODY_METHODS = {"post", "put", "patch"}
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """The whole application; nothing is called, so no server need be there."""
+    folder = tmp_path_factory.mktemp("meta")
+    environment = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        "SCRATCH_DIR": str(folder),
+        "ENCRYPTION_MASTER_KEY": "ab" * 32,
+    }
+    return create_app(build(Settings.from_env(environment)))
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    described = app.test_client().get("/api/openapi.json", headers={"Host": "localhost"}).json
+    assert described
+    return dict(described)
+
+
+def api_rules(app: Flask) -> list[Rule]:
+    return [
+        rule
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith(("/api", "/health")) and rule.endpoint not in UNDOCUMENTED
+    ]
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_only_the_listed_routes_are_open_to_anybody(app: Flask):
+    marked = {
+        name for name, function in app.view_functions.items() if getattr(function, "is_public_route", False)
+    }
+    assert marked == PUBLIC
+
+
+def test_the_guard_stands_before_every_route(app: Flask):
+    names = [function.__name__ for function in app.before_request_funcs[None]]
+    wanted = ["_refuse_foreign_hosts", "_refuse_foreign_writes", "_set_principal", "_check_body"]
+    assert [name for name in names if name in wanted] == wanted
+
+
+def test_every_route_is_documented_with_each_of_its_methods(app: Flask, document: dict[str, Any]):
+    described = {(path, method.upper()) for path, method, _ in operations(document)}
+    served = {
+        (rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}"), method)
+        for rule in api_rules(app)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert described == served
+
+
+def test_every_id_in_a_path_is_typed(app: Flask, document: dict[str, Any]):
+    for rule in api_rules(app):
+        for name in rule.arguments:
+            wanted = "string" if name in {"chunk_id", "point_id"} else "integer"
+            path = rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
+            for operation in document["paths"][path].values():
+                (parameter,) = (one for one in operation["parameters"] if one["name"] == name)
+                assert (parameter["in"], parameter["schema"]["type"]) == ("path", wanted), rule.rule
+            assert (f"<int:{name}>" in rule.rule) == (wanted == "integer"), rule.rule
+
+
+def test_every_operation_says_what_it_does_and_what_it_answers(document: dict[str, Any]):
+    for path, method, operation in operations(document):
+        where = f"{method} {path}"
+        assert operation["summary"].endswith((".", ").")), where
+        good = {status: one for status, one in operation["responses"].items() if status < "300"}
+        assert len(good) == 1, where
+        ((status, response),) = good.items()
+        assert bool(response.get("content")) == (status != "204"), where
+
+
+def test_every_operation_lists_the_errors_that_come_before_it(document: dict[str, Any]):
+    for path, method, operation in operations(document):
+        if not path.startswith("/api/"):
+            continue
+        wanted = {"400", "403", "500", "503"}
+        wanted |= {"404"} if "{" in path else set()
+        wanted |= {"413", "415"} if method in BODY_METHODS else set()
+        assert wanted <= set(operation["responses"]), f"{method} {path}"
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                assert list(response["content"]) == ["application/problem+json"], f"{method} {path}"
+
+
+def test_the_document_is_whole(document: dict[str, Any]):
+    assert document["openapi"].startswith("3.1")
+    assert None not in document["components"].values()
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(_references(document)) <= known
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
