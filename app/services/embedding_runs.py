@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, delete, exists, func, select, update
+from sqlalchemy import Update, exists, func, select, tuple_, update
 
-from app.errors import NotFoundError
 from app.events.ports import StatusPublisher
 from app.jobs.contracts import DeleteItemVectors, EmbedItems
 from app.observability import metrics
@@ -25,7 +25,11 @@ from app.storage.postgres.tables import (
 )
 from app.storage.qdrant import VectorStore
 
-_CHUNKS_PER_CALL = 64  # embedded, then written, then the next: progress is kept and memory stays flat
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_CHUNKS_PER_CALL = 64  # embedded, then written, then the next: memory stays flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +80,18 @@ class EmbeddingRuns:
         Items that were deleted or edited since planning are left to the plan that their change caused.
         Raises the errors of Embedder.embed, DimensionMismatchError and UnavailableError.
         """
-        target, items = self._load(run, contract)
+        loaded = self._load(run, contract)
+        if loaded is None:
+            return
+        target, items = loaded
         counts = _Counts()
         if items:
             client = self.embedder(target.owner_id, target.embedder_id)
-            self.vectors.ensure_index(target.index, target.dimensions)
-            # An edited item may have fewer chunks than before; derived ids make the rest an upsert.
-            self.vectors.delete_items(target.index, [item.item_id for item in items])
+            with self._held(run, target, items) as current:
+                if current:
+                    self.vectors.ensure_index(target.index, target.dimensions)
+                    # An edited item may have fewer chunks than before; derived ids make the rest an upsert.
+                    self.vectors.delete_items(target.index, current)
             self._embed(run, target, client, items, counts)
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
@@ -94,25 +103,26 @@ class EmbeddingRuns:
     def delete_item_vectors(self, run: Run, contract: DeleteItemVectors) -> None:
         """Delete the vectors of items that are gone; an item that came back is kept."""
         with self.database.transaction() as session:
+            self.jobs.fence(session, run)
             target = session.get(EmbeddedDataset, contract.embedded_dataset_id)
-            back = set(
-                session.scalars(
-                    select(Item.item_id).where(
-                        Item.item_id.in_(contract.item_ids),
-                        Item.dataset_id == (target.source_dataset_id if target else -1),
+            if target is not None:
+                # Locked until the vectors are gone: a run that embeds these items just now writes no more.
+                gone = session.scalars(
+                    select(ItemEmbedding)
+                    .where(
+                        ItemEmbedding.embedded_dataset_id == target.embedded_dataset_id,
+                        ItemEmbedding.item_id.in_(contract.item_ids),
+                        ~exists().where(
+                            Item.item_id == ItemEmbedding.item_id,
+                            Item.dataset_id == target.source_dataset_id,
+                        ),
                     )
-                )
-            )
-        gone = [item_id for item_id in contract.item_ids if item_id not in back]
-        if target is not None and gone:
-            self.vectors.delete_items(target.collection_name, gone)
-        with self.database.transaction() as session:
-            session.execute(
-                delete(ItemEmbedding).where(
-                    ItemEmbedding.embedded_dataset_id == contract.embedded_dataset_id,
-                    ItemEmbedding.item_id.in_(gone),
-                )
-            )
+                    .order_by(ItemEmbedding.item_id)
+                    .with_for_update()
+                ).all()
+                self.vectors.delete_items(target.collection_name, [row.item_id for row in gone])
+                for row in gone:
+                    session.delete(row)
             self.jobs.finish(session, run)
 
     def drop_vector_index(self, run: Run, collection_name: str) -> None:
@@ -125,12 +135,13 @@ class EmbeddingRuns:
         with self.database.transaction() as session:
             self.jobs.finish(session, run)
 
-    def _load(self, run: Run, contract: EmbedItems) -> tuple[_Target, list[Item]]:
+    def _load(self, run: Run, contract: EmbedItems) -> tuple[_Target, list[Item]] | None:
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
             row = session.get(EmbeddedDataset, contract.embedded_dataset_id)
             if row is None:
-                raise NotFoundError(f"embedded dataset {contract.embedded_dataset_id} was deleted")
+                self.jobs.finish(session, run, outcome={"skipped": "the embedded dataset was deleted"})
+                return None
             transform = session.get_one(DatasetTransform, row.dataset_transform_id)
             wanted = (
                 (ItemEmbedding.embedded_dataset_id == row.embedded_dataset_id)
@@ -166,19 +177,48 @@ class EmbeddingRuns:
         for part in _parts(self._passages(target, items), _CHUNKS_PER_CALL):
             with metrics.stage("embedding"):
                 result = client.embed([passage.chunk.text for passage in part], purpose="document")
-            with self.database.transaction() as session:
-                self.jobs.fence(session, run)  # a run that was taken over writes nothing
-            self.vectors.upsert(
-                target.index,
-                [passage.chunk.chunk_id for passage in part],
-                result.vectors,
-                [passage.payload for passage in part],
-            )
-            counts.chunks += len(part)
+            with self._held(run, target, items) as current:
+                counts.chunks += self._write(target, part, result.vectors, current)
             counts.split += result.split
             counts.truncated += result.truncated
             if counts.chunks > _CHUNKS_PER_CALL:
                 tell(self.status, target.subject, "processing", job_id=run.job_id, chunks=counts.chunks)
+
+    @contextmanager
+    def _held(self, run: Run, target: _Target, items: Sequence[Item]) -> Iterator[set[int]]:
+        """Of the items, those that are still to embed as they were read; all stays so within the block.
+
+        Vectors are no part of the transaction, so the rows that stand for them are locked while they are
+        written: a plan that sees an edit, a deletion and a worker that takes over wait for that moment,
+        and clean up after it. Once they were first, there is nothing left here to write.
+        """
+        read = [(item.item_id, item.content_hash) for item in items]
+        with self.database.transaction() as session:
+            self.jobs.fence(session, run)
+            yield set(
+                session.scalars(
+                    select(ItemEmbedding.item_id)
+                    .where(
+                        ItemEmbedding.embedded_dataset_id == target.embedded_dataset_id,
+                        tuple_(ItemEmbedding.item_id, ItemEmbedding.content_hash).in_(read),
+                    )
+                    .order_by(ItemEmbedding.item_id)
+                    .with_for_update()
+                )
+            )
+
+    def _write(
+        self, target: _Target, part: Sequence[_Passage], vectors: NDArray[np.float32], current: set[int]
+    ) -> int:
+        rows = [row for row, passage in enumerate(part) if passage.chunk.item_id in current]
+        if rows:
+            self.vectors.upsert(
+                target.index,
+                [part[row].chunk.chunk_id for row in rows],
+                vectors[rows],
+                [part[row].payload for row in rows],
+            )
+        return len(rows)
 
     def _passages(self, target: _Target, items: Sequence[Item]) -> Iterator[_Passage]:
         for item in items:

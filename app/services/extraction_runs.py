@@ -13,7 +13,7 @@ from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from app.errors import NotFoundError, UnreadableFileError
+from app.errors import UnreadableFileError
 from app.events.ports import StatusPublisher
 from app.ids import chunk_id, content_hash
 from app.jobs.contracts import ExtractFile, PlanDatasetTransform
@@ -75,7 +75,7 @@ class ExtractionRuns:
     scratch_dir: Path | None = None
 
     def extract_file(self, run: Run, contract: ExtractFile) -> None:
-        """Extract and chunk one file and write its item; a newer version of the file makes this a no-op.
+        """Extract and chunk one file and write its item; nothing is written for what was replaced or deleted.
 
         Raises UnreadableFileError, UnsupportedTypeError (permanent) and UnavailableError (retried).
         """
@@ -91,6 +91,9 @@ class ExtractionRuns:
             raise UnreadableFileError("the file holds no text")
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
+            if obsolete := _obsolete(session, contract):
+                self.jobs.finish(session, run, outcome={"skipped": obsolete})
+                return
             item_id = _write_item(session, work, document, chunks)
             _write_outcome(session, work, item_id, len(chunks), round((time.monotonic() - started) * 1000))
             self._plan_embedding(session, work)
@@ -118,13 +121,12 @@ class ExtractionRuns:
     def _load(self, run: Run, contract: ExtractFile) -> _Work | None:
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
-            transform = session.get(CollectionTransform, contract.collection_transform_id)
-            file = session.get(File, contract.file_id)
-            if transform is None or file is None:
-                raise NotFoundError("the file or its transform was deleted")
-            if file.version != contract.file_version or not transform.is_enabled:
-                self.jobs.finish(session, run)
+            obsolete = _obsolete(session, contract, disabled=True)
+            if obsolete:
+                self.jobs.finish(session, run, outcome={"skipped": obsolete})
                 return None
+            transform = session.get_one(CollectionTransform, contract.collection_transform_id)
+            file = session.get_one(File, contract.file_id)
             session.execute(
                 update(FileExtraction)
                 .where(
@@ -157,6 +159,28 @@ class ExtractionRuns:
             )
         )
         self.outbox.record_many(session, [PlanDatasetTransform(key) for key in ids], owner_id=work.owner_id)
+
+
+def _obsolete(session: Session, contract: ExtractFile, *, disabled: bool = False) -> str | None:
+    """Why the run must write nothing, or None; then file and transform stay until the transaction ends.
+
+    An upload makes a job of its own for its version, so two versions of a file may run side by side: only
+    the lock on the file's row keeps the slower one from overwriting the newer. With `disabled`, a disabled
+    transform is a reason, too.
+    """
+    transform = session.scalar(
+        select(CollectionTransform)
+        .where(CollectionTransform.collection_transform_id == contract.collection_transform_id)
+        .with_for_update(read=True, key_share=True)
+    )
+    version = session.scalar(
+        select(File.version).where(File.file_id == contract.file_id).with_for_update(read=True)
+    )
+    if transform is None or version is None:
+        return "the file or its transform was deleted"
+    if version != contract.file_version:
+        return "the file was replaced"
+    return "the transform is disabled" if disabled and not transform.is_enabled else None
 
 
 def _write_item(session: Session, work: _Work, document: Document, chunks: list[Chunk]) -> int:

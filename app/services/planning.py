@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Exists, Select, and_, exists, or_, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.errors import NotFoundError
 from app.events.ports import StatusPublisher
 from app.ids import content_hash
 from app.jobs.contracts import DeleteItemVectors, EmbedItems, ExtractFile
@@ -36,11 +35,10 @@ from app.storage.postgres.tables import (
     Job,
 )
 
-T = TypeVar("T", CollectionTransform, DatasetTransform)
-
 _PAGE = 500
 _BATCH_CHUNKS = 128  # a batch is closed once it holds so many chunks: some seconds of embedding
 _BATCH_ITEMS = 64
+_DELETED = {"skipped": "the transform was deleted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,10 @@ class Planning:
         while True:
             with self.database.transaction() as session:
                 self.jobs.fence(session, run)
-                transform = _get(session, CollectionTransform, collection_transform_id)
+                transform = session.get(CollectionTransform, collection_transform_id)
+                if transform is None:
+                    self.jobs.finish(session, run, outcome=_DELETED)
+                    return
                 files = (
                     session.execute(_files_to_do(transform, last_file_id)).all()
                     if transform.is_enabled
@@ -85,7 +86,10 @@ class Planning:
         """Record embedding jobs for new and edited items, and clean-up jobs for deleted ones."""
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
-            transform = _get(session, DatasetTransform, dataset_transform_id)
+            transform = session.get(DatasetTransform, dataset_transform_id)
+            if transform is None:
+                self.jobs.finish(session, run, outcome=_DELETED)
+                return
             targets = session.scalars(
                 select(EmbeddedDataset).where(EmbeddedDataset.dataset_transform_id == dataset_transform_id)
             ).all()
@@ -126,11 +130,7 @@ class Planning:
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["collection_transform_id", "file_id"],
-                set_={
-                    name: statement.excluded[name]
-                    for name in ("file_version", "config_hash", "state", "job_id")
-                }
-                | {"error_code": None, "error_message": None},
+                set_=_replaced(statement, "file_version", "config_hash", "state", "job_id"),
             )
         )
 
@@ -157,11 +157,7 @@ class Planning:
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["embedded_dataset_id", "item_id"],
-                set_={
-                    name: statement.excluded[name]
-                    for name in ("content_hash", "state", "job_id", "chunk_count")
-                }
-                | {"error_code": None, "error_message": None},
+                set_=_replaced(statement, "content_hash", "state", "job_id", "chunk_count"),
             )
         )
 
@@ -180,13 +176,6 @@ class Planning:
                 [DeleteItemVectors(target.embedded_dataset_id, part) for part in _slices(item_ids, _PAGE)],
                 owner_id=target.owner_id,
             )
-
-
-def _get(session: Session, table: type[T], key: int) -> T:
-    row = session.get(table, key)
-    if row is None:
-        raise NotFoundError(f"{table.__tablename__} {key} was deleted")
-    return row
 
 
 def _replaced(statement: Insert, *names: str) -> dict[str, Any]:
