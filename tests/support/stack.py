@@ -10,13 +10,17 @@ import asyncio
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
 
 from devstack.stack import SERVICES, Stack, StackOptions
+
+T = TypeVar("T")
 
 
 class Databases:
@@ -57,7 +61,13 @@ def _name(url: str) -> str:
 
 def delete_streams(nats_url: str) -> None:
     """Delete every JetStream stream with its consumers: the queues are as on the first day."""
-    asyncio.run(_delete_streams(nats_url))
+    run_apart(_delete_streams, nats_url)
+
+
+def run_apart(function: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+    """Run a coroutine function in a thread: the browser tests keep an event loop in this one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(lambda: asyncio.run(function(*arguments))).result()
 
 
 async def _delete_streams(nats_url: str) -> None:

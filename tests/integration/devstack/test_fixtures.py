@@ -3,6 +3,8 @@ from __future__ import annotations
 import psycopg2
 import pytest
 
+from tests.support.stack import run_apart
+
 
 def test_a_database_made_from_a_template_holds_its_tables(databases):
     template = databases.create()
@@ -42,6 +44,4 @@ async def _add_stream(url: str) -> int:
 
 @pytest.mark.parametrize("run", [1, 2])
 def test_every_test_finds_nats_without_streams(nats_url, run):
-    import asyncio
-
-    assert asyncio.run(_add_stream(nats_url)) == 1
+    assert run_apart(_add_stream, nats_url) == 1
