@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from dramatiq.middleware import Middleware
 
 from app.container import Container
 from app.errors import ExplorerError, PermanentError
+from app.jobs.reconcile import BATCH
 from app.observability import metrics
 from app.observability.health import HealthServer
 from app.services.failures import mark_failed
@@ -29,12 +31,13 @@ class DeadLetters(Middleware):
 
     def after_dead_letter(self, _broker: object, message: Any, reason: object, error: object) -> None:
         """Called by the broker once the dead letter is stored."""
-        job_id = _job_id(message)
-        if job_id is None:
+        named = _job(message)
+        if named is None:
             return
+        job_id, publication = named
         cause = PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")
         with self._container.database.transaction() as session:
-            if self._container.services.jobs.bury(session, job_id, cause) is not None:
+            if self._container.services.jobs.bury(session, job_id, cause, publication=publication):
                 mark_failed(session, job_id, cause)
                 logger.error("job %s: %s", job_id, cause)
 
@@ -98,11 +101,23 @@ class Housekeeping(Middleware):
 
     def _run(self) -> None:
         while not self._stop.wait(self._container.settings.reconcile_interval_secs):
-            try:
-                self._container.reconciler.run()
-                self._measure_queues()
-            except (ExplorerError, BrokerConnectionError) as error:
-                logger.warning("housekeeping: %s; trying again at the next tick", error)
+            for chore in (self._reconcile, self._measure_queues):
+                self._do(chore)
+
+    def _do(self, chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except (ExplorerError, BrokerConnectionError) as error:
+            logger.warning("housekeeping: %s; trying again at the next tick", error)
+        except Exception:
+            # This thread is what finds lost jobs: it must outlive any mistake, also one of ours.
+            logger.exception("housekeeping failed; trying again at the next tick")
+
+    def _reconcile(self) -> None:
+        while not self._stop.is_set():
+            found = self._container.reconciler.run()
+            if found is None or found.total < BATCH:
+                return
 
     def _measure_queues(self) -> None:
         streams = {spec.name: spec.stream for spec in self._container.queue_specs}
@@ -112,8 +127,9 @@ class Housekeeping(Middleware):
             metrics.set_consumer(stream, depth.queue, pending=depth.ready, ack_pending=depth.in_flight)
 
 
-def _job_id(message: Any) -> UUID | None:
+def _job(message: Any) -> tuple[UUID, int] | None:
+    """Job id and publication that a message names; None for what is no message of ours."""
     try:
-        return UUID(message.kwargs["job_id"])
+        return UUID(message.kwargs["job_id"]), int(message.kwargs.get("publication", 0))
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

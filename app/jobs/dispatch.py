@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import dramatiq
-from dramatiq.errors import BrokerConnectionError
-from sqlalchemy import func, text, update
+from dramatiq.errors import BrokerConnectionError, BrokerError
+from sqlalchemy import func, update
 
 from app.errors import ExplorerError
 from app.jobs import policy
@@ -17,10 +17,6 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import Job
 
 logger = logging.getLogger(__name__)
-
-# A message that is on the stream is looked after by the broker; the reconciler asks only much later, and
-# later again each time, so that a long backlog is not doubled by its own shadow.
-_EXPECTED_BY = text("now() + interval '15 minutes' * power(2, least(publication, 6))")
 
 
 class Dispatcher:
@@ -34,17 +30,17 @@ class Dispatcher:
         """Publish each; what fails stays unpublished in its row and is sent by the reconciler."""
         waiting = list(envelopes)
         sent: list[Envelope] = []
-        try:
-            for envelope in waiting:
+        for envelope in waiting:
+            try:
                 self._broker.enqueue(_message(envelope))
+            except BrokerConnectionError as error:
+                left = len(waiting) - len(sent)
+                logger.warning("NATS: %s; %d of %d jobs wait for the reconciler", error, left, len(waiting))
+                break
+            except BrokerError as error:  # this one's queue is unknown or refuses; the others go on
+                logger.error("job %s cannot be sent: %s", envelope.job_id, error)  # noqa: TRY400 no trace needed
+            else:
                 sent.append(envelope)
-        except BrokerConnectionError as error:
-            logger.warning(
-                "NATS: %s; %d of %d jobs wait for the reconciler",
-                error,
-                len(waiting) - len(sent),
-                len(waiting),
-            )
         self._note(sent)
 
     def _note(self, sent: list[Envelope]) -> None:
@@ -55,7 +51,7 @@ class Dispatcher:
                 session.execute(
                     update(Job)
                     .where(Job.job_id.in_([envelope.job_id for envelope in sent]), Job.state == "pending")
-                    .values(published_at=func.now(), expected_by=_EXPECTED_BY)
+                    .values(published_at=func.now(), expected_by=policy.expected_by())
                 )
         except ExplorerError as error:
             # Sent twice is harmless, so an unwritten note costs one more message at most.
@@ -70,6 +66,6 @@ def _message(envelope: Envelope) -> dramatiq.Message[Any]:
         actor_name=envelope.kind,
         args=(),
         kwargs={"job_id": str(envelope.job_id), "publication": envelope.publication},
-        options={"max_retries": policy.MAX_ATTEMPTS - 1},
+        options={"max_retries": policy.MAX_ATTEMPTS - 1, "retries": envelope.retries},
         message_id=f"{envelope.job_id}{suffix}",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import case, func
+from sqlalchemy import case
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
@@ -31,6 +31,7 @@ class Envelope:
     kind: str
     queue: str
     publication: int = 0
+    retries: int = 0  # failed attempts that the message of a job sent again must go on counting from
 
 
 class Sender(Protocol):
@@ -61,19 +62,19 @@ class Outbox:
         the order of `contracts`.
         """
         rows = [_row(contract, owner_id) for contract in contracts]
+        # In one order everywhere: transactions that ask for the same jobs must not wait for each other.
+        distinct = sorted({_key(row): row for row in rows}.items())
         ids: dict[tuple[str, str], UUID] = {}
         fresh: list[Envelope] = []
-        for start in range(0, len(rows), _INSERTS_PER_STATEMENT):
-            part = {
-                (row["kind"], row["unique_key"]): row for row in rows[start : start + _INSERTS_PER_STATEMENT]
-            }
+        for start in range(0, len(distinct), _INSERTS_PER_STATEMENT):
+            part = dict(distinct[start : start + _INSERTS_PER_STATEMENT])
             for job_id, kind, key, queue in session.execute(_upsert(list(part.values()))):
                 ids[kind, key] = job_id
                 if job_id == part[kind, key]["job_id"]:
                     fresh.append(Envelope(job_id=job_id, kind=kind, queue=queue))
         if fresh:
             after_commit(session, lambda: self._sender.send(fresh))
-        return [ids[row["kind"], row["unique_key"]] for row in rows]
+        return [ids[_key(row)] for row in rows]
 
 
 def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
@@ -90,11 +91,16 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
     }
 
 
+def _key(row: dict[str, Any]) -> tuple[str, str]:
+    return row["kind"], row["unique_key"]
+
+
 def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str, str]]:
     statement = insert(Job).values(rows)
     return statement.on_conflict_do_update(
         index_elements=["kind", "unique_key"],
         index_where=Job.state.in_(("pending", "running", "retrying")),
-        # A waiting job has not looked yet, so it will see what the caller wrote.
-        set_={"rerun": case((Job.state == "running", True), else_=Job.rerun), "updated_at": func.now()},
+        # A waiting job has not looked yet, so it will see what the caller wrote. Nothing else changes: a job
+        # that is asked for all the time must still look old to the reconciler when it was never published.
+        set_={"rerun": case((Job.state == "running", True), else_=Job.rerun)},
     ).returning(Job.job_id, Job.kind, Job.unique_key, Job.queue)

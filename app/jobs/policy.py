@@ -1,8 +1,13 @@
-"""How often and how long each kind of job may run."""
+"""How often and how long each kind of job may run, and when its message is missed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, text
+
+from app.storage.postgres.tables.jobs import Job
 
 MAX_ATTEMPTS = 5
 BACKOFF_SECONDS = (30.0, 60.0, 120.0, 300.0)  # before the second, third, fourth and fifth attempt
@@ -20,6 +25,17 @@ class Policy:
 _DEFAULT = Policy(time_limit_ms=_HOUR_MS // 2)
 # Planning and clean-up are short and unlock other work, so they go first.
 _PLANNING = Policy(time_limit_ms=_HOUR_MS // 6, priority=0)
+
+
+def expected_by(delay_seconds: float = 0) -> ColumnElement[datetime]:
+    """When a message that is due after the delay must have been taken, for a job's `expected_by`.
+
+    A message on the stream is looked after by the broker, and it may wait long behind others. So the
+    reconciler asks only a quarter of an hour later, and twice as late each time: a backlog is not doubled
+    by its own shadow.
+    """
+    waiting = text("interval '15 minutes'") * func.power(2, func.least(Job.publication, 6))
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds) + waiting
 
 
 class Policies:

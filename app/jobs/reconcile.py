@@ -7,14 +7,16 @@ or when nothing was heard of it after the moment its row names (`expected_by`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Row, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope, Sender
-from app.jobs.policy import Policies
+from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables.jobs import Job
@@ -22,10 +24,9 @@ from app.storage.postgres.tables.jobs import Job
 logger = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 7_201_650_044
-_BATCH = 1000
+BATCH = 1000  # jobs of one pass; whoever finds so many looks again
 _ACK_WAIT_SECONDS = {pool.queue: pool.ack_wait_seconds for pool in POOLS.values()}
 _PUBLISH_GRACE = timedelta(seconds=10)  # the sender of a fresh job gets so long before we step in
-_RETRY_GRACE = timedelta(seconds=30)  # a scheduled retry may be late by so much
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,7 @@ class Reconciler:
         with self._database.transaction() as session:
             if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
                 return None
-            now = datetime.now(UTC)
-            rows = session.execute(_candidates(now)).all()
-            late = [row for row in rows if row.state != "running" or self._is_lost(row, now)]
+            late = session.execute(self._late(datetime.now(UTC))).all()
             finding = _count(late)
             if late and not dry_run:
                 envelopes = [_republish(session, row) for row in late]
@@ -73,26 +72,26 @@ class Reconciler:
             )  # fmt: skip
         return finding
 
-    def _is_lost(self, row: Row[tuple[object, ...]], now: datetime) -> bool:
-        limit = timedelta(milliseconds=self._policies.of(row.kind).time_limit_ms)
-        return bool(row.started_at + limit + timedelta(seconds=_ACK_WAIT_SECONDS[row.queue]) < now)
+    def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
+        unpublished = and_(
+            Job.state == "pending", Job.published_at.is_(None), Job.updated_at < now - _PUBLISH_GRACE
+        )
+        overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now)
+        columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)
+        return (
+            select(*columns)
+            .where(or_(unpublished, overdue, self._lost(now)))
+            .order_by(Job.created_at)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True)
+        )
 
-
-def _candidates(now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
-    unpublished = and_(
-        Job.state == "pending", Job.published_at.is_(None), Job.updated_at < now - _PUBLISH_GRACE
-    )
-    overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now - _RETRY_GRACE)
-    columns = (
-        Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.started_at,
-    )  # fmt: skip
-    return (
-        select(*columns)
-        .where(or_(unpublished, overdue, Job.state == "running"))
-        .order_by(Job.created_at)
-        .limit(_BATCH)
-        .with_for_update(skip_locked=True)
-    )
+    def _lost(self, now: datetime) -> ColumnElement[bool]:
+        limits = {kind: self._policies.of(kind).time_limit_ms / 1000 for kind in CONTRACTS}
+        longest = case(limits, value=Job.kind, else_=max(limits.values()))
+        silence = case(_ACK_WAIT_SECONDS, value=Job.queue, else_=max(_ACK_WAIT_SECONDS.values()))
+        limit = func.make_interval(0, 0, 0, 0, 0, 0, longest + silence)
+        return and_(Job.state == "running", Job.started_at + limit < now)
 
 
 def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
@@ -107,10 +106,17 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
             updated_at=func.now(),
         )
     )
-    return Envelope(job_id=row.job_id, kind=row.kind, queue=row.queue, publication=row.publication + 1)
+    return Envelope(
+        job_id=row.job_id,
+        kind=row.kind,
+        queue=row.queue,
+        publication=row.publication + 1,
+        # The lost message knew how many attempts had failed; the row knows how many were begun.
+        retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
+    )
 
 
-def _count(rows: list[Row[tuple[object, ...]]]) -> Finding:
+def _count(rows: Sequence[Row[tuple[object, ...]]]) -> Finding:
     unpublished = sum(row.state == "pending" and row.published_at is None for row in rows)
     lost = sum(row.state == "running" for row in rows)
     return Finding(unpublished=unpublished, overdue=len(rows) - unpublished - lost, lost_workers=lost)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,6 +19,7 @@ from app.errors import ExplorerError, JobCancelledError, NotFoundError
 from app.jobs import contracts
 from app.jobs.contracts import Contract
 from app.jobs.outbox import Outbox
+from app.jobs.policy import expected_by
 from app.security.principal import Principal
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
@@ -118,7 +119,7 @@ class Jobs:
                 .where(Job.job_id == run.job_id, Job.run_token == run.token, Job.state == "running")
                 .values(
                     state="retrying",
-                    expected_by=datetime.now(UTC) + timedelta(seconds=delay_seconds),
+                    expected_by=expected_by(delay_seconds),
                     updated_at=func.now(),
                     **_error_fields(error),
                 )
@@ -129,14 +130,14 @@ class Jobs:
         self.fence(session, run)
         self._end(session, run, state="dead", error=error)
 
-    def bury(self, session: Session, job_id: UUID, error: ExplorerError) -> Contract | None:
+    def bury(self, session: Session, job_id: UUID, error: ExplorerError, *, publication: int) -> bool:
         """Mark a job dead whose message was given up without a run of ours ending it (crash loop).
 
-        Returns its contract, so that the caller can mark what the job was for; None if it had ended.
+        False when the job had ended, or when a newer message than that of `publication` stands for it.
         """
         row = session.execute(
             update(Job)
-            .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
+            .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
             .values(
                 state="dead",
                 finished_at=func.now(),
@@ -144,9 +145,12 @@ class Jobs:
                 run_token=None,
                 **_error_fields(error),
             )
-            .returning(Job.kind, Job.arguments)
+            .returning(Job.kind, Job.arguments, Job.owner_id, Job.rerun)
         ).one_or_none()
-        return None if row is None else contracts.decode(row.kind, row.arguments)
+        # A job that we cannot read was asked for again by a release that can: it will be asked for there.
+        if row is not None and row.rerun and row.kind in contracts.CONTRACTS:
+            self.outbox.record(session, contracts.decode(row.kind, row.arguments), owner_id=row.owner_id)
+        return row is not None
 
     def list_active(self, principal: Principal, *, limit: int = 100) -> list[JobView]:
         """The owner's jobs that wait, run or will be retried, oldest first."""

@@ -157,14 +157,41 @@ def test_somebody_elses_job_cannot_be_cancelled_or_seen(job_id: UUID, jobs: Jobs
     assert jobs.list_active(eve) == []
 
 
-def test_a_job_whose_worker_never_reported_is_buried_with_its_contract(
-    job_id: UUID, database: Database, jobs: Jobs
+def test_a_job_whose_worker_never_reported_is_buried(job_id: UUID, database: Database, jobs: Jobs):
+    assert jobs.begin(job_id, "w1") is not None
+    assert bury(database, jobs, job_id)
+    assert not bury(database, jobs, job_id)
+    assert row(database, job_id).state == "dead"
+
+
+def test_the_end_of_an_older_message_does_not_bury_the_job(job_id: UUID, database: Database, jobs: Jobs):
+    with database.transaction() as session:
+        session.execute(update(Job).where(Job.job_id == job_id).values(publication=1))
+    assert not bury(database, jobs, job_id, publication=0)
+    assert row(database, job_id).state == "pending"
+    assert bury(database, jobs, job_id, publication=1)
+
+
+def test_what_was_asked_for_while_a_job_ran_is_done_although_it_was_buried(
+    job_id: UUID, database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
 ):
     assert jobs.begin(job_id, "w1") is not None
+    record(database, outbox)
+    assert bury(database, jobs, job_id)
+    assert row(database, recorder.sent[-1].job_id).state == "pending"
+    assert recorder.sent[-1].job_id != job_id
+
+
+def test_a_job_that_this_release_cannot_read_can_be_buried(job_id: UUID, database: Database, jobs: Jobs):
     with database.transaction() as session:
-        assert jobs.bury(session, job_id, UnreadableFileError("crash loop")) == WORK
-        assert jobs.bury(session, job_id, UnreadableFileError("again")) is None
+        session.execute(update(Job).values(kind="of_tomorrow", rerun=True))
+    assert bury(database, jobs, job_id)
     assert row(database, job_id).state == "dead"
+
+
+def bury(database: Database, jobs: Jobs, job_id: UUID, publication: int = 0) -> bool:
+    with database.transaction() as session:
+        return jobs.bury(session, job_id, UnreadableFileError("crash loop"), publication=publication)
 
 
 def test_contracts_name_their_scope(world: World, database: Database, outbox: Outbox):

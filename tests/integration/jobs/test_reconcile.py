@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import func, text, update
 
+from app.errors import ProviderUnavailableError
 from app.jobs.contracts import ExtractFile
 from app.jobs.outbox import Outbox
 from app.jobs.policy import Policies
@@ -57,6 +58,62 @@ def test_a_published_job_is_sent_again_once_it_is_overdue(
     change(database, expected_by=LONG_AGO)
     assert reconciler.run() == Finding(unpublished=0, overdue=1, lost_workers=0)
     assert len(recorder.sent) == 1
+
+
+def test_a_job_that_is_asked_for_all_the_time_is_published_all_the_same(
+    job_id: UUID, database: Database, outbox: Outbox, reconciler: Reconciler
+):
+    change(database, updated_at=LONG_AGO)
+    with database.transaction() as session:
+        assert outbox.record(session, ExtractFile(1, 2, 1), owner_id="ada") == job_id
+    assert reconciler.run() == Finding(unpublished=1, overdue=0, lost_workers=0)
+
+
+def test_a_retry_in_a_long_queue_is_not_taken_for_a_lost_one(
+    job_id: UUID, database: Database, jobs: Jobs, reconciler: Reconciler
+):
+    fail(jobs, job_id)
+    with database.transaction() as session:
+        session.execute(update(Job).values(expected_by=Job.expected_by - timedelta(minutes=10)))
+    assert reconciler.run() == Finding(0, 0, 0)
+
+
+def test_a_lost_retry_keeps_the_attempts_that_were_made(
+    job_id: UUID, database: Database, jobs: Jobs, reconciler: Reconciler, recorder: Recorder
+):
+    fail(jobs, job_id)
+    fail(jobs, job_id)
+    change(database, expected_by=LONG_AGO)
+    assert reconciler.run() == Finding(unpublished=0, overdue=1, lost_workers=0)
+    assert [envelope.retries for envelope in recorder.sent] == [2]
+
+
+def fail(jobs: Jobs, job_id: UUID) -> None:
+    run = jobs.begin(job_id, "w1")
+    assert run is not None
+    jobs.retry_later(run, ProviderUnavailableError("429"), delay_seconds=30)
+
+
+def test_a_fleet_at_work_does_not_hide_what_was_never_published(
+    job_id: UUID, database: Database, outbox: Outbox, reconciler: Reconciler
+):
+    with database.transaction() as session:
+        outbox.record_many(session, [ExtractFile(1, n, 1) for n in range(10, 1110)], owner_id="ada")
+        session.execute(
+            update(Job)
+            .where(Job.job_id != job_id)
+            .values(state="running", started_at=func.now(), created_at=LONG_AGO)
+        )
+        session.execute(update(Job).where(Job.job_id == job_id).values(updated_at=LONG_AGO))
+    assert reconciler.run() == Finding(unpublished=1, overdue=0, lost_workers=0)
+
+
+def test_a_job_of_a_queue_that_this_release_does_not_know_stops_nothing(
+    job_id: UUID, database: Database, jobs: Jobs, reconciler: Reconciler
+):
+    assert jobs.begin(job_id, "w1") is not None
+    change(database, queue="tomorrow", started_at=LONG_AGO)
+    assert reconciler.run() == Finding(unpublished=0, overdue=0, lost_workers=1)
 
 
 def test_a_running_job_is_lost_only_after_its_limit(
