@@ -82,7 +82,7 @@ def loaded(open_page: Open, files: list[Path]) -> Loaded:
         if opener.is_visible():  # other tests of the session have collections already
             opener.click()
         page.locator("input[name=title]:visible").fill(TITLE)
-        page.locator("button:visible", has_text="Create collection").click()
+        page.locator("button.primary:visible", has_text="Create").click()
         expect(page.get_by_role("heading", name=TITLE)).to_be_visible()
         collection = page.url
         page.locator("input[type=file]:not([webkitdirectory])").set_input_files(files)

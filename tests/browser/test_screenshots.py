@@ -30,7 +30,7 @@ def test_each_page_shows_what_it_is_for(
 def _home(page: Page, loaded: Loaded) -> None:
     assert loaded
     page.goto("/")
-    expect(page.locator(".map-picture img")).to_be_visible()
+    expect(page.locator(".map-picture img").first).to_be_visible()
 
 
 def _collection(page: Page, loaded: Loaded) -> None:
