@@ -130,3 +130,20 @@ def test_uploading_the_same_again_changes_nothing(running_app: RunningApp, loade
     running_app.wait_for("the pile to rest", lambda: is_done(running_app, loaded))
     after = running_app.client.get(f"/api/datasets/{loaded.ids['dataset_id']}")
     assert (after["item_count"], after["total_chunks"]) == (before["item_count"], before["total_chunks"])
+
+
+def test_passages_over_the_models_limit_are_counted_not_cut_in_silence(running_app: RunningApp):
+    pile = running_app.pile("Long passages")
+    body = {"job_config": {"chunking": {"strategy": "recursive", "chunk_size": 8000}}}
+    path = f"/api/collection-transforms/{pile.ids['collection_transform_id']}"
+    running_app.http.patch(path, json=body).raise_for_status()
+    words = " ".join(f"word{n} harbour" for n in range(600)).encode()
+    running_app.upload(pile.ids["collection_id"], [("long.txt", words)])
+    stats = f"/api/embedded-datasets/{pile.ids['embedded_dataset_id']}/stats"
+
+    def embedded() -> dict[str, Any] | None:
+        now: dict[str, Any] = running_app.client.get(stats)
+        return now if now["chunks_embedded"] else None
+
+    done = running_app.wait_for("the long passage", embedded)
+    assert (done["passages_split"], done["passages_truncated"]) == (done["chunks_embedded"], 0)

@@ -40,6 +40,9 @@ class EmbeddingProgress:
     first_processing_at: datetime | None
     last_run_at: datetime | None
     avg_processing_duration_ms: float | None
+    # Passages over the model's limit, over all finished batches: embedded in parts, or cut.
+    passages_split: int
+    passages_truncated: int
 
 
 def embedding_progress(session: Session, which: ColumnElement[bool]) -> tuple[EmbeddingProgress, ...]:
@@ -68,6 +71,8 @@ def _progress(session: Session, target: EmbeddedDataset, embedder_name: str) -> 
         first_processing_at=batches.first_started,
         last_run_at=batches.last_finished,
         avg_processing_duration_ms=None if batches.duration is None else float(batches.duration) * 1000,
+        passages_split=batches.split,
+        passages_truncated=batches.truncated,
     )
 
 
@@ -109,8 +114,14 @@ def _batches(embedded_dataset_id: int) -> Select[Any]:
         func.avg(func.extract("epoch", Job.finished_at - Job.started_at))
         .filter(Job.state == "succeeded")
         .label("duration"),
+        _outcome_sum("split"),
+        _outcome_sum("truncated"),
     ).where(
         Job.kind == "embed_items",
         Job.scope_kind == "embedded_dataset",
         Job.scope_id == embedded_dataset_id,
     )
+
+
+def _outcome_sum(name: str) -> ColumnElement[int]:
+    return func.coalesce(func.sum(Job.outcome[name].as_integer()), 0).label(name)
