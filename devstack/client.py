@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -128,4 +129,5 @@ class Client:
 
 def _name(path: Path, root: Path) -> str:
     """The file's name with its folders, since the product takes a bare name: `2024 - report.pdf`."""
-    return " - ".join(path.relative_to(root).parts)
+    name = " - ".join(path.relative_to(root).parts)
+    return os.fsencode(name).decode(errors="replace")  # Linux takes any bytes as a name, HTTP does not

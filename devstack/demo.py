@@ -6,22 +6,27 @@ Ctrl-C stops all of it; a second start finds its data again.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import NoReturn
 
+import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 
-from devstack import corpus
+from devstack import corpus, ports
 from devstack.client import Client, Pile
 from devstack.errors import StackError
 from devstack.loading import Loader, Timings
 from devstack.product import ROOT, Product
 from devstack.stack import Stack, StackOptions
 
+_CORPUS_TITLE = "Demo corpus"
 _QUESTIONS = (
     "how do I read a file line by line",
     "what may I do with software under this licence",
@@ -39,14 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("stopped; your data is kept in", options.data)
     except StackError as error:
-        console.print(f"[red]{error}[/red]", markup=True)
+        console.print(f"[red]{escape(str(error))}[/red]")
+        return 1
+    except httpx.TransportError as error:
+        console.print(
+            f"[red]The web server does not answer: {escape(str(error))}[/red]; see {options.data}/logs"
+        )
         return 1
     return 0
 
 
 def run(options: argparse.Namespace, console: Console) -> Timings | None:
     """Start everything, load what was asked for, and wait; returns the timings with --once."""
-    data = options.data.resolve()
+    data = options.data.expanduser().resolve()
+    ports.require_free(options.port)
+    folder = _folder(options)
     started = time.monotonic()
     with Stack(StackOptions(data_dir=data)) as stack:
         console.print(f"· servers: NATS, Postgres, S3, vectors, Tika ({time.monotonic() - started:.1f} s)")
@@ -56,12 +68,16 @@ def run(options: argparse.Namespace, console: Console) -> Timings | None:
             client = Client(product.base_url)
             timings = None
             if not options.no_corpus:
-                timings = Loader(client, console, up).load(
-                    _files(options, data, console), _pile(options, data)
-                )
-            if timings:
+                files = _files(folder) if folder else _corpus(data, console)
+                timings = Loader(client, console, up).load(files, _pile(folder, data), root=folder)
+            if timings and timings.vectors:
                 console.print("· since the servers were up: " + timings.summary())
-            _invite(console, product.base_url, client.pile if timings else None)
+            _invite(
+                console,
+                product.base_url,
+                client.pile if timings else None,
+                has_map=bool(timings and timings.map),
+            )
             if not options.once:
                 _supervise(product, console)
             return timings
@@ -84,33 +100,51 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _files(options: argparse.Namespace, data: Path, console: Console) -> list[Path]:
-    folder = options.docs
+def _folder(options: argparse.Namespace) -> Path | None:
+    """The folder that DOCS names, if any; raises StackError before anything is started."""
+    if options.docs is None:
+        return None
+    folder: Path = options.docs.expanduser().resolve()
+    if not folder.is_dir():
+        raise StackError(f"DOCS={options.docs} is not a folder")
+    if not _files(folder):
+        raise StackError(f"DOCS={options.docs} has no files")
+    return folder
+
+
+def _corpus(data: Path, console: Console) -> list[Path]:
+    console.print("· corpus: gathering texts of this installation")
+    corpus.write(data / "corpus", docs=ROOT / "docs")
+    return _files(data / "corpus")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below, except what a dot hides: .git would drown the documents beside it."""
+    visible = (
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    return sorted(path for path in visible if path.is_file())
+
+
+def _pile(folder: Path | None, data: Path) -> Pile:
     if folder is None:
-        folder = data / "corpus"
-        console.print("· corpus: gathering texts of this installation")
-        corpus.write(folder, docs=ROOT / "docs")
-    elif not folder.expanduser().is_dir():
-        raise StackError(f"DOCS={folder} is not a folder")
-    folder = folder.expanduser()
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    if not files:
-        raise StackError(f"there are no files in {folder}")
-    return files
+        return Pile(title=_CORPUS_TITLE, state_file=data / "pile-corpus.json")
+    # Each folder is a collection of its own, also when two have the same name.
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    return Pile(title=folder.name or str(folder), state_file=data / f"pile-{digest}.json")
 
 
-def _pile(options: argparse.Namespace, data: Path) -> Pile:
-    title = options.docs.expanduser().resolve().name if options.docs else "Demo corpus"
-    return Pile(title=title, state_file=data / f"pile-{'docs' if options.docs else 'corpus'}.json")
-
-
-def _invite(console: Console, base_url: str, pile: Pile | None) -> None:
+def _invite(console: Console, base_url: str, pile: Pile | None, *, has_map: bool) -> None:
     lines = [f"[bold]{base_url}[/bold]", ""]
     if pile is None:
         lines.append("An empty house: create a collection and drop files on it.")
     else:
-        lines += [f"Search   {question}" for question in _QUESTIONS] if pile.title == "Demo corpus" else []
-        lines.append(f"Map      {base_url}/visualizations/{pile.ids.get('visualization_id', '')}")
+        lines += [f"Search   {question}" for question in _QUESTIONS] if pile.title == _CORPUS_TITLE else []
+        lines.append(f"Files    {base_url}/collections/{pile.ids['collection_id']}")
+        if has_map:
+            lines.append(f"Map      {base_url}/maps/{pile.ids['visualization_id']}")
     lines += [f"API      {base_url}/api/docs", "", "Ctrl-C stops everything; the data stays."]
     console.print(Panel("\n".join(lines), title="Semantic Explorer", expand=False))
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from devstack.client import Client, Pile
@@ -18,8 +18,9 @@ from devstack.errors import StackError
 
 _FILES_PER_REQUEST = 20
 _BYTES_PER_REQUEST = 32 * 2**20
+_UPLOADS_AT_ONCE = 2
 _POLL_SECONDS = 0.5
-_FAILURES_SHOWN = 5
+_FAILURES_SHOWN = 10
 
 
 @dataclass(slots=True)
@@ -45,45 +46,61 @@ class Loader:
         self._client, self._console, self._up = client, console, up
         self._timings = Timings()
 
-    def load(self, files: Sequence[Path], pile: Pile, *, build_map: bool = True) -> Timings:
-        """Upload what is not there yet, wait for vectors, build the map; returns when all is done."""
+    def load(
+        self, files: Sequence[Path], pile: Pile, *, root: Path | None = None, build_map: bool = True
+    ) -> Timings:
+        """Upload what is not there yet, wait for vectors, build the map; returns when all is done.
+
+        Names keep their folders below `root`, which is the deepest folder with all files when not given.
+        """
         self._client.make(pile)
         columns = (
             TextColumn("  {task.description:<9}"), BarColumn(30), MofNCompleteColumn(),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
         )  # fmt: skip
         with Progress(*columns, console=self._console) as progress:
-            self._upload_and_watch(progress, files, pile)
+            self._upload_and_watch(progress, files, pile, root or _common_folder(files))
         self._report()
-        if not build_map:
+        if not build_map or not self._timings.counts["chunks"]:
             return self._timings
         with Progress(*columns, console=self._console) as progress:
             self._map(progress, pile)
         return self._timings
 
-    def _upload_and_watch(self, progress: Progress, files: Sequence[Path], pile: Pile) -> None:
+    def _upload_and_watch(self, progress: Progress, files: Sequence[Path], pile: Pile, root: Path) -> None:
         bars = {name: progress.add_task(name, total=None, note="") for name in ("upload", "files", "vectors")}
         progress.update(bars["upload"], total=len(files))
-        uploading = threading.Thread(target=self._upload, args=(progress, bars["upload"], files, pile))
-        uploading.start()
-        done = False
-        while uploading.is_alive() or not done:
-            time.sleep(_POLL_SECONDS)
-            done = self._show(progress, bars, pile)
-            if self._timings.first_answer is None:
-                self._ask(progress, bars["vectors"], pile)
-        self._timings.vectors = time.monotonic() - self._up
-
-    def _upload(self, progress: Progress, bar: TaskID, files: Sequence[Path], pile: Pile) -> None:
-        root = _common_folder(files)
 
         def send(part: Sequence[Path]) -> None:
-            outcome = self._client.upload(pile.ids["collection_id"], part, root)
-            self._timings.failures += [f"{one['name']}: {one['error']}" for one in outcome["failed"]]
-            progress.advance(bar, len(part))
+            self._send(part, root, pile)
+            progress.advance(bars["upload"], len(part))
 
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            list(pool.map(send, _requests(files)))
+        pool = ThreadPoolExecutor(max_workers=_UPLOADS_AT_ONCE)
+        try:
+            uploads = [pool.submit(send, part) for part in _requests(files)]
+            while not self._show(progress, bars, pile):
+                _raise_what_failed(uploads)
+                if self._timings.first_answer is None:
+                    self._ask(progress, bars["vectors"], pile)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if self._timings.counts["chunks"]:
+            self._timings.vectors = time.monotonic() - self._up
+
+    def _send(self, part: Sequence[Path], root: Path, pile: Pile) -> None:
+        """Upload in one request; when that fails, file by file, so that one file holds up no other."""
+        try:
+            outcome = self._client.upload(pile.ids["collection_id"], part, root)
+        except (StackError, OSError) as error:
+            if len(part) == 1:
+                cause = error.strerror if isinstance(error, OSError) else error
+                self._timings.failures.append(f"{part[0].relative_to(root)}: {cause}")
+                return
+            for path in part:
+                self._send([path], root, pile)
+        else:
+            self._timings.failures += [f"{one['name']}: {one['error']}" for one in outcome["failed"]]
 
     def _show(self, progress: Progress, bars: dict[str, TaskID], pile: Pile) -> bool:
         """Update the bars; True when nothing is left to do."""
@@ -92,11 +109,13 @@ class Loader:
         accepted = progress.tasks[bars["upload"]].completed - len(self._timings.failures)
         ready, failed = files["successful_files"], files["failed_files"]
         chunks = vectors["total_chunks_to_process"]
-        progress.update(bars["files"], total=accepted or None, completed=ready + failed, note=_failed(failed))
+        # A request's files are worked on before its answer is here.
+        total = max(accepted, ready + failed) or None
+        progress.update(bars["files"], total=total, completed=ready + failed, note=_failed(failed))
         progress.update(bars["vectors"], total=chunks or None, completed=vectors["total_chunks_embedded"])
         self._timings.counts = {"files": ready, "failed": failed, "chunks": vectors["total_chunks_embedded"]}
         uploaded = progress.tasks[bars["upload"]].finished
-        return bool(uploaded and ready + failed >= accepted and _all_embedded(vectors))
+        return bool(uploaded and ready + failed >= accepted and (not ready or _all_embedded(vectors)))
 
     def _ask(self, progress: Progress, bar: TaskID, pile: Pile) -> None:
         """The first answer counts once a search finds anything."""
@@ -114,7 +133,9 @@ class Loader:
         while True:
             run = self._latest_run(pile)
             if run["status"] == "failed":
-                raise StackError(f"the map failed: {run['error_message']}")
+                progress.update(bar, visible=False)
+                self._console.print(f"· [yellow]no map:[/yellow] {escape(str(run['error_message']))}")
+                return
             note = run.get("stage") or {"pending": "waiting for a worker"}.get(run["status"], "")
             progress.update(bar, completed=round(100 * (run.get("progress") or 0)), note=note)
             if run["status"] == "completed":
@@ -143,12 +164,13 @@ class Loader:
     def _report(self) -> None:
         counts = self._timings.counts
         self._console.print(f"· {counts['files']} files, {counts['chunks']} passages with vectors")
-        for failure in self._timings.failures[:5]:
-            self._console.print(f"  [yellow]not taken:[/yellow] {failure}")
-        if len(self._timings.failures) > 5:  # noqa: PLR2004
-            self._console.print(
-                f"  … and {len(self._timings.failures) - 5} more; the collection's page has all"
-            )
+        if counts["failed"]:
+            self._console.print(f"  [yellow]not read: {counts['failed']}[/yellow]; the collection says why")
+        failures = sorted(self._timings.failures)
+        for failure in failures[:_FAILURES_SHOWN]:
+            self._console.print(f"  [yellow]not taken:[/yellow] {escape(failure)}")
+        if len(failures) > _FAILURES_SHOWN:
+            self._console.print(f"  … and {len(failures) - _FAILURES_SHOWN} more")
 
 
 def _requests(files: Sequence[Path]) -> Iterator[list[Path]]:
@@ -156,12 +178,19 @@ def _requests(files: Sequence[Path]) -> Iterator[list[Path]]:
     size = 0
     for path in files:
         part.append(path)
-        size += path.stat().st_size
+        size += _size_bytes(path)
         if len(part) == _FILES_PER_REQUEST or size > _BYTES_PER_REQUEST:
             yield part
             part, size = [], 0
     if part:
         yield part
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # sending it will say what is the matter
 
 
 def _common_folder(files: Sequence[Path]) -> Path:
@@ -176,6 +205,12 @@ def _shared_parts(paths: list[tuple[str, ...]]) -> list[str]:
             break
         shared.append(parts[0])
     return shared
+
+
+def _raise_what_failed(uploads: Sequence[Future[None]]) -> None:
+    for upload in uploads:
+        if upload.done():
+            upload.result()
 
 
 def _failed(count: int) -> str:

@@ -6,12 +6,15 @@ import random
 import socket
 from collections.abc import Iterable
 
+from devstack.errors import StackError
+
 HOST = "127.0.0.1"
 BLOCK = 16
 
 # SeaweedFS listens for gRPC at its HTTP port + 10000; both must stay below 32768, where Linux begins to
 # hand out ports to outgoing connections.
 GRPC_OFFSET = 10_000
+_ANOTHER_PORT = 8090
 _LOWEST, _HIGHEST = 12_000, 22_000 - BLOCK
 
 
@@ -24,6 +27,17 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def require_free(port: int) -> None:
+    """Raise StackError when nothing could listen on the port now, with the cause and the way out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "ports end at 65535"
+            raise StackError(f"PORT={port}: {cause}. Choose another, such as PORT={_ANOTHER_PORT}") from error
 
 
 def taken(base: int, *, with_grpc: Iterable[int] = ()) -> list[int]:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import socket
+
+import pytest
+
 from devstack import ports
+from devstack.errors import StackError
 from devstack.process import child_environment
 from devstack.services.base import Site
 from devstack.stack import _SERVICES
@@ -27,3 +32,18 @@ def test_servers_do_not_see_the_products_settings(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://proxy")
     assert not {"DATABASE_URL", "HTTP_PROXY"} & child_environment({}).keys()
     assert child_environment({"GOMEMLIMIT": "1GiB"})["GOMEMLIMIT"] == "1GiB"
+
+
+def test_a_port_in_use_is_named_with_the_way_out():
+    with socket.socket() as other:
+        other.bind((ports.HOST, 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with pytest.raises(StackError, match=f"PORT={taken}: Address already in use. Choose another"):
+            ports.require_free(taken)
+    ports.require_free(taken)
+
+
+def test_a_port_beyond_the_last_is_refused():
+    with pytest.raises(StackError, match="ports end at 65535"):
+        ports.require_free(70_000)
