@@ -1,11 +1,13 @@
 # The only commands anyone needs. `make` lists them.
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # Everything that tools cache stays in the checkout.
 export UV_CACHE_DIR := $(CURDIR)/.tools/uv-cache
 export npm_config_cache := $(CURDIR)/.tools/npm-cache
+# Certificates as pip takes them: those of this machine, which a company's proxy may need.
+export UV_SYSTEM_CERTS ?= 1
 export PYTHONUTF8 := 1
 DATA ?= .data/demo
 PORT ?= 8080
@@ -21,7 +23,7 @@ install: $(VENV)/.installed ## install everything into .venv (locked, hashed)
 
 $(VENV)/.installed: requirements-dev.txt requirements-uv.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: install it and run make again"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON="; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "Python 3.11 or 3.12 is needed; set PYTHON="; exit 1; }
 	@test -x $(BIN)/python || { echo "· creating .venv"; $(PYTHON) -m venv $(VENV) || { echo "on Debian: apt install python3-venv"; exit 1; }; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes -r requirements-uv.txt
 	@echo "· installing $$(grep -c '==' requirements-dev.txt) packages (a minute the first time; an interrupted run resumes)"
@@ -32,7 +34,7 @@ assets: app/web/static/build/.built ## bundle the pages' scripts and styles
 
 app/web/static/build/.built: $(VENV)/.installed $(shell find app/web/assets -type f -not -path '*/node_modules/*' 2>/dev/null)
 	@echo "· bundling the pages"
-	@$(BIN)/python -m devstack.node app/web/assets ci --no-audit --no-fund --loglevel=error
+	@$(BIN)/python -m devstack.node app/web/assets ci --no-audit --no-fund --loglevel=error >/dev/null
 	@$(BIN)/python -m devstack.node app/web/assets run --silent build
 	@touch $@
 
@@ -73,8 +75,8 @@ revision: install ## write a migration from the tables (MESSAGE="add x")
 	@$(BIN)/python -m devstack.revision "$(MESSAGE)"
 
 lock: install ## compile requirements*.txt from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11.7 --generate-hashes -o requirements.txt
-	@$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --quiet --no-header --universal --python-version 3.11.7 --generate-hashes -o requirements-dev.txt
+	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements.txt
+	@$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements-dev.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --quiet --no-header --universal --generate-hashes -o requirements-uv.txt
 
 docs: install ## regenerate the generated pages of docs/
