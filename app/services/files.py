@@ -232,6 +232,8 @@ class Files:
         with self.database.transaction() as session:
             # The lock makes uploads of one name one after the other, and keeps the collection alive.
             owned(session, Collection, collection_id, principal.owner_id, lock=True)
+            # Before the file's row is touched: a plan, too, locks its job first and then the files.
+            self._plan(session, principal, collection_id)
             row = session.scalars(_by_name(collection_id, file.name)).one_or_none()
             if row is None:
                 row = File(
@@ -244,7 +246,6 @@ class Files:
             row.media_type, row.object_key = media_type, key
             row.size_bytes, row.content_hash = file.size_bytes, file.content_hash
             session.flush()
-            self._plan(session, principal, collection_id)
             return _completed(row, unchanged=False)
 
     def _plan(self, session: Session, principal: Principal, collection_id: int) -> None:
