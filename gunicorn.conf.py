@@ -9,6 +9,9 @@ from app.api.sse import DRAINING
 # It would lie in the user's home, one for all installations.
 control_socket_disable = True
 
+# A search term and a continuation token in other scripts than Latin are long once they are escaped.
+limit_request_line = 8190
+
 
 def post_worker_init(worker: Any) -> None:
     """Let the application ask whether this worker was told to stop."""

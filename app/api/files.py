@@ -33,12 +33,8 @@ api = APIBlueprint("files", __name__, url_prefix="/api", abp_tags=[Tag(name="Fil
 _FILES = "/collections/<int:collection_id>/files"
 
 
-class AllowedTypes(RootModel[list[str]]):
-    """Media types."""
-
-
-class AllowedTypeDetails(RootModel[list[FileType]]):
-    """Media types with their names and endings."""
+class AllowedTypes(RootModel[list[str] | list[FileType]]):
+    """Media types, or media types with their names and endings."""
 
 
 @api.post(_FILES, responses={200: UploadReply})
@@ -124,4 +120,4 @@ def list_allowed_file_types(query: TypesQuery) -> Response:
         FileType(media_type=each.media_type, label=each.label, extensions=list(each.extensions))
         for each in types
     ]
-    return reply(AllowedTypeDetails(details))
+    return reply(AllowedTypes(details))

@@ -128,8 +128,8 @@ def _set_principal() -> None:
 
 def _check_body() -> None:
     """JSON only, unless the route takes files; and only what the database can store."""
-    if request.method in _SAFE_METHODS or not request.path.startswith("/api/"):
-        return
+    if request.endpoint is None or request.method in _SAFE_METHODS or not request.path.startswith("/api/"):
+        return  # an unknown address or method is answered as such, whatever the body is
     request.max_content_length = _most_bytes()
     if _mark("takes_multipart", default=False):
         if request.mimetype != "multipart/form-data":

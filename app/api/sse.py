@@ -10,13 +10,13 @@ from flask import Response, current_app, request
 
 from app.api.context import container, me
 from app.errors import InvalidInputError
-from app.events.ports import StatusFeed
 from app.events.types import StatusEvent
 from app.observability.metrics import sse_connection
 
 DRAINING = "is_draining"
 
 _HEARTBEAT_SECONDS = 15
+_LOOK_UP_SECONDS = 1.0
 _RECONNECT_MS = 2000
 
 
@@ -24,12 +24,14 @@ def follow(matches: Callable[[StatusEvent], bool]) -> Response:
     """Stream the owner's events that match, from `Last-Event-ID` on where the client names one."""
     owner_id = me().owner_id
     draining = current_app.extensions.get(DRAINING, lambda: False)
-    lines = _lines(
-        container().feed,
+    after = _last_event_id()
+    # Not in the generator: who has been told "connected" must miss nothing from then on.
+    events = container().feed.listen(
         lambda event: event.owner_id == owner_id and matches(event),
-        _last_event_id(),
-        draining,
+        after_sequence=after,
+        heartbeat_seconds=_LOOK_UP_SECONDS,
     )
+    lines = _lines(events, after, draining)
     response = Response(_counted(lines), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -51,15 +53,14 @@ def _last_event_id() -> int | None:
 
 
 def _lines(
-    feed: StatusFeed,
-    matches: Callable[[StatusEvent], bool],
+    events: Iterator[StatusEvent | None],
     after_sequence: int | None,
     draining: Callable[[], bool],
 ) -> Iterator[str]:
     """The stream itself; it looks up every second, so that a stopping server need not wait for readers."""
     yield f"retry: {_RECONNECT_MS}\n\n" + _event("connected", {"resumed_after": after_sequence})
     silent_seconds = 0
-    for event in feed.listen(matches, after_sequence=after_sequence, heartbeat_seconds=1.0):
+    for event in events:
         if draining():
             yield _event("closed", {"reason": "the server is stopping"})
             return
