@@ -72,7 +72,7 @@ def list_files(path: FilesPath, query: FilesQuery) -> Response:
     )
 
 
-@api.get(f"{_FILES}/<int:file_key>", responses=answers("application/octet-stream", binary=True))
+@api.get(f"{_FILES}/<int:file_key>", responses=answers("*/*", binary=True))
 def download_file(path: FilePath) -> Response:
     """Download the bytes as they were uploaded."""
     file = services().files.open(me(), path.collection_id, path.file_key)

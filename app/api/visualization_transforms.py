@@ -25,6 +25,7 @@ from app.api.schemas.visualization_transforms import (
     VisualizationTransformStatsReply,
 )
 from app.api.schemas.visualizations import (
+    MapExport,
     MapSourceReply,
     VisualizationList,
     VisualizationPath,
@@ -144,7 +145,7 @@ def get_run(path: RunPath) -> Response:
     return reply(MapSourceReply(_run(path)))
 
 
-@api.get(f"{_ONE}/visualizations/<int:visualization_id>/download", responses=answers("application/json"))
+@api.get(f"{_ONE}/visualizations/<int:visualization_id>/download", responses={200: MapExport})
 def download_run(path: RunPath) -> Response:
     """Download coordinates and topics of one run."""
     _run(path)

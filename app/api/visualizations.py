@@ -16,6 +16,7 @@ from app.api.replies import attachment, nothing, reply, stream
 from app.api.schemas.base import WITH_CONFLICT
 from app.api.schemas.visualizations import (
     ClusterList,
+    MapExport,
     MapPoints,
     MapPointsQuery,
     MapSourceReply,
@@ -96,7 +97,7 @@ def list_map_points(path: VisualizationPath, query: MapPointsQuery) -> Response:
     )
 
 
-@api.get(f"{_ONE}/download", responses=answers("application/json"))
+@api.get(f"{_ONE}/download", responses={200: MapExport})
 def download_visualization(path: VisualizationPath) -> Response:
     """Download coordinates and topics as one JSON document."""
     maps, who, key = container().services.visualizations, me(), path.visualization_id

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from flask_openapi3.types import ResponseDict
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+
+from app.services.described import DETAILS_LENGTH, MOST_TAGS, TAG_LENGTH, TITLE_LENGTH
 
 # Every wrong value is refused with its field and rule; nothing is guessed, nothing unknown is ignored.
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -15,6 +17,16 @@ class Body(BaseModel):
     """A request body."""
 
     model_config = STRICT
+
+
+# Documented here, checked by the services, whose words the answer has.
+Title = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TITLE_LENGTH})]
+Details = Annotated[str, WithJsonSchema({"type": "string", "maxLength": DETAILS_LENGTH})]
+Tag = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TAG_LENGTH})]
+Tags = Annotated[
+    list[str],
+    WithJsonSchema({"type": "array", "items": TypeAdapter(Tag).json_schema(), "maxItems": MOST_TAGS}),
+]
 
 
 class QueryString(BaseModel):

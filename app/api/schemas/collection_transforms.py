@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Window
+from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title, Window
 from app.services.collection_transforms import (
     CollectionTransformStats,
     CollectionTransformView,
@@ -34,7 +34,7 @@ class CollectionTransformQuery(SortedWindow):
 class CreateCollectionTransform(Body):
     """A new transform; `job_config` has the parts extraction and chunking."""
 
-    title: str
+    title: Title
     collection_id: int
     dataset_id: int
     chunk_size: int | None = None
@@ -44,7 +44,7 @@ class CreateCollectionTransform(Body):
 class UpdateCollectionTransform(Body):
     """What to change; what is missing stays."""
 
-    title: str = ""
+    title: Title = ""
     is_enabled: bool = True
     chunk_size: int = 0
     job_config: JsonObject = Field(default_factory=dict)

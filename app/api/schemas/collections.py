@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Window
+from app.api.schemas.base import Body, Details, Tags, Title, Window
 from app.services.collections import CollectionView
 from app.services.progress import FileCounts
 
@@ -25,18 +25,18 @@ class CollectionSearch(Window):
 class CreateCollection(Body):
     """A new collection."""
 
-    title: str
-    details: str | None = None
-    tags: list[str] = Field(default_factory=list)
+    title: Title
+    details: Details | None = None
+    tags: Tags = Field(default_factory=list)
     is_public: bool = False
 
 
 class UpdateCollection(Body):
     """What to change; what is missing stays."""
 
-    title: str = ""
-    details: str | None = None
-    tags: list[str] = Field(default_factory=list)
+    title: Title = ""
+    details: Details | None = None
+    tags: Tags = Field(default_factory=list)
     is_public: bool = False
 
 

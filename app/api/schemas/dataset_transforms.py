@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Window
+from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title, Window
 from app.services.dataset_progress import DatasetTransformStats
 from app.services.dataset_transforms import Batch, BatchState, DatasetTransformView, SortBy
 from app.services.embedded_datasets import EmbeddedDatasetView
@@ -29,7 +29,7 @@ class DatasetTransformQuery(SortedWindow):
 class CreateDatasetTransform(Body):
     """A new transform: one embedded dataset is made per embedder."""
 
-    title: str
+    title: Title
     source_dataset_id: int
     embedder_ids: list[int]
     job_config: JsonObject = Field(default_factory=dict)
@@ -38,7 +38,7 @@ class CreateDatasetTransform(Body):
 class UpdateDatasetTransform(Body):
     """What to change; what is missing stays. An embedder left out loses its vectors."""
 
-    title: str = ""
+    title: Title = ""
     is_enabled: bool = True
     embedder_ids: list[int] = Field(default_factory=list)
     job_config: JsonObject = Field(default_factory=dict)

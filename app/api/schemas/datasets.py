@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Window
+from app.api.schemas.base import Body, Details, Tags, Title, Window
 from app.services.datasets import DatasetView
 from app.services.embedded_datasets import EmbeddedDatasetView
 from app.services.paging import Page
@@ -21,18 +21,18 @@ class DatasetPath(BaseModel):
 class CreateDataset(Body):
     """A new dataset."""
 
-    title: str
-    details: str | None = None
-    tags: list[str] = Field(default_factory=list)
+    title: Title
+    details: Details | None = None
+    tags: Tags = Field(default_factory=list)
     is_public: bool = False
 
 
 class UpdateDataset(Body):
     """What to change; what is missing stays."""
 
-    title: str = ""
-    details: str | None = None
-    tags: list[str] = Field(default_factory=list)
+    title: Title = ""
+    details: Details | None = None
+    tags: Tags = Field(default_factory=list)
     is_public: bool = False
 
 

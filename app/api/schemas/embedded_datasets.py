@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, QueryString, SearchWindow
+from app.api.schemas.base import Body, QueryString, SearchWindow, Title
 from app.api.schemas.dataset_transforms import BatchQuery
 from app.services.embedded_datasets import EmbeddedDatasetView, PointPage
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
@@ -32,7 +32,7 @@ class EmbeddedDatasetQuery(SearchWindow):
 class UpdateEmbeddedDataset(Body):
     """A new title."""
 
-    title: str
+    title: Title
 
 
 class EmbeddedDatasetReply(RootModel[EmbeddedDatasetView]):

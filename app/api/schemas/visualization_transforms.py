@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow
+from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title
 from app.services.paging import Page
 from app.services.visualization_transforms import (
     SortBy,
@@ -38,7 +38,7 @@ class VisualizationTransformQuery(SortedWindow):
 class CreateVisualizationTransform(Body):
     """A new transform; `visualization_config` may name the parameters of the map."""
 
-    title: str
+    title: Title
     embedded_dataset_id: int
     visualization_config: JsonObject = Field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class CreateVisualizationTransform(Body):
 class UpdateVisualizationTransform(Body):
     """What to change; what is missing stays."""
 
-    title: str = ""
+    title: Title = ""
     is_enabled: bool = True
     visualization_config: JsonObject = Field(default_factory=dict)
 

@@ -69,6 +69,14 @@ class ClusterList(BaseModel):
     clusters: list[ClusterView]
 
 
+class MapExport(BaseModel):
+    """A whole map as one document."""
+
+    visualization: MapSource
+    clusters: list[ClusterView]
+    points: list[dict[str, Any]]
+
+
 class MapPoints(BaseModel):
     """A page of points: x, y, cluster and what they stand for."""
 
