@@ -22,6 +22,10 @@ _WATCH_EVERY_SECONDS = 1.0
 _DOWN_SECONDS = 30.0
 
 
+def _path(text: str) -> Path:
+    return Path(text).expanduser()  # make hands on a ~ that the shell left alone
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the words of the command line."""
     parser = argparse.ArgumentParser(
@@ -37,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     down = commands.add_parser("down", help="stop the supervisor that holds the folder")
     reset = commands.add_parser("reset", help="forget all data (the servers must be down)")
     for command in (up, down, reset):
-        command.add_argument("--data", type=Path, default=_DEFAULT_DATA, help="data folder (%(default)s)")
+        command.add_argument("--data", type=_path, default=_DEFAULT_DATA, help="data folder (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -52,8 +54,8 @@ class DataDir:
             lock.close()
             holder = holder_pid(self.path)
             raise StackError(
-                f"{self.path} is in use by another supervisor (pid {holder or 'unknown'}). "
-                f"Stop it with: python -m devstack down --data {self.path}"
+                f"{self.path} is in use (pid {holder or 'unknown'}). Stop that with Ctrl-C in its terminal, "
+                f"or with: {shlex.join([sys.executable, '-m', 'devstack', 'down', '--data', str(self.path)])}"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
