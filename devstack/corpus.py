@@ -18,6 +18,7 @@ from devstack import documents
 
 _MIN_LENGTH, _MAX_LENGTH = 400, 3_000  # characters: below is a stub, above repeats itself
 _DOCSTRINGS_PER_MODULE = 40
+_MARKUP = re.compile(r"\*\*|`|\[([^\]]*)\]\([^)]*\)")  # Markdown that a Word file would show as it is
 _SKIPPED_MODULES = re.compile(r"(^|/)(test|tests|idlelib|lib2to3|site-packages|__pycache__|turtledemo)(/|$)")
 
 
@@ -127,7 +128,7 @@ def _sections(markdown: str) -> list[documents.Section]:
         heading = re.match(r"(#{1,6}) (.+)", part)
         if heading is None:
             continue
-        body = part[heading.end() :].strip()
+        body = _MARKUP.sub(r"\1", part[heading.end() :]).strip()
         paragraphs = [" ".join(block.split()) for block in re.split(r"\n\s*\n", body) if block.strip()]
         sections.append(documents.Section(heading[2].strip(), paragraphs, level=len(heading[1])))
     return sections
