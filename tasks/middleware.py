@@ -17,7 +17,7 @@ from app.errors import ExplorerError, PermanentError
 from app.jobs.reconcile import BATCH
 from app.observability import metrics
 from app.observability.health import HealthServer
-from app.services.failures import mark_failed
+from app.services.failures import mark_failed, tell_failed
 from brokers import inspect
 
 logger = logging.getLogger(__name__)
@@ -37,9 +37,11 @@ class DeadLetters(Middleware):
         job_id, publication = named
         cause = PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")
         with self._container.database.transaction() as session:
-            if self._container.services.jobs.bury(session, job_id, cause, publication=publication):
-                mark_failed(session, job_id, cause)
-                logger.error("job %s: %s", job_id, cause)
+            if not self._container.services.jobs.bury(session, job_id, cause, publication=publication):
+                return
+            subjects = mark_failed(session, job_id, cause)
+        logger.error("job %s: %s", job_id, cause)
+        tell_failed(self._container.feed, subjects, job_id, cause)
 
 
 class Readiness(Middleware):

@@ -17,7 +17,7 @@ from app.errors import ExplorerError, JobCancelledError, PermanentError, Transie
 from app.jobs import policy
 from app.observability import logging as log_context
 from app.observability import metrics, tracing
-from app.services.failures import mark_failed
+from app.services.failures import mark_failed, tell_failed
 from app.services.jobs import Run
 from tasks.actor import Handler
 
@@ -77,9 +77,11 @@ class Scope:
         try:
             with self.container.database.transaction() as session:
                 self.container.services.jobs.fail(session, run, error)
-                mark_failed(session, run.job_id, error)
+                subjects = mark_failed(session, run.job_id, error)
         except JobCancelledError:
             logger.info("the job was cancelled or taken over meanwhile")
+        else:
+            tell_failed(self.container.feed, subjects, run.job_id, error)
 
 
 def worker_name() -> str:

@@ -2,28 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError
-from app.storage.postgres.tables import FileExtraction, ItemEmbedding, Visualization
+from app.events.ports import StatusPublisher
+from app.services.status import Subject, tell
+from app.storage.postgres.tables import (
+    CollectionTransform,
+    EmbeddedDataset,
+    FileExtraction,
+    ItemEmbedding,
+    Visualization,
+    VisualizationTransform,
+)
 
 _MESSAGE_LENGTH = 2000
 
 
-def mark_failed(session: Session, job_id: UUID, error: ExplorerError) -> None:
-    """Mark whatever waits for this job as failed; each kind of job has rows in one of the tables only."""
-    cause = {"error_code": error.code, "error_message": error.message[:_MESSAGE_LENGTH]}
-    for table in (FileExtraction, ItemEmbedding):
-        session.execute(
-            update(table)
-            .where(table.job_id == job_id, table.state == "pending")
-            .values(state="failed", processed_at=func.now(), **cause)
-        )
-    session.execute(
+def mark_failed(session: Session, job_id: UUID, error: ExplorerError) -> list[Subject]:
+    """Mark whatever waits for this job as failed; returns whom to tell once that is committed.
+
+    Each kind of job has rows in one of the tables only.
+    """
+    message = error.message[:_MESSAGE_LENGTH]
+    cause = {
+        "state": "failed",
+        "processed_at": func.now(),
+        "error_code": error.code,
+        "error_message": message,
+    }
+    collection_transforms = session.scalars(
+        update(FileExtraction)
+        .where(FileExtraction.job_id == job_id, FileExtraction.state == "pending")
+        .values(cause)
+        .returning(FileExtraction.collection_transform_id)
+    ).all()
+    embedded_datasets = session.scalars(
+        update(ItemEmbedding)
+        .where(ItemEmbedding.job_id == job_id, ItemEmbedding.state == "pending")
+        .values(cause)
+        .returning(ItemEmbedding.embedded_dataset_id)
+    ).all()
+    visualization_transforms = session.scalars(
         update(Visualization)
         .where(Visualization.job_id == job_id, Visualization.status.in_(("pending", "processing")))
-        .values(status="failed", completed_at=func.now(), error_message=cause["error_message"])
+        .values(status="failed", completed_at=func.now(), error_message=message)
+        .returning(Visualization.visualization_transform_id)
+    ).all()
+    return [
+        *_collections(session, collection_transforms),
+        *_datasets(session, embedded_datasets),
+        *_visualizations(session, visualization_transforms),
+    ]
+
+
+def tell_failed(
+    publisher: StatusPublisher, subjects: Iterable[Subject], job_id: UUID, error: ExplorerError
+) -> None:
+    """Say on the status stream what `mark_failed` wrote down."""
+    for subject in subjects:
+        tell(publisher, subject, "failed", job_id=job_id, error=error.message[:_MESSAGE_LENGTH])
+
+
+def _collections(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
+    key = CollectionTransform.collection_transform_id
+    rows = session.execute(
+        select(key, CollectionTransform.collection_id, CollectionTransform.owner_id).where(key.in_(set(ids)))
     )
+    return [Subject("collection", *row) for row in rows.tuples()]
+
+
+def _datasets(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
+    rows = session.execute(
+        select(
+            EmbeddedDataset.dataset_transform_id, EmbeddedDataset.source_dataset_id, EmbeddedDataset.owner_id
+        ).where(EmbeddedDataset.embedded_dataset_id.in_(set(ids)))
+    )
+    return [Subject("dataset", *row) for row in rows.tuples()]
+
+
+def _visualizations(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
+    key = VisualizationTransform.visualization_transform_id
+    rows = session.execute(
+        select(key, VisualizationTransform.embedded_dataset_id, VisualizationTransform.owner_id).where(
+            key.in_(set(ids))
+        )
+    )
+    return [Subject("visualization", *row) for row in rows.tuples()]

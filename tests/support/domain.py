@@ -46,6 +46,9 @@ class Recorder:
     def publish(self, event: StatusEvent) -> None:
         self.told.append(event)
 
+    def close(self) -> None:
+        """A status stream is closed with its process."""
+
     def kinds(self) -> list[str]:
         return [envelope.kind for envelope in self.sent]
 

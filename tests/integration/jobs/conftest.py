@@ -31,5 +31,4 @@ def container(
     vars(made)["outbox"] = Outbox(recorder)
     vars(made)["feed"] = recorder
     yield made
-    del vars(made)["feed"]
     made.close()

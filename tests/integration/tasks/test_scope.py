@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import pytest
+
+from app.errors import ProviderUnavailableError, UnreadableFileError
+from app.jobs.contracts import ExtractFile
+from app.jobs.policy import Policy
+from app.security.principal import Principal
+from app.services.jobs import Run
+from tests.integration.tasks.conftest import Pool
+from tests.support.domain import Recorder
+
+Start = Callable[..., UUID]
+
+
+def finish(services: Any, run: Run) -> None:
+    with services.jobs.database.transaction() as session:
+        services.jobs.finish(session, run)
+
+
+def test_a_job_that_works_succeeds_and_leaves_the_stream(pool: Pool, start: Start):
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        assert contract == ExtractFile(pool.transform, pool.file_id, 1)
+        finish(services, run)
+
+    start(extract)
+    assert pool.wait_for("succeeded").attempt == 1
+    pool.rest()
+    assert pool.dead_letters() == []
+
+
+def test_a_transient_error_shows_as_retrying_with_its_cause_and_then_goes_on(
+    container: Any, pool: Pool, start: Start
+):
+    container.policies.backoff_seconds = (1.0, 1.0, 1.0, 1.0)
+    failures = iter([ProviderUnavailableError("429: slow down")])
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        del contract
+        if error := next(failures, None):
+            raise error
+        finish(services, run)
+
+    start(extract)
+    waiting = pool.wait_for("retrying")
+    assert (waiting.error_code, waiting.error_message) == ("provider_unavailable", "429: slow down")
+    done = pool.wait_for("succeeded")
+    assert (done.attempt, done.error_message) == (2, None)
+    assert pool.dead_letters() == []
+
+
+def test_a_permanent_error_is_dead_at_once_with_row_letter_and_event(
+    pool: Pool, start: Start, recorder: Recorder
+):
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        raise UnreadableFileError("the file is password-protected")
+
+    job_id = start(extract)
+    assert pool.wait_for("dead").attempt == 1
+    pool.rest()
+    (letter,) = pool.dead_letters()
+    assert (letter.reason, letter.message_id) == ("permanent-error", str(job_id))
+    row = pool.extraction()
+    assert (row.state, row.error_code) == ("failed", "unreadable_file")
+    assert row.error_message == pool.job().error_message == "the file is password-protected"
+    (event,) = [told for told in recorder.told if told.status == "failed"]
+    assert (event.transform_type, event.transform_id, event.error) == (
+        "collection", pool.transform, "the file is password-protected",
+    )  # fmt: skip
+
+
+def test_the_fifth_failure_is_the_last(pool: Pool, start: Start):
+    runs: list[int] = []
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        runs.append(run.attempt)
+        raise ProviderUnavailableError("still away")
+
+    start(extract)
+    pool.wait_for("dead")
+    pool.rest()
+    assert runs == [1, 2, 3, 4, 5]
+    assert [letter.reason for letter in pool.dead_letters()] == ["attempts-exhausted"]
+    assert pool.extraction().state == "failed"
+
+
+def test_an_error_nobody_thought_of_is_retried_with_its_name(container: Any, pool: Pool, start: Start):
+    container.policies.backoff_seconds = (5.0, 5.0, 5.0, 5.0)
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    start(extract)
+    assert pool.wait_for("retrying").error_message == "unexpected ZeroDivisionError: division by zero"
+
+
+def test_a_run_over_its_time_limit_is_stopped_and_retried(container: Any, pool: Pool, start: Start):
+    container.policies.backoff_seconds = (5.0, 5.0, 5.0, 5.0)
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    start(extract, policy=Policy(time_limit_ms=200))
+    assert pool.wait_for("retrying").error_message == "the run passed its time limit"
+
+
+def test_a_cancelled_job_ends_quietly_at_its_next_write(pool: Pool, start: Start):
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        begun.set()
+        assert cancelled.wait(10)
+        finish(services, run)
+
+    job_id = start(extract)
+    assert begun.wait(10)
+    pool.container.services.jobs.cancel(Principal("ada", "Ada"), job_id)
+    cancelled.set()
+    pool.rest()
+    assert pool.job().state == "cancelled"
+    assert pool.dead_letters() == []
+
+
+@pytest.mark.parametrize("error", [UnreadableFileError("broken"), ProviderUnavailableError("away")])
+def test_a_failure_after_the_cancellation_changes_nothing(pool: Pool, start: Start, error: Exception):
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        services.jobs.cancel(Principal("ada", "Ada"), run.job_id)
+        raise error
+
+    start(extract)
+    pool.wait_for("cancelled")
+    pool.rest()
+    assert pool.job().state == "cancelled"
+    assert pool.extraction().state == "pending"
+
+
+def test_a_message_of_an_older_publication_runs_nothing(pool: Pool, start: Start):
+    runs: list[UUID] = []
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        runs.append(run.job_id)
+        finish(services, run)
+
+    job_id = start(extract)
+    pool.wait_for("succeeded")
+    pool.container.broker.enqueue(message(job_id, publication=3))
+    pool.rest()
+    assert runs == [job_id]
+
+
+def test_a_message_of_a_newer_release_dies_and_takes_its_job_along(pool: Pool, start: Start):
+    gate = threading.Event()
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        gate.wait(10)
+        finish(services, run)
+
+    job_id = start(extract)
+    pool.container.broker.enqueue(message(job_id, version=2))
+    dead = pool.wait_for("dead")
+    gate.set()
+    assert dead.error_message is not None
+    assert "newer release" in dead.error_message
+    assert pool.extraction().state == "failed"
+    pool.rest()
+    assert pool.job().state == "dead"  # the run that was on its way wrote nothing over it
+
+
+def message(job_id: UUID, **more: int) -> dramatiq.Message[Any]:
+    return dramatiq.Message(
+        queue_name=ExtractFile.queue,
+        actor_name=ExtractFile.kind,
+        args=(),
+        kwargs={"job_id": str(job_id), **more},
+        options={},
+    )
