@@ -30,7 +30,7 @@ _CORPUS_TITLE = "Demo corpus"
 _QUESTIONS = (
     "how do I read a file line by line",
     "what may I do with software under this licence",
-    "a message is delivered twice",
+    "wait for several tasks at once",
 )
 
 
