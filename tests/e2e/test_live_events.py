@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -63,7 +63,10 @@ def heartbeat(running_app: RunningApp) -> dict[str, float]:
     def listen() -> None:
         path = "/api/collection-transforms/stream?collection_id=987654321"
         began = time.monotonic()
-        with httpx.stream("GET", f"{running_app.base_url}{path}", timeout=40) as answer:
+        with (
+            suppress(httpx.HTTPError),  # the product may be stopped before this was needed
+            httpx.stream("GET", f"{running_app.base_url}{path}", timeout=40) as answer,
+        ):
             for line in answer.iter_lines():
                 if line.startswith(":"):
                     heard["after_seconds"] = time.monotonic() - began
