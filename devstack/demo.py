@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("stopped; your data is kept in", options.data)
     except StackError as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)  # commands in it stay whole
         return 1
     except httpx.TransportError as error:
         console.print(
