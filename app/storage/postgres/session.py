@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import UnavailableError
 from app.observability import metrics, tracing
+
+logger = logging.getLogger(__name__)
 
 _AFTER_COMMIT = "after_commit_callbacks"
 
@@ -35,34 +40,43 @@ class Database:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self._options = options
-        self._engine: Engine | None = None
+        self._lock = threading.Lock()
         self._sessions: sessionmaker[Session] | None = None
 
     @property
     def engine(self) -> Engine:
         """The process's engine, built on first use."""
-        if self._engine is None:
-            self._engine = _build_engine(self._options)
-        return self._engine
+        engine: Engine = self._opened().kw["bind"]
+        return engine
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Commit at the end, roll back on any error, then run what `after_commit` collected.
 
-        Raises UnavailableError when Postgres cannot be reached.
+        Raises UnavailableError when Postgres cannot be reached, is too slow, or has no connection free.
         """
-        if self._sessions is None:
-            self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        session = self._sessions()
+        session = self._opened()()
         try:
             with session.begin():
                 yield session
-        except (OperationalError, InterfaceError) as error:
-            raise _as_unavailable(error) from error
+        except NoFreeConnectionError as error:
+            options = self._options
+            raise UnavailableError(
+                f"Postgres: no connection was free within {options.acquire_timeout_seconds} s "
+                f"(DB_MAX_CONNECTIONS is {options.max_connections})"
+            ) from error
+        except DBAPIError as error:
+            if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+                raise _as_unavailable(error) from error
+            raise
         finally:
             session.close()
         for callback in session.info.pop(_AFTER_COMMIT, ()):
-            callback()
+            try:
+                callback()
+            except Exception:
+                # What was committed stays so: the caller must not take it for failed.
+                logger.exception("a callback after a commit failed")
 
     def ping(self) -> None:
         """One round trip; raises UnavailableError."""
@@ -71,9 +85,17 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine, self._sessions = None, None
+        with self._lock:
+            sessions, self._sessions = self._sessions, None
+        if sessions is not None:
+            sessions.kw["bind"].dispose()
+
+    def _opened(self) -> sessionmaker[Session]:
+        # Worker threads begin together: without the lock each would open a pool of its own.
+        with self._lock:
+            if self._sessions is None:
+                self._sessions = sessionmaker(_build_engine(self._options), expire_on_commit=False)
+            return self._sessions
 
 
 def after_commit(session: Session, callback: Callable[[], Any]) -> None:
@@ -81,7 +103,7 @@ def after_commit(session: Session, callback: Callable[[], Any]) -> None:
     session.info.setdefault(_AFTER_COMMIT, []).append(callback)
 
 
-def _as_unavailable(error: OperationalError | InterfaceError) -> UnavailableError:
+def _as_unavailable(error: DBAPIError) -> UnavailableError:
     reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
     return UnavailableError(f"Postgres: {reason}")
 

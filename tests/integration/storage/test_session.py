@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from sqlalchemy import Engine, text
+
+from app.errors import UnavailableError
+from app.storage.postgres import session as session_module
+from app.storage.postgres.session import Database, DatabaseOptions, after_commit
+
+
+@pytest.fixture
+def small(migrated_url: str) -> Iterator[Database]:
+    """One connection, little patience."""
+    opened = Database(
+        DatabaseOptions(
+            url=migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1),
+            max_connections=1,
+            acquire_timeout_seconds=1,
+            statement_timeout_seconds=1,
+            idle_in_transaction_timeout_seconds=2,
+        )
+    )
+    yield opened
+    opened.close()
+
+
+def test_no_free_connection_reads_as_unavailable(small: Database):
+    with (
+        small.transaction() as session,
+        pytest.raises(UnavailableError, match="connection"),
+        small.transaction() as second,
+    ):
+        session.execute(text("SELECT 1"))
+        second.execute(text("SELECT 1"))
+
+
+def test_a_statement_over_its_time_reads_as_unavailable(small: Database):
+    with pytest.raises(UnavailableError, match="statement timeout"), small.transaction() as session:
+        session.execute(text("SELECT pg_sleep(5)"))
+
+
+def test_a_transaction_that_idled_too_long_reads_as_unavailable(small: Database):
+    with pytest.raises(UnavailableError), small.transaction() as session:
+        session.execute(text("SELECT 1"))
+        time.sleep(2.5)
+        session.execute(text("SELECT 1"))
+    small.ping()
+
+
+def test_threads_that_begin_together_share_one_engine(small: Database, monkeypatch: pytest.MonkeyPatch):
+    together, build = Barrier(8), session_module._build_engine
+
+    def slow(options: DatabaseOptions) -> Engine:
+        time.sleep(0.05)  # as on a busy machine
+        return build(options)
+
+    def engine(_: int) -> int:
+        together.wait()
+        return id(small.engine)
+
+    monkeypatch.setattr(session_module, "_build_engine", slow)
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(engine, range(8)))) == 1
+
+
+def test_what_waits_for_the_commit_runs_all_of_it_although_a_part_fails(small: Database):
+    ran: list[int] = []
+
+    def fail() -> None:
+        raise RuntimeError("a callback of somebody else")
+
+    with small.transaction() as session:
+        after_commit(session, fail)
+        after_commit(session, lambda: ran.append(1))
+    assert ran == [1]
