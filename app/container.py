@@ -6,7 +6,6 @@ Heavy libraries are imported when a stage is first used, so a web process never 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from app.config import Settings
@@ -16,6 +15,7 @@ from app.jobs.outbox import Outbox
 from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
+from app.once import once
 from app.pipeline.chunking import registry as chunkers
 from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
@@ -71,7 +71,7 @@ class Container:
         self.settings = settings
         self.policies = Policies(settings.processing_timeout_secs, settings.retry_backoff_secs)
 
-    @cached_property
+    @once
     def database(self) -> Database:
         """Postgres."""
         settings = self.settings
@@ -85,7 +85,7 @@ class Container:
             )
         )
 
-    @cached_property
+    @once
     def blobs(self) -> BlobStore:
         """S3."""
         settings = self.settings
@@ -100,7 +100,7 @@ class Container:
             )
         )
 
-    @cached_property
+    @once
     def vectors(self) -> VectorStore:
         """Qdrant."""
         settings = self.settings
@@ -112,12 +112,12 @@ class Container:
             )
         )
 
-    @cached_property
+    @once
     def broker(self) -> JetStreamBroker:
         """NATS JetStream; every process may send to every queue."""
         return JetStreamBroker(self.broker_options, self.queue_specs)
 
-    @cached_property
+    @once
     def broker_options(self) -> BrokerOptions:
         """What the deployment guide and docs/job-states.md fix about messages."""
         return BrokerOptions(
@@ -139,37 +139,37 @@ class Container:
         """Create or update streams and consumers; returns what changed, or would."""
         return topology.apply(self.broker_options, self.queue_specs, dry_run=dry_run)
 
-    @cached_property
+    @once
     def feed(self) -> StatusBus:
         """The status stream."""
         return StatusBus(self.broker)
 
-    @cached_property
+    @once
     def dispatcher(self) -> Dispatcher:
         """Sends job rows as messages."""
         return Dispatcher(self.broker, self.database)
 
-    @cached_property
+    @once
     def outbox(self) -> Outbox:
         """Records jobs."""
         return Outbox(self.dispatcher)
 
-    @cached_property
+    @once
     def reconciler(self) -> Reconciler:
         """Finds lost jobs."""
         return Reconciler(self.database, self.dispatcher, policies=self.policies)
 
-    @cached_property
+    @once
     def http(self) -> OutboundClient:
         """The one client for addresses that users name."""
         return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
 
-    @cached_property
+    @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key)
 
-    @cached_property
+    @once
     def projection_runner(self) -> ProjectionRunner:
         """Computes maps in a child process that is kept warm."""
         from app.pipeline.projection.runner import ProjectionRunner
@@ -177,7 +177,7 @@ class Container:
         settings = self.settings
         return ProjectionRunner(settings.numba_cache_dir, settings.processing_timeout_secs)
 
-    @cached_property
+    @once
     def services(self) -> Services:
         """The use cases."""
         return Services(self)
@@ -207,17 +207,17 @@ class Services:
     def __init__(self, container: Container) -> None:
         self._of = container
 
-    @cached_property
+    @once
     def owners(self) -> Owners:
         """Who there is."""
         return Owners(self._of.database)
 
-    @cached_property
+    @once
     def collections(self) -> Collections:
         """Sets of files."""
         return Collections(self._of.database, self._of.outbox)
 
-    @cached_property
+    @once
     def files(self) -> Files:
         """Uploads."""
         of = self._of
@@ -230,17 +230,17 @@ class Services:
             scratch_dir=of.settings.scratch_dir,
         )
 
-    @cached_property
+    @once
     def datasets(self) -> Datasets:
         """Sets of items."""
         return Datasets(self._of.database, self._of.outbox)
 
-    @cached_property
+    @once
     def items(self) -> Items:
         """Documents and their chunks."""
         return Items(self._of.database, self._of.outbox, count_tokens=count_tokens)
 
-    @cached_property
+    @once
     def embedders(self) -> Embedders:
         """Configured providers and models."""
         of = self._of
@@ -253,13 +253,13 @@ class Services:
 
         return Embedders(of.database, of.secrets, build, of.http.check)
 
-    @cached_property
+    @once
     def llms(self) -> Llms:
         """Configured language models."""
         of = self._of
         return Llms(of.database, of.secrets, lambda spec: generation.build(spec, of.http), of.http.check)
 
-    @cached_property
+    @once
     def collection_transforms(self) -> CollectionTransforms:
         """Files to items."""
         return CollectionTransforms(
@@ -269,47 +269,47 @@ class Services:
             check_chunking=lambda raw: chunkers.parse_chunking_config(raw).model_dump(),
         )
 
-    @cached_property
+    @once
     def dataset_transforms(self) -> DatasetTransforms:
         """Items to vectors."""
         return DatasetTransforms(self._of.database, self._of.outbox)
 
-    @cached_property
+    @once
     def embedded_datasets(self) -> EmbeddedDatasets:
         """Vector indexes."""
         return EmbeddedDatasets(self._of.database, self._of.outbox, self._of.vectors)
 
-    @cached_property
+    @once
     def visualization_transforms(self) -> VisualizationTransforms:
         """Vectors to maps."""
         return VisualizationTransforms(self._of.database, self._of.outbox, check_config=_check_projection)
 
-    @cached_property
+    @once
     def visualizations(self) -> Visualizations:
         """Maps."""
         return Visualizations(self._of.database, self._of.outbox, self._of.blobs, read_points=_read_points)
 
-    @cached_property
+    @once
     def search(self) -> Search:
         """Search by meaning."""
         return Search(self._of.database, self._of.vectors, self.embedders.client)
 
-    @cached_property
+    @once
     def progress(self) -> Progress:
         """How far a collection is."""
         return Progress(self._of.database)
 
-    @cached_property
+    @once
     def overview(self) -> Overview:
         """What a person sees at a glance."""
         return Overview(self._of.database)
 
-    @cached_property
+    @once
     def reading(self) -> Reading:
         """A document with its passages."""
         return Reading(self._of.database)
 
-    @cached_property
+    @once
     def quickstart(self) -> Quickstart:
         """A complete pipeline in one go."""
         return Quickstart(
@@ -322,17 +322,17 @@ class Services:
             self.overview,
         )
 
-    @cached_property
+    @once
     def jobs(self) -> Jobs:
         """The life of jobs."""
         return Jobs(self._of.database, self._of.outbox)
 
-    @cached_property
+    @once
     def planning(self) -> Planning:
         """What is not done yet."""
         return Planning(self._of.database, self._of.outbox, self.jobs, self._of.feed)
 
-    @cached_property
+    @once
     def extraction_runs(self) -> ExtractionRuns:
         """The work of the collections pool."""
         of = self._of
@@ -357,13 +357,13 @@ class Services:
             scratch_dir=of.settings.scratch_dir,
         )
 
-    @cached_property
+    @once
     def embedding_runs(self) -> EmbeddingRuns:
         """The work of the datasets pool."""
         of = self._of
         return EmbeddingRuns(of.database, self.jobs, of.feed, of.vectors, embedder=self.embedders.client)
 
-    @cached_property
+    @once
     def visualization_runs(self) -> VisualizationRuns:
         """The work of the visualizations pool."""
         of = self._of
