@@ -128,6 +128,6 @@ class Client:
 
 
 def _name(path: Path, root: Path) -> str:
-    """The file's name with its folders, since the product takes a bare name: `2024 - report.pdf`."""
-    name = " - ".join(path.relative_to(root).parts)
+    """The file's name with its folders, joined as the upload page joins them."""
+    name = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} ".join(path.relative_to(root).parts)
     return os.fsencode(name).decode(errors="replace")  # Linux takes any bytes as a name, HTTP does not

@@ -10,6 +10,8 @@ _WORD = re.compile(r"[^\W\d_](?:[\w]|['\u2019\-](?=\w))*")
 # Scripts written without spaces: a pair of characters stands for a word.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
 
+_ADDRESS = re.compile(r"(?:https?|ftp)://\S+|www\.\S+")
+
 _LONGEST = 40
 
 _ENGLISH = """
@@ -69,14 +71,20 @@ meer men met mij mijn moet na naar niet niets nog nu of om omdat onder ons ook o
 toen tot u uit uw van veel voor want waren was wat werd wezen wie wil worden wordt zal ze zelf zich zij zijn
 zo zonder zou
 """
-STOP_WORDS = frozenset(f"{_ENGLISH} {_GERMAN} {_FRENCH} {_SPANISH} {_ITALIAN} {_PORTUGUESE} {_DUTCH}".split())
+# What addresses and markup leave behind; it names no topic.
+_MARKUP = "badge com gif github href html http https img io jpg nbsp net org png src svg target url urls www"
+STOP_WORDS = frozenset(
+    f"{_MARKUP} {_ENGLISH} {_GERMAN} {_FRENCH} {_SPANISH} {_ITALIAN} {_PORTUGUESE} {_DUTCH}".split()
+)
 
 
 def terms(text: str) -> Iterator[str]:
     """The words of a text in lower case, and the pairs of words that stand side by side in it.
 
-    Function words, single letters and words longer than 40 characters count as gaps: no pair spans one.
+    Function words, web addresses, single letters and words longer than 40 characters count as gaps: no pair
+    spans one.
     """
+    text = _ADDRESS.sub("\n", text)
     before = ""
     end = 0
     for match in _WORD.finditer(text):

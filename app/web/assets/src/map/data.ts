@@ -54,16 +54,19 @@ export function decode(buffer: ArrayBuffer): Points {
   return points;
 }
 
+/** Where all but the outermost hundredth of the values lie: a few strays must not squeeze the rest. */
+function range(values: Float32Array): [number, number] {
+  const sorted = values.slice().sort();
+  const last = sorted.length - 1;
+  const at = (share: number): number => sorted[Math.round(share * last)] ?? 0;
+  const margin = 0.08 * (at(0.995) - at(0.005));
+  return [Math.max(at(0), at(0.005) - margin), Math.min(at(1), at(0.995) + margin)];
+}
+
 /** Moves and scales points and topics in place into the unit square, keeping the shape; gives half its sides. */
 export function normalise(points: Points, topics: Topic[]): [number, number] {
-  let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (let i = 0; i < points.count; i++) {
-    const [x, y] = [points.x[i]!, points.y[i]!];
-    if (x < left) left = x;
-    if (x > right) right = x;
-    if (y < low) low = y;
-    if (y > high) high = y;
-  }
+  const [left, right] = range(points.x);
+  const [low, high] = range(points.y);
   const scale = 2 / Math.max(right - left, high - low, 1e-9);
   const [cx, cy] = [(left + right) / 2, (low + high) / 2];
   for (let i = 0; i < points.count; i++) {

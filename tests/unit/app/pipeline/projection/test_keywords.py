@@ -82,3 +82,8 @@ def test_names_repeat_from_run_to_run(tmp_path):
     texts = [" ".join(random.choice(["alpha", "beta", "gamma", "delta"], 5)) for _ in range(200)]
     labels = random.integers(0, 4, 200)
     assert keywords_of(texts, labels, 4, tmp_path) == keywords_of(texts, labels, 4, tmp_path)
+
+
+def test_web_addresses_and_markup_name_no_topic():
+    text = "See https://github.com/example/harbour.svg and www.example.org for the harbour badge"
+    assert set(terms(text)) == {"harbour"}
