@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, insert, select, update
 
-from app.errors import InvalidInputError, NotFoundError
+from app.errors import ExplorerError, InvalidInputError, NotFoundError, UnavailableError
 from app.events.ports import StatusPublisher
 from app.jobs.contracts import BuildVisualization, DeleteObjects
 from app.jobs.outbox import Outbox
@@ -36,6 +37,8 @@ from app.storage.postgres.tables import (
 )
 from app.storage.qdrant import VectorStore
 from app.storage.s3 import BlobStore
+
+_log = logging.getLogger(__name__)
 
 _REPORT_EVERY_SECONDS = 0.5
 _TEXTS_PER_QUERY = 2000
@@ -87,6 +90,8 @@ class VisualizationRuns:
         """
         started = time.monotonic()
         work = self._load(run, contract)
+        if work is None:
+            return
         report = _Reporter(self, run, work)
         with tempfile.TemporaryDirectory(prefix="map-", dir=self.scratch_dir) as folder:
             scratch = Path(folder)
@@ -103,23 +108,28 @@ class VisualizationRuns:
                     on_progress=lambda stage, share: report(
                         stage, _FETCH_SHARE + (0.98 - _FETCH_SHARE) * share
                     ),
-                    should_cancel=lambda: not self.jobs.is_current(run),
+                    should_cancel=lambda: self._is_over(run),
                     namer=self._namer(work),
                 )
             arrow.write_points(scratch / "points.arrow", projection, rows.chunk_ids, rows.item_ids)
             key = f"visualizations/{work.visualization_id}/{uuid4()}.arrow"
             self.blobs.put_file(key, scratch / "points.arrow", media_type="application/vnd.apache.arrow.file")
-        self._store(run, work, projection, rows, key, time.monotonic() - started)
+        try:
+            self._store(run, work, projection, rows, key, time.monotonic() - started)
+        except BaseException:
+            self._discard(run, key)
+            raise
         tell(
             self.status, work.subject, "success", job_id=run.job_id, progress=1.0, points=len(rows.chunk_ids)
         )
 
-    def _load(self, run: Run, contract: BuildVisualization) -> _Work:
+    def _load(self, run: Run, contract: BuildVisualization) -> _Work | None:
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
             visualization = session.get(Visualization, contract.visualization_id)
             if visualization is None:
-                raise NotFoundError(f"visualization {contract.visualization_id} was deleted")
+                self.jobs.finish(session, run, outcome={"skipped": "the map was deleted"})
+                return None
             transform = session.get_one(VisualizationTransform, visualization.visualization_transform_id)
             source = session.get_one(EmbeddedDataset, transform.embedded_dataset_id)
             visualization.status, visualization.job_id = "processing", run.job_id
@@ -140,7 +150,10 @@ class VisualizationRuns:
         return self.namer(work.owner_id, config.llm_id, config.topic_naming_prompt)
 
     def _fetch(self, work: _Work, scratch: Path, report: _Reporter) -> _Rows:
-        total = self.vectors.count(work.index)
+        try:
+            total = self.vectors.count(work.index)
+        except NotFoundError:  # the index is made with its first vectors
+            total = 0
         if total == 0:
             raise InvalidInputError("there is nothing to map: the embedded dataset holds no vectors yet")
         if total > self.max_points:
@@ -159,6 +172,20 @@ class VisualizationRuns:
 
         vectors.write_vectors(batches(), scratch / "vectors.npy")
         return rows
+
+    def _is_over(self, run: Run) -> bool:
+        try:
+            return not self.jobs.is_current(run)
+        except UnavailableError:  # the fence will tell; a minute of work is not thrown away for a question
+            return False
+
+    def _discard(self, run: Run, key: str) -> None:
+        """The object goes unless a row names it: a commit may have happened although it seemed to fail."""
+        try:
+            with self.database.transaction() as session:
+                self.outbox.record(session, DeleteObjects((key,)), owner_id=run.owner_id)
+        except ExplorerError as error:
+            _log.warning("object %s of a map that was not stored stays behind: %s", key, error)
 
     def _write_texts(self, rows: _Rows, path: Path) -> None:
         """One passage per line, in the order of the vectors; empty where the chunk is gone by now."""
@@ -221,7 +248,7 @@ class VisualizationRuns:
 
 
 class _Reporter:
-    """Writes a run's stage and share done, at most twice a second."""
+    """Writes a run's stage and share done, at most twice a second; best effort while Postgres is away."""
 
     def __init__(self, runs: VisualizationRuns, run: Run, work: _Work) -> None:
         self._runs, self._run, self._work = runs, run, work
@@ -233,11 +260,14 @@ class _Reporter:
             return
         self._last = now
         values: dict[str, Any] = {"stage": stage, "progress": round(min(share, 1.0), 4)}
-        with self._runs.database.transaction() as session:
-            self._runs.jobs.fence(session, self._run)
-            session.execute(
-                update(Visualization)
-                .where(Visualization.visualization_id == self._work.visualization_id)
-                .values(**values)
-            )
+        try:
+            with self._runs.database.transaction() as session:
+                self._runs.jobs.fence(session, self._run)
+                session.execute(
+                    update(Visualization)
+                    .where(Visualization.visualization_id == self._work.visualization_id)
+                    .values(**values)
+                )
+        except UnavailableError as error:
+            _log.warning("progress was not written down: %s", error)
         tell(self._runs.status, self._work.subject, "processing", job_id=self._run.job_id, **values)
