@@ -197,8 +197,9 @@ class CollectionTransforms:
         """Delete it with the items that it made; raises NotFoundError."""
         with self.database.transaction() as session:
             row = owned(session, CollectionTransform, collection_transform_id, principal.owner_id, lock=True)
-            Removal(session, self.outbox, principal.owner_id).replan([row.dataset_id])
             session.delete(row)
+            session.flush()
+            Removal(session, self.outbox, principal.owner_id).replan([row.dataset_id])
 
     def trigger(self, principal: Principal, collection_transform_id: int) -> None:
         """Look for files that are not done; raises NotFoundError, InvalidInputError when it is disabled."""

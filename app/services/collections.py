@@ -112,12 +112,10 @@ class Collections:
             row = owned(session, Collection, collection_id, principal.owner_id, lock=True)
             removal = Removal(session, self.outbox, principal.owner_id)
             removal.files(File.collection_id == collection_id)
-            removal.replan(
-                select(CollectionTransform.dataset_id).where(
-                    CollectionTransform.collection_id == collection_id
-                )
-            )
+            datasets = removal.hold_transforms(CollectionTransform.collection_id == collection_id)
             session.delete(row)
+            session.flush()
+            removal.replan(datasets)
 
 
 def _with_counts() -> Select[tuple[Collection, str, int, Any]]:

@@ -23,7 +23,7 @@ from app.services.views import view
 from app.storage.postgres.queries.owned import owned, readable
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import Dataset, EmbeddedDataset, Item, Owner
+from app.storage.postgres.tables import CollectionTransform, Dataset, EmbeddedDataset, Item, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ class Datasets:
             row = owned(session, Dataset, dataset_id, principal.owner_id, lock=True)
             removal = Removal(session, self.outbox, principal.owner_id)
             removal.embedded_datasets(EmbeddedDataset.source_dataset_id == dataset_id)
+            removal.hold_transforms(CollectionTransform.dataset_id == dataset_id)
             session.delete(row)
 
 

@@ -195,8 +195,12 @@ class Files:
                 raise NotFoundError(f"no file {file_id} in collection {collection_id}")
             removal = Removal(session, self.outbox, principal.owner_id)
             removal.objects([row.object_key])
-            removal.replan(select(Item.dataset_id).where(Item.file_id == file_id).distinct())
+            datasets = session.scalars(
+                select(Item.dataset_id).where(Item.file_id == file_id).distinct()
+            ).all()
             session.delete(row)
+            session.flush()
+            removal.replan(datasets)
 
     def failed_files(
         self, principal: Principal, collection_id: int, *, limit: int = 20, offset: int = 0

@@ -38,6 +38,7 @@ from app.storage.postgres.tables import (
 _PAGE = 500
 _BATCH_CHUNKS = 128  # a batch is closed once it holds so many chunks: some seconds of embedding
 _BATCH_ITEMS = 64
+_KEPT = {"read": True, "key_share": True}  # nobody deletes it meanwhile; changing it is allowed
 _DELETED = {"skipped": "the transform was deleted"}
 
 
@@ -63,7 +64,8 @@ class Planning:
         while True:
             with self.database.transaction() as session:
                 self.jobs.fence(session, run)
-                transform = session.get(CollectionTransform, collection_transform_id)
+                # Held before its files, as everywhere: see Removal.
+                transform = session.get(CollectionTransform, collection_transform_id, with_for_update=_KEPT)
                 if transform is None:
                     self.jobs.finish(session, run, outcome=_DELETED)
                     return

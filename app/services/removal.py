@@ -1,16 +1,22 @@
-"""What the deletion of rows leaves outside Postgres, recorded as jobs in the deleting transaction."""
+"""What the deletion of rows leaves outside Postgres, recorded as jobs in the deleting transaction.
+
+Whoever works locks in one order: its own job, the transform, the file, items, the job of the next plan. So
+a deletion holds the transforms before it deletes files under them, and plans only after it has deleted;
+else Postgres would end one of the two, and now and then that would be the user's request.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.jobs.contracts import DeleteObjects, DropVectorIndex, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.storage.postgres.tables import (
+    CollectionTransform,
     DatasetTransform,
     EmbeddedDataset,
     File,
@@ -63,8 +69,14 @@ class Removal:
         jobs = [DeleteObjects(part) for part in _parts(present)]
         self.outbox.record_many(self.session, jobs, owner_id=self.owner_id)
 
-    def replan(self, dataset_ids: Sequence[int] | Select[tuple[int]]) -> None:
-        """The datasets lose or gain items: their transforms compare anew, which deletes stale vectors."""
+    def hold_transforms(self, which: ColumnElement[bool]) -> Sequence[int]:
+        """Wait for the runs of these collection transforms, let none begin; returns their datasets."""
+        held = select(CollectionTransform.dataset_id).where(which)
+        ordered = held.order_by(CollectionTransform.collection_transform_id).with_for_update()
+        return tuple(dict.fromkeys(self.session.scalars(ordered)))
+
+    def replan(self, dataset_ids: Sequence[int]) -> None:
+        """The datasets lost or gained items: their transforms compare anew, which deletes stale vectors."""
         ids = self.session.scalars(
             select(DatasetTransform.dataset_transform_id).where(
                 DatasetTransform.source_dataset_id.in_(dataset_ids)
