@@ -13,7 +13,7 @@ from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from app.errors import UnreadableFileError
+from app.errors import NotFoundError, UnreadableFileError
 from app.events.ports import StatusPublisher
 from app.ids import chunk_id, content_hash
 from app.jobs.contracts import ExtractFile, PlanDatasetTransform
@@ -83,16 +83,22 @@ class ExtractionRuns:
         work = self._load(run, contract)
         if work is None:
             return
-        with metrics.stage("extraction"):
-            document = self._read(work)
+        try:
+            with metrics.stage("extraction"):
+                document = self._read(work)
+        except NotFoundError:  # the object of a replaced or deleted file is swept at once
+            with self.database.transaction() as session:
+                self.jobs.fence(session, run)
+                if not self._skip(session, run, contract):
+                    raise
+            return
         with metrics.stage("chunking"):
             chunks = list(self.build_chunker(work.job_config.get("chunking", {})).chunk(document))
         if not chunks:
             raise UnreadableFileError("the file holds no text")
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
-            if obsolete := _obsolete(session, contract):
-                self.jobs.finish(session, run, outcome={"skipped": obsolete})
+            if self._skip(session, run, contract):
                 return
             item_id = _write_item(session, work, document, chunks)
             _write_outcome(session, work, item_id, len(chunks), round((time.monotonic() - started) * 1000))
@@ -121,9 +127,7 @@ class ExtractionRuns:
     def _load(self, run: Run, contract: ExtractFile) -> _Work | None:
         with self.database.transaction() as session:
             self.jobs.fence(session, run)
-            obsolete = _obsolete(session, contract, disabled=True)
-            if obsolete:
-                self.jobs.finish(session, run, outcome={"skipped": obsolete})
+            if self._skip(session, run, contract, disabled=True):
                 return None
             transform = session.get_one(CollectionTransform, contract.collection_transform_id)
             file = session.get_one(File, contract.file_id)
@@ -144,6 +148,13 @@ class ExtractionRuns:
             owner_id=transform.owner_id,
             file=file,
         )
+
+    def _skip(self, session: Session, run: Run, contract: ExtractFile, *, disabled: bool = False) -> bool:
+        """End the run, with the reason, when there is nothing to write any more."""
+        obsolete = _obsolete(session, contract, disabled=disabled)
+        if obsolete:
+            self.jobs.finish(session, run, outcome={"skipped": obsolete})
+        return bool(obsolete)
 
     def _read(self, work: _Work) -> Document:
         with tempfile.TemporaryDirectory(prefix="extract-", dir=self.scratch_dir) as folder:

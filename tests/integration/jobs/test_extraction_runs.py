@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app.container import Container
+from app.errors import NotFoundError
 from app.jobs.contracts import Contract, ExtractFile, PlanCollectionTransform
 from app.pipeline.document import Document
 from app.pipeline.extraction.base import SourceFile
 from app.services.extraction_runs import ExtractionRuns
 from app.services.jobs import Run
 from app.storage.postgres.tables import File, FileExtraction, Item, Job
+from app.storage.s3 import BlobStore
 from tests.support.domain import World
 
 OLD, NEW = b"the old text of the file", b"the new text of the file"
@@ -116,3 +118,40 @@ def test_a_run_for_a_deleted_file_ends_without_a_failure(extraction: Extraction,
     with extraction.container.database.transaction() as session:
         job = session.scalars(select(Job).where(Job.kind == ExtractFile.kind)).one()
         assert (job.state, job.outcome) == ("succeeded", {"skipped": "the file or its transform was deleted"})
+
+
+class SlowBlobs:
+    """Storage that something happens before: a download that waits for its turn."""
+
+    def __init__(self, blobs: BlobStore, meanwhile: Callable[[], None]) -> None:
+        self._blobs, self._meanwhile = blobs, meanwhile
+
+    def download(self, key: str, path: Path) -> None:
+        self._meanwhile()
+        self._blobs.download(key, path)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_only_a_present_file_without_its_object_is_a_failure(extraction: Extraction, replaced: bool):
+    runs = extraction.container.services.extraction_runs
+    contract = ExtractFile(extraction.transform, extraction.file_id, 1)
+    with extraction.container.database.transaction() as session:
+        key = session.get_one(File, extraction.file_id).object_key
+
+    def sweep() -> None:
+        if replaced:
+            extraction.replace_file()
+        extraction.container.blobs.delete([key])
+
+    blobs: Any = SlowBlobs(runs.blobs, sweep)
+    run = extraction.begin(contract)
+    if replaced:
+        replace(runs, blobs=blobs).extract_file(run, contract)
+    else:
+        with pytest.raises(NotFoundError):
+            replace(runs, blobs=blobs).extract_file(run, contract)
+    with extraction.container.database.transaction() as session:
+        job = session.get_one(Job, run.job_id)
+        assert (job.state, job.outcome) == (
+            ("succeeded", {"skipped": "the file was replaced"}) if replaced else ("running", {})
+        )
