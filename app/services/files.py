@@ -222,7 +222,7 @@ class Files:
         try:
             return self._record(principal, collection_id, file, media_type, key)
         except BaseException:
-            self._discard(key)
+            self._discard(principal, key)
             raise
 
     def _same(self, collection_id: int, file: Received) -> Completed | None:
@@ -263,11 +263,13 @@ class Files:
         plans = [PlanCollectionTransform(key) for key in ids]
         self.outbox.record_many(session, plans, owner_id=principal.owner_id)
 
-    def _discard(self, key: str) -> None:
+    def _discard(self, principal: Principal, key: str) -> None:
+        """The object goes unless a row names it: a commit may have happened although no answer came."""
         try:
-            self.blobs.delete([key])
+            with self.database.transaction() as session:
+                Removal(session, self.outbox, principal.owner_id).objects([key])
         except ExplorerError:
-            _log.warning("could not delete the object of a failed upload", extra={"object_key": key})
+            _log.warning("the object of a failed upload stays behind", extra={"object_key": key})
 
 
 def _readable_file(session: Session, principal: Principal, collection_id: int, file_id: int) -> File:
