@@ -168,7 +168,9 @@ class Reading:
                     .group_by(column)
                     .order_by(func.count().desc(), column)
                     .limit(_MOST_FACETS)
-                ).tuples().all()
+                )
+                .tuples()
+                .all()
                 for column in (Item.media_type, Item.language)
             ]
         types, languages = (tuple((str(value), number) for value, number in rows) for rows in found)
