@@ -66,7 +66,7 @@ bench-e2e: install assets ## documents per second through the whole pipe, beside
 	@$(BIN)/python -m tests.bench.bench_e2e
 
 bench-map: install ## maps of 5k, 20k and 100k points, beside plain umap-learn + hdbscan
-	@$(BIN)/python -m tests.bench.bench_map
+	@$(BIN)/python -m tests.bench.bench_map $(if $(filter command line,$(origin DATA)),--data "$(DATA)")
 
 migrate: install ## bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/alembic upgrade head
