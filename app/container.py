@@ -81,6 +81,7 @@ class Container:
                 max_connections=settings.db_max_connections,
                 min_connections=settings.db_min_connections,
                 acquire_timeout_seconds=settings.db_acquire_timeout_secs,
+                idle_timeout_seconds=settings.db_idle_timeout_secs,
                 max_lifetime_seconds=settings.db_max_lifetime_secs,
             )
         )

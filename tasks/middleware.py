@@ -71,7 +71,7 @@ class Readiness(Middleware):
             try:
                 seconds = self._container.projection_runner.warm()
                 logger.info("warmed up in %.1f s", seconds)
-            except ExplorerError:
+            except Exception:  # whatever it is, a cold worker still draws maps
                 logger.exception("could not warm up; the first map will be slow")
         self._warm.set()
 

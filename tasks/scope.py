@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from dramatiq.middleware import CurrentMessage, Shutdown, TimeLimitExceeded
+from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 
 from app.container import Container
 from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
@@ -54,9 +54,6 @@ class Scope:
         except JobCancelledError as error:
             status = "cancelled"
             logger.info("run given up: %s", error)
-        except Shutdown:
-            status = "interrupted"
-            raise
         except (Exception, TimeLimitExceeded) as error:
             status = "failed"
             self._failed(run, _as_ours(error))

@@ -89,6 +89,14 @@ def test_every_variable_of_the_example_file_exists():
     assert names <= {variable.name for variable in SETTINGS}
 
 
+def test_every_setting_is_read_somewhere():
+    code = "".join(path.read_text() for path in product_files()) + (ROOT / "Procfile").read_text()
+    unread = [
+        one.name for one in SETTINGS if f".{one.name.lower()}" not in code and f"{{{one.name}" not in code
+    ]
+    assert unread == []
+
+
 def test_links_in_the_documents_resolve():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "brokers" / "README.md"]
     links = ((page, target) for page in pages for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import UnavailableError
 from app.observability import metrics, tracing
@@ -30,6 +32,7 @@ class DatabaseOptions:
     max_connections: int = 20
     min_connections: int = 2
     acquire_timeout_seconds: int = 30
+    idle_timeout_seconds: int = 300
     max_lifetime_seconds: int = 1800
     statement_timeout_seconds: int = 30
     idle_in_transaction_timeout_seconds: int = 60
@@ -121,6 +124,7 @@ def _build_engine(options: DatabaseOptions) -> Engine:
     )
     metrics.watch_engine(engine)
     tracing.instrument_engine(engine)
+    _replace_idle(engine, options.idle_timeout_seconds)
     statement_ms = options.statement_timeout_seconds * 1000
     idle_ms = options.idle_in_transaction_timeout_seconds * 1000
 
@@ -132,3 +136,16 @@ def _build_engine(options: DatabaseOptions) -> Engine:
         connection.commit()
 
     return engine
+
+
+def _replace_idle(engine: Engine, timeout_seconds: int) -> None:
+    """A connection that lay in the pool for longer is closed and replaced when it is next asked for."""
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _check(_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if time.monotonic() - record.info.pop("idle_since", time.monotonic()) > timeout_seconds:
+            raise DisconnectionError("idle for too long")  # the pool connects anew

@@ -78,3 +78,17 @@ def test_what_waits_for_the_commit_runs_all_of_it_although_a_part_fails(small: D
         after_commit(session, fail)
         after_commit(session, lambda: ran.append(1))
     assert ran == [1]
+
+
+@pytest.mark.parametrize(("timeout_seconds", "replaced"), [(300, False), (0, True)])
+def test_a_connection_that_lay_idle_too_long_is_replaced(
+    migrated_url: str, timeout_seconds: int, replaced: bool
+):
+    url = migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = Database(DatabaseOptions(url=url, idle_timeout_seconds=timeout_seconds))
+    backends = []
+    for _ in range(2):
+        with database.transaction() as session:
+            backends.append(session.scalar(text("SELECT pg_backend_pid()")))
+    database.close()
+    assert (backends[0] != backends[1]) is replaced
