@@ -86,10 +86,12 @@ def test_the_theme_follows_the_system_until_it_is_chosen(open_page: Open, loaded
 def test_search_and_reading_need_no_scripts(
     chromium: Browser, running_app: RunningApp, loaded: Loaded
 ) -> None:
-    assert loaded
     context = chromium.new_context(base_url=running_app.base_url, java_script_enabled=False)
     page = context.new_page()
-    page.goto("/search?q=process")
+    page.goto(loaded.collection)
+    page.get_by_role("main").get_by_role("link", name="Search").click()
+    page.get_by_role("main").get_by_role("searchbox").fill("process")
+    page.get_by_role("main").get_by_role("button", name="Search").click()
     page.locator(".result h3 a").first.click()
     expect(page.locator("mark.lit").first).to_be_attached()
     context.close()
