@@ -12,6 +12,10 @@ control_socket_disable = True
 # A search term and a continuation token in other scripts than Latin are long once they are escaped.
 limit_request_line = 8190
 
+# Longer than the idle time of clients and load balancers (60 s): whoever closes first must not be the server,
+# or a request may meet a connection that is just being closed.
+keepalive = 75
+
 
 def post_worker_init(worker: Any) -> None:
     """Let the application ask whether this worker was told to stop."""

@@ -63,6 +63,9 @@ class S3:
         port = self._site.port(_S3)
         if not http_ok(port, "/healthz"):
             return False
+        # A master that can place an object knows its volumes; before that, the gateway answers but reads fail.
+        if not http_ok(self._site.port(_MASTER), "/dir/assign"):
+            return False
         # The filer shows a bucket as a folder, without a signature.
         return http_ok(self._site.port(_FILER), f"/buckets/{_BUCKET}/?limit=1")
 
