@@ -63,7 +63,7 @@ class S3:
         port = self._site.port(_S3)
         if not http_ok(port, "/healthz"):
             return False
-        # A master that can place an object knows its volumes; before that, the gateway answers but reads fail.
+        # A master that can place an object knows its volumes; before that the gateway answers, reads fail.
         if not http_ok(self._site.port(_MASTER), "/dir/assign"):
             return False
         # The filer shows a bucket as a folder, without a signature.
