@@ -12,9 +12,12 @@ _ROOT = Path(__file__).parent
 _MARKED_FOLDERS = frozenset({"unit", "contract", "integration", "e2e", "browser", "meta", "bench"})
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with the name of the folder it lies in."""
     for item in items:
         folder = item.path.relative_to(_ROOT).parts[0]
         if folder in _MARKED_FOLDERS:
             item.add_marker(folder)
+    # The pages show whatever is there, so they are looked at before other tests fill the shared product.
+    items.sort(key=lambda item: item.path.relative_to(_ROOT).parts[0] != "browser")
