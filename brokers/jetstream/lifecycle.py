@@ -38,11 +38,11 @@ class Lifecycle(Middleware):
         if not isinstance(message, JetStreamMessage):
             return
         delivery = message.delivery
-        delivery.started = True
-        if delivery.settled:  # given back at shutdown a moment before a thread took it
-            raise SkipMessage("The message was given back already.")
+        if not delivery.claim():
+            raise SkipMessage("The message was given back before it began.")
+        delivery.began = time.monotonic()
         message.started_at = time.time()
-        delivery.beat_until = time.monotonic() + time_limit_seconds(broker, message)
+        delivery.beat_until = delivery.began + time_limit_seconds(broker, message)
         if delivery.redelivered:
             self._note_start(broker, message)
 

@@ -56,10 +56,10 @@ class BrokerOptions:
     max_crashes           runs that start and never end before a message is dead (a crash loop)
     max_deliver           the server's own limit per stream sequence: the last resort, see README
     max_ack_pending       unfinished messages handed out per queue, for the whole fleet
-    prefetch              messages held per queue and process; None: one per worker thread
+    prefetch              messages held per queue and process; None: by measured job time (places.py)
     connect_timeout_seconds   how long an operation waits for a connection that is down
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
-    patrol_seconds        how often a worker looks for messages that the server gave up on
+    patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     """
 
@@ -76,7 +76,7 @@ class BrokerOptions:
     reconnect_seconds: float = 1.0
     hand_back_seconds: float = 5.0
     close_timeout_seconds: float = 3.0
-    patrol_seconds: float = 30.0
+    patrol_seconds: float = 5.0
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS

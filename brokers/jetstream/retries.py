@@ -14,6 +14,7 @@ from dramatiq.middleware import Retries, Shutdown
 from brokers.jetstream.errors import MessageTooLargeError
 from brokers.jetstream.message import DeadReason, JetStreamMessage, note_attempt
 from brokers.jetstream.options import BrokerOptions
+from brokers.jetstream.schedule import is_past
 
 _TRACE_CHARACTERS = 4000
 
@@ -78,9 +79,12 @@ class ScheduledRetries(Retries):
             self._give_up(message, error, DeadReason.ATTEMPTS_EXHAUSTED)
             self._tell_exhausted(broker, actor, message, retries)
             return
+        delay = self._delay_ms(message, actor, retries, error)
+        if is_past(message.options.get("deadline"), in_ms=delay):
+            self._give_up(message, error, DeadReason.EXPIRED)
+            return
         if isinstance(message, JetStreamMessage):
             note_attempt(message, error)
-        delay = self._delay_ms(message, actor, retries, error)
         message.options["retries"] = retries + 1
         message.options["traceback"] = "".join(traceback.format_exception(error, limit=30))[
             -_TRACE_CHARACTERS:

@@ -64,6 +64,26 @@ def started_subject(options: BrokerOptions, queue: str, message_id: str, attempt
     return f"{options.subject_root}.started.{queue}.{token(message_id)}.{attempt}"
 
 
+def unique_subject(options: BrokerOptions, queue: str, key: str) -> str:
+    """Where the lock of a unique key lies until its message is done."""
+    return f"{options.subject_root}.unique.{queue}.{token(key)}"
+
+
+def recurring_subject(options: BrokerOptions, queue: str, name: str) -> str:
+    """Where a recurring schedule lies."""
+    return f"{options.subject_root}.recurring.{queue}.{token(name)}"
+
+
+def roster_subject(options: BrokerOptions, queue: str, worker: str) -> str:
+    """Where a worker is written down while it works on the queue."""
+    return f"{options.subject_root}.roster.{queue}.{worker}"
+
+
+def presence_subject(options: BrokerOptions, queue: str, worker: str) -> str:
+    """What a worker listens to while it lives; in no stream."""
+    return f"{options.subject_root}.presence.{queue}.{worker}"
+
+
 def dead_subject(options: BrokerOptions, queue: str) -> str:
     """Where the queue's dead letters lie."""
     return f"{options.subject_root}.dead.{queue}"
@@ -77,7 +97,15 @@ def status_subjects(options: BrokerOptions) -> str:
 def queue_subjects(options: BrokerOptions, queue: str) -> list[str]:
     """All subjects of a queue inside its WorkQueue stream."""
     root = options.subject_root
-    return [f"{root}.ready.{queue}", f"{root}.scheduled.{queue}.>", f"{root}.started.{queue}.>"]
+    others = [f"{root}.recurring.{queue}.>", roster_subject(options, queue, "*")]
+    return [*message_subjects(options, queue), *others]
+
+
+def message_subjects(options: BrokerOptions, queue: str) -> list[str]:
+    """The subjects of a queue that hold messages and notes about them."""
+    root = options.subject_root
+    kinds = ("scheduled", "started", "unique")
+    return [f"{root}.ready.{queue}", *(f"{root}.{kind}.{queue}.>" for kind in kinds)]
 
 
 def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[api.StreamConfig]:
@@ -103,6 +131,7 @@ def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[
             duplicate_window=min(120.0, options.queue_max_age_seconds),
             allow_msg_schedules=True,
             allow_msg_ttl=True,
+            allow_atomic=True,
             **common,
         )
         for name, names in subjects.items()
@@ -159,6 +188,7 @@ def consumer_configs(
 _STREAM_FIELDS = (
     "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
+    "allow_atomic",
 )  # fmt: skip
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 

@@ -22,7 +22,8 @@ from brokers import (
     inspect,
 )
 from brokers.jetstream.message import JetStreamMessage
-from brokers.jetstream.rescue import find_stranded, renew_stranded
+from brokers.jetstream.presence import Presence
+from brokers.jetstream.rescue import Patrol
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import QUEUES, message, wait_until
 
@@ -163,15 +164,15 @@ def test_a_callback_that_could_not_be_stored_hands_the_original_back(
 
 
 def _fail_next_store(broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, failures = broker._store, [1]
+    real, failures = broker.connection.publish, [1]
 
-    def store(*args: Any) -> None:
+    def publish(outgoing: Any) -> list[Exception | None]:
         if failures:
             failures.pop()
-            raise BrokerConnectionError("the server went away")  # type: ignore[no-untyped-call]
-        real(*args)
+            return [BrokerConnectionError("the server went away")]  # type: ignore[no-untyped-call]
+        return real(outgoing)
 
-    monkeypatch.setattr(broker, "_store", store)
+    monkeypatch.setattr(broker.connection, "publish", publish)
 
 
 @pytest.mark.parametrize(
@@ -262,24 +263,26 @@ def test_a_message_whose_deliveries_ran_out_unseen_is_found_and_renewed(broker: 
 
     broker.connection.run(use_up_all_deliveries())
     assert next(broker.consume("quick", timeout=300)) is None
-    stranded = broker.connection.run(find_stranded(session, spec))
-    assert stranded is not None
-    broker.connection.run(renew_stranded(session, spec, stranded))
+    patrol = Patrol(session, spec, Presence(session, spec, list))
+    for _ in range(2):  # it acts on what it has seen twice
+        broker.connection.run(patrol.once())
     consumer, found = take(broker)
     assert found.message_id == sent.message_id
     consumer.ack(found)
     broker.join("quick", timeout=3000)
-    assert broker.connection.run(find_stranded(session, spec)) is None
+    for _ in range(2):
+        broker.connection.run(patrol.once())
+    assert not any(broker.get_queue_message_counts("quick"))
 
 
 def test_a_finished_message_that_comes_again_is_not_run_again(broker: JetStreamBroker) -> None:
     broker.enqueue(message("work", "once"))
     consumer, found = take(broker)
-    live = broker._running()
-    live.holdings._send = lambda *_: None  # type: ignore[method-assign]  # the ack is lost
+    answers = broker.running().holdings.answers
+    answers.put = lambda *_: None  # type: ignore[method-assign]  # the ack is lost
     consumer.ack(found)
     time.sleep(0.1)
-    del live.holdings._send
+    del answers.put
     wait_until(lambda: inspect.depths(broker)[0].in_flight == 0, 4)  # it came and was acknowledged again
     assert next(consumer) is None
 
