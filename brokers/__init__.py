@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import dead_letter, inspect, topology
+from brokers.jetstream import control, dead_letter, inspect, recurring, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter
 from brokers.jetstream.errors import (
     CrashLoopError,
     DeadLetterNotFoundError,
+    DeadlineError,
+    FutureVersionError,
     MessageTooLargeError,
     NotReplayableError,
+    NotScheduledError,
+    NotUniqueError,
     PublishRefusedError,
     ReplicasError,
     ServerTooOldError,
@@ -29,11 +33,15 @@ __all__ = [
     "DeadLetter",
     "DeadLetterNotFoundError",
     "DeadReason",
+    "DeadlineError",
     "EventSubscription",
+    "FutureVersionError",
     "JetStreamBroker",
     "JetStreamMessage",
     "MessageTooLargeError",
     "NotReplayableError",
+    "NotScheduledError",
+    "NotUniqueError",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
@@ -41,10 +49,12 @@ __all__ = [
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",
+    "control",
     "dead_letter",
     "default_middleware",
     "inspect",
     "publish_event",
+    "recurring",
     "subscribe_events",
     "topology",
 ]

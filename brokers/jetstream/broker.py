@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import threading
@@ -168,7 +169,8 @@ class JetStreamBroker(Broker):
         intake = live.intakes.get(queue_name)
         if intake is None:
             intake = live.intakes[queue_name] = Intake(spec, live.session, live.holdings)
-        loop_thread().loop.call_soon_threadsafe(intake.start, threads)
+        start = functools.partial(intake.start, threads, share=self.worker_threads is not None)
+        loop_thread().loop.call_soon_threadsafe(start)
         return JetStreamConsumer(self, intake, timeout)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -273,7 +275,7 @@ class JetStreamBroker(Broker):
 
     def _end(self, delivery: Delivery, message: JetStreamMessage | None, answer: bytes) -> None:
         """The last answer for a message; its unique key is free before the server hears it."""
-        if message is None or not message.options.get("unique_key"):
+        if message is None or message.continued or not message.options.get("unique_key"):
             self.settle(delivery, answer)
         else:
             self.connection.start(self._release_and_settle(message, answer))

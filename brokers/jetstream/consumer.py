@@ -51,8 +51,8 @@ class Intake:
         self._watches: list[asyncio.Task[None]] = []
         holdings.on_settled.append(self._settled)
 
-    def start(self, threads: int) -> None:
-        """Begin to pull for so many worker threads. In the loop."""
+    def start(self, threads: int, *, share: bool) -> None:
+        """Begin to pull for so many threads; `share` what no thread starts soon. In the loop."""
         self.places.threads = threads
         if self._pull is None:
             self._pull = Pull(
@@ -63,12 +63,10 @@ class Intake:
                 on_message=self._arrived,
             )
             self._pull.start()
-            self._presence = Presence(self._session, self.spec, self._held)
-            self._watches = [
-                self._session.spawn(self._presence.show()),
-                self._session.spawn(Patrol(self._session, self.spec, self._presence).run()),
-                self._session.spawn(self._share()),
-            ]
+            self._presence = Presence(self._session, self.spec, self._held, self._pull.withdraw)
+            watches = [self._presence.show(), Patrol(self._session, self.spec, self._presence).run()]
+            watches += [self._share()] if share else []
+            self._watches = [self._session.spawn(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Take no more messages; what still arrives goes straight back. In the loop."""
@@ -135,8 +133,9 @@ class Intake:
         while True:
             await asyncio.sleep(LONGEST_WAIT_SECONDS / 2)
             surplus = self.places.surplus(self._waiting_since(time.monotonic() - LONGEST_WAIT_SECONDS))
-            if surplus:
+            if surplus and self._pull is not None:
                 log.info("Gave %d waiting messages of %s back for others.", len(surplus), self.spec.name)
+                await self._pull.withdraw()
             for delivery in surplus:
                 if delivery.claim():
                     self._holdings.settle(delivery, nak())

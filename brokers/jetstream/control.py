@@ -13,9 +13,10 @@ from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import NotScheduledError, PublishRefusedError
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.presence import EVERYBODY
 from brokers.jetstream.schedule import schedule_at
 from brokers.jetstream.stored import all_headers, own_headers, stored_payload
-from brokers.jetstream.topology import ready_subject, scheduled_subject
+from brokers.jetstream.topology import presence_subject, ready_subject, scheduled_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -41,6 +42,12 @@ def pause(broker: JetStreamBroker, queue: str, until: datetime) -> datetime:
 def resume(broker: JetStreamBroker, queue: str) -> None:
     """End a pause now; no error when there is none."""
     _pause(broker, queue, {})
+    session = broker.connection.session()
+    broker.connection.run(_wake_workers(session, presence_subject(broker.options, queue, EVERYBODY)))
+
+
+async def _wake_workers(session: Session, subject: str) -> None:
+    await (await session.client()).publish(subject, b"")
 
 
 def _pause(broker: JetStreamBroker, queue: str, body: dict[str, Any]) -> None:

@@ -121,6 +121,7 @@ class JetStreamMessage(MessageProxy):
         self.delivery = delivery
         self.dead_reason: DeadReason | None = None
         self.hand_back_seconds: float | None = None  # set: do not end it, give it back after this pause
+        self.continued = False  # a retry of it is stored: it ends, what it is about does not
         self.started_at: float | None = None  # Unix time
         self.earlier_starts = 0  # runs that were noted and never ended
 

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from brokers.jetstream.topology import presence_subject, roster_subject
 
 log = logging.getLogger(__name__)
 
+EVERYBODY = "all"  # in place of a worker's id: all of them look for work anew
 _ANSWER_SECONDS = 1.0
 _PAUSE_SECONDS = 2.0
 
@@ -43,9 +44,15 @@ class RollCall:
 class Presence:
     """One worker process at one queue. All methods belong to the loop thread."""
 
-    def __init__(self, session: Session, spec: QueueSpec, held: Callable[[], list[int]]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        spec: QueueSpec,
+        held: Callable[[], list[int]],
+        woken: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.id = uuid.uuid4().hex
-        self._session, self._spec, self._held = session, spec, held
+        self._session, self._spec, self._held, self._woken = session, spec, held, woken
 
     def _roster(self, worker: str) -> str:
         return roster_subject(self._session.options, self._spec.name, worker)
@@ -57,6 +64,8 @@ class Presence:
                 client = await self._session.connected()
                 subject = presence_subject(self._session.options, self._spec.name, self.id)
                 await client.subscribe(subject, cb=self._answer)
+                everybody = presence_subject(self._session.options, self._spec.name, EVERYBODY)
+                await client.subscribe(everybody, cb=self._wake)
                 headers = {"Nats-Msg-Id": f"roster:{self._spec.name}:{self.id}", "Nats-TTL": "never"}
                 body = json.dumps({"worker": worker_name()}).encode()
                 await self._session.publish(self._roster(self.id), body, headers)
@@ -68,6 +77,10 @@ class Presence:
 
     async def _answer(self, msg: Msg) -> None:
         await msg.respond(json.dumps(self._held()).encode())
+
+    async def _wake(self, _: Msg) -> None:
+        if self._woken is not None:
+            await self._woken()
 
     async def leave(self) -> None:
         """Strike us off the roster; whoever cannot is struck off by others later."""

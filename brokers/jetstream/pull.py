@@ -7,6 +7,7 @@ gave up (expiry, leader change, reconnection, silence) is asked for again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -54,6 +55,7 @@ class Pull:
         self._generation = 0
         self._heard = time.monotonic()
         self._wake = asyncio.Event()
+        self._withdrawn = asyncio.Event()  # cleared: withdraw what is open
         self._stopping = False
         self._pausing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -64,6 +66,16 @@ class Pull:
         """More may be wanted."""
         if self._wanted(self._outstanding) > 0:
             self._wake.set()
+
+    async def withdraw(self) -> None:
+        """Take open requests back and ask anew for what is wanted now.
+
+        Also what helps after a pause was ended: the server looks only at new requests then.
+        """
+        self._withdrawn.clear()
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):  # disconnected: then nothing is open
+            await asyncio.wait_for(self._withdrawn.wait(), 2 * _STOP_SECONDS)
 
     def start(self) -> None:
         """Begin to pull; goes on until stopped, through any number of reconnections."""
@@ -92,13 +104,15 @@ class Pull:
             client = await self._session.connected()
             inbox = client.new_inbox()
             subscription = await client.subscribe(f"{inbox}.*", cb=self._receive)
+            self._outstanding = 0
+            self._withdrawn.set()
             try:
                 await self._pull_on(client, inbox)
             finally:
                 await self._unsubscribe(subscription)
 
     async def _pull_on(self, client: Any, inbox: str) -> None:
-        while not self._stopping and not client.is_closed:
+        while self._withdrawn.is_set() and not self._stopping and not client.is_closed:
             self._forget_lost_credit()
             self._wake.clear()
             try:

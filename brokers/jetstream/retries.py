@@ -93,6 +93,8 @@ class ScheduledRetries(Retries):
         self.logger.info("Retrying message %r in %d milliseconds.", message.message_id, delay)
         try:
             broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # Dramatiq passes the proxy, too
+            if isinstance(message, JetStreamMessage):
+                message.continued = True
         except MessageTooLargeError as too_large:
             self._give_up(message, too_large, DeadReason.REJECTED)
 

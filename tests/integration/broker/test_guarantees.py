@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import dramatiq
 import pytest
 from dramatiq.errors import BrokerConnectionError, DecodeError, QueueNotFound
 from dramatiq.middleware import Middleware
@@ -21,28 +19,18 @@ from brokers import (
     dead_letter,
     inspect,
 )
-from brokers.jetstream.message import JetStreamMessage
 from brokers.jetstream.presence import Presence
 from brokers.jetstream.rescue import Patrol
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import QUEUES, message, wait_until
-
-StartWorker = Callable[..., dramatiq.Worker]
-
-
-@pytest.fixture
-def start_worker(broker: JetStreamBroker) -> Iterator[StartWorker]:
-    started: list[dramatiq.Worker] = []
-
-    def start(threads: int = 2) -> dramatiq.Worker:
-        worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=100)
-        worker.start()
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.stop(timeout=2000)
+from tests.integration.broker.workers import (
+    QUEUES,
+    StartWorker,
+    declare,
+    message,
+    publish_raw,
+    take,
+    wait_until,
+)
 
 
 class Told(Middleware):
@@ -51,24 +39,6 @@ class Told(Middleware):
 
     def after_dead_letter(self, broker: Any, message: Any, reason: Any, error: Any) -> None:
         self.dead.append((message and message.message_id, str(reason), type(error)))
-
-
-def declare(
-    broker: JetStreamBroker, function: Callable[..., Any], **options: Any
-) -> dramatiq.Actor[..., Any]:
-    decorate: Any = dramatiq.actor(broker=broker, queue_name="quick", **options)
-    actor: dramatiq.Actor[..., Any] = decorate(function)
-    return actor
-
-
-def take(broker: JetStreamBroker, seconds: float = 3.0) -> tuple[Any, JetStreamMessage]:
-    consumer = broker.consume("quick", prefetch=1, timeout=100)
-    return consumer, wait_until(lambda: next(consumer), seconds)
-
-
-def publish_raw(broker: JetStreamBroker, payload: bytes) -> None:
-    session = broker.connection.session()
-    broker.connection.run(session.publish("transforms.ready.quick", payload, {}))
 
 
 def test_enqueue_fails_fast_with_dramatiqs_error_while_the_server_is_away(
