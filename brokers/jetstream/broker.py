@@ -35,7 +35,7 @@ from brokers.jetstream.errors import (
     PublishRefusedError,
 )
 from brokers.jetstream.heartbeat import ACK
-from brokers.jetstream.lifecycle import Lifecycle
+from brokers.jetstream.lifecycle import Lifecycle, longest_time_limit
 from brokers.jetstream.live import Live
 from brokers.jetstream.message import (
     DeadReason,
@@ -333,7 +333,7 @@ class JetStreamBroker(Broker):
             return self._live
 
     async def _start(self, session: Session) -> Live:
-        return Live(session, self._resume)
+        return Live(session, self._resume, functools.partial(longest_time_limit, self))
 
     def _resume(self, message: JetStreamMessage) -> None:
         live = self.running()

@@ -59,6 +59,8 @@ class BrokerOptions:
     prefetch              messages held per queue and process; None: by measured job time (places.py)
     connect_timeout_seconds   how long an operation waits for a connection that is down
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
+    hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
+                          time limit is ended (uses faulthandler's one timer); None: never
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     """
@@ -77,6 +79,7 @@ class BrokerOptions:
     hand_back_seconds: float = 5.0
     close_timeout_seconds: float = 3.0
     patrol_seconds: float = 5.0
+    hung_grace_seconds: float | None = None
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
@@ -96,7 +99,7 @@ class BrokerOptions:
             *(
                 name
                 for name in self.__dataclass_fields__
-                if name.endswith("_seconds") and name != "backoff_seconds"
+                if name.endswith("_seconds") and name != "backoff_seconds" and getattr(self, name) is not None
             ),
         )
 

@@ -86,11 +86,12 @@ class Workers:
         grace_ms: int = 10_000,
         prefetch: int | None = None,
         program: str = "dramatiq",
+        module: str = "tests.integration.broker.actors",
     ) -> subprocess.Popen[bytes]:
         before = self.count("boot")
         command = [
             str(Path(sys.executable).with_name(program)),
-            "tests.integration.broker.actors:set_up",
+            f"{module}:set_up",
             *("--processes", str(processes), "--threads", str(threads)),
             *("--worker-shutdown-timeout", str(grace_ms)),
         ]
