@@ -6,12 +6,14 @@ from brokers.jetstream import dead_letter, inspect, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter
 from brokers.jetstream.errors import (
+    ContentionError,
     CrashLoopError,
     DeadLetterNotFoundError,
     MessageTooLargeError,
     NotReplayableError,
     PublishRefusedError,
     ReplicasError,
+    ResultNotStorableError,
     ServerTooOldError,
     TopologyError,
 )
@@ -19,12 +21,15 @@ from brokers.jetstream.events import EventSubscription, publish_event, subscribe
 from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
+from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.topology import Change
 
 __all__ = [
     "BrokerOptions",
     "Change",
+    "ContentionError",
     "CrashLoopError",
     "DeadLetter",
     "DeadLetterNotFoundError",
@@ -32,12 +37,15 @@ __all__ = [
     "EventSubscription",
     "JetStreamBroker",
     "JetStreamMessage",
+    "JetStreamRateLimiterBackend",
+    "JetStreamResultBackend",
     "MessageTooLargeError",
     "NotReplayableError",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
     "ReplicasError",
+    "ResultNotStorableError",
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",

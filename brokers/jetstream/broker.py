@@ -126,11 +126,7 @@ class JetStreamBroker(Broker):
         try:
             self._store(spec, message, delay)
         except BrokerConnectionError:
-            # Dramatiq swallows what its middleware raises and then acknowledges the message being
-            # processed: whatever should have followed it (retry, callback, pipeline) would be lost.
-            current = getattr(self._processing, "message", None)
-            if current is not None:
-                current.hand_back(self.options.hand_back_seconds)
+            self.hand_back_current()
             raise
         self.emit_after("enqueue", message, delay)
         return message
@@ -262,6 +258,16 @@ class JetStreamBroker(Broker):
         subject = ready_subject(self.options, delivery.spec.name)
         self.connection.run(self.connection.session().publish(subject, delivery.data, headers))
         self._settle(delivery, ACK)
+
+    def hand_back_current(self) -> None:
+        """Give the message that this thread is wrapping up back, if there is one, instead of ending it.
+
+        Dramatiq swallows what its middleware raises and then acknowledges the message: whatever should
+        have followed it (retry, callback, pipeline, count of a group) would be lost.
+        """
+        current = getattr(self._processing, "message", None)
+        if current is not None:
+            current.hand_back(self.options.hand_back_seconds)
 
     def note_start(self, message: JetStreamMessage) -> None:
         """Record durably that a suspect's run starts now."""

@@ -55,6 +55,14 @@ class PublishRefusedError(JetStreamError):
     """The stream said no, and will say no again; the message holds the server's words."""
 
 
+class ResultNotStorableError(JetStreamError):
+    """The result of a run cannot be encoded, is too large, or is refused by the server."""
+
+
+class ContentionError(JetStreamError):
+    """Others changed the same rate limit faster than this process, for too long."""
+
+
 class DeadLetterNotFoundError(JetStreamError):
     """No dead letter has that id (any more)."""
 

@@ -32,6 +32,7 @@ class DeadReason(StrEnum):
     CRASH_LOOP = "crash-loop"
     EXPIRED = "expired"
     REJECTED = "rejected"
+    RESULT_NOT_STORABLE = "result-not-storable"
 
 
 def worker_name() -> str:
