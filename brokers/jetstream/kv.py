@@ -221,7 +221,8 @@ class Bucket:
             heard.set()
 
         try:
-            client = await self._session.client()
+            patience = max(timeout_seconds, self._session.options.connect_timeout_seconds)
+            client = await self._session.client(patience)
             subscription = await client.subscribe(self.subject(key), cb=hear)
         except AWAY as error:
             raise connection_error(f"waiting for {self.subject(key)}", error) from error

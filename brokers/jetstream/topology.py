@@ -161,7 +161,7 @@ def consumer_configs(
 _STREAM_FIELDS = (
     "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
-    "max_msgs_per_subject", "allow_direct", "allow_rollup_hdrs",
+    "max_msgs_per_subject", "allow_direct",
 )  # fmt: skip
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 

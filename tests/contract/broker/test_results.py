@@ -35,6 +35,7 @@ from brokers import (
     inspect,
     topology,
 )
+from brokers.jetstream import kv
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import make_options, message, wait_until
 
@@ -209,29 +210,36 @@ def test_a_forgotten_result_is_missing(ours: JetStreamBroker) -> None:
         backend.get_result(dropped)
 
 
-def test_who_waits_for_a_result_is_told_at_once_and_asks_seldom(
-    ours: JetStreamBroker, server: NatsServer
-) -> None:
-    backend, late = backend_of(ours), message("job")
-    found: list[float] = []
-
-    def wait() -> None:
-        assert backend.get_result(late, block=True, timeout=20_000) == "there"
-        found.append(time.monotonic())
-
+def test_who_waits_for_a_result_asks_seldom(ours: JetStreamBroker, server: NatsServer) -> None:
     before = server.monitor("jsz")["api"]["total"]
-    waiting = threading.Thread(target=wait)
+    with pytest.raises(ResultTimeout):
+        backend_of(ours).get_result(message("job"), block=True, timeout=2500)
+    assert server.monitor("jsz")["api"]["total"] - before < 20
+
+
+def test_who_waits_for_a_result_hears_of_it(ours: JetStreamBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, looks = kv.Bucket._look, list[str]()
+
+    async def count(bucket: kv.Bucket, key: str, limit_seconds: float) -> Any:
+        looks.append(key)
+        return await look(bucket, key, limit_seconds)
+
+    monkeypatch.setattr(kv.Bucket, "_look", count)
+    monkeypatch.setattr(kv, "_LONGEST_PAUSE_SECONDS", 60.0)
+    backend, late, found = backend_of(ours), message("job"), list[Any]()
+    waiting = threading.Thread(
+        target=lambda: found.append(backend.get_result(late, block=True, timeout=20_000))
+    )
     waiting.start()
-    time.sleep(2.5)  # by now a look comes every second
-    asked = server.monitor("jsz")["api"]["total"] - before
-    begin = time.monotonic()
+    wait_until(lambda: len(looks) == 9)  # the next one is two and a half seconds away
     backend.store_result(late, "there", 60_000)
-    waiting.join(15)
-    assert asked < 20
-    assert found[0] - begin < 0.9
+    wait_until(lambda: found, 1.5)
+    waiting.join()
+    assert found == ["there"]
 
 
-def test_a_wait_outlasts_a_restart_of_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("began", ["before", "during"])
+def test_a_wait_outlasts_an_outage(tmp_path: Path, began: str) -> None:
     server = NatsServer(tmp_path / "nats")
     server.start()
     options = make_options(server.url)
@@ -241,10 +249,14 @@ def test_a_wait_outlasts_a_restart_of_the_server(tmp_path: Path) -> None:
     waiting = threading.Thread(
         target=lambda: outcome.append(backend.get_result(late, block=True, timeout=60_000))
     )
-    waiting.start()
-    wait_until(lambda: server.monitor("subsz?subs=1")["num_subscriptions"] > 0)
+    if began == "before":
+        waiting.start()
+        wait_until(lambda: "$KV.transforms_results." in str(server.monitor("connz?subs=1")))
     server.kill()
     assert not stores(backend, late)  # the outage is noticed
+    if began == "during":
+        waiting.start()
+        assert not stores(backend, late)  # and has lasted longer than a connection may take
     server.start()
     wait_until(lambda: stores(backend, late), 20)
     waiting.join(30)
