@@ -6,6 +6,7 @@ from brokers.jetstream import control, dead_letter, inspect, recurring, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter
 from brokers.jetstream.errors import (
+    ContentionError,
     CrashLoopError,
     DeadLetterNotFoundError,
     DeadlineError,
@@ -16,6 +17,7 @@ from brokers.jetstream.errors import (
     NotUniqueError,
     PublishRefusedError,
     ReplicasError,
+    ResultNotStorableError,
     ServerTooOldError,
     TopologyError,
 )
@@ -23,12 +25,15 @@ from brokers.jetstream.events import EventSubscription, publish_event, subscribe
 from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
+from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.topology import Change
 
 __all__ = [
     "BrokerOptions",
     "Change",
+    "ContentionError",
     "CrashLoopError",
     "DeadLetter",
     "DeadLetterNotFoundError",
@@ -38,6 +43,8 @@ __all__ = [
     "FutureVersionError",
     "JetStreamBroker",
     "JetStreamMessage",
+    "JetStreamRateLimiterBackend",
+    "JetStreamResultBackend",
     "MessageTooLargeError",
     "NotReplayableError",
     "NotScheduledError",
@@ -46,6 +53,7 @@ __all__ = [
     "QueueDepth",
     "QueueSpec",
     "ReplicasError",
+    "ResultNotStorableError",
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",

@@ -31,9 +31,7 @@ from dramatiq.middleware import (
 from brokers.jetstream import dead_letter, inspect, unique
 from brokers.jetstream.connection import Connection, Session, loop_thread
 from brokers.jetstream.consumer import Intake, JetStreamConsumer, nak
-from brokers.jetstream.errors import (
-    PublishRefusedError,
-)
+from brokers.jetstream.errors import NotUniqueError, PublishRefusedError
 from brokers.jetstream.heartbeat import ACK
 from brokers.jetstream.lifecycle import Lifecycle, longest_time_limit
 from brokers.jetstream.live import Live
@@ -130,18 +128,19 @@ class JetStreamBroker(Broker):
         return stored
 
     def _enqueue_chunk(self, chunk: list[Message[Any]], delay: int | None) -> list[Message[Any]]:
-        prepared = [self._prepare(message, delay) for message in chunk]
         try:
+            prepared = [self._prepare(message, delay) for message in chunk]
             errors = self.connection.publish([to_send for _, _, to_send in prepared])
             for (message, _, _), error in zip(prepared, errors, strict=True):
                 if error is not None:
                     self._explain(message, error)
         except BrokerConnectionError:
-            # Dramatiq swallows what its middleware raises and then acknowledges the message being
-            # processed: whatever should have followed it (retry, callback, pipeline) would be lost.
-            current = getattr(self._processing, "message", None)
-            if current is not None:
-                current.hand_back(self.options.hand_back_seconds)
+            self.hand_back_current()
+            raise
+        except NotUniqueError:
+            raise
+        except Exception as error:
+            self._fail_current(error)
             raise
         for message, due, _ in prepared:
             self.emit_after("enqueue", message, due)
@@ -183,6 +182,24 @@ class JetStreamBroker(Broker):
             super().emit_after(signal, *args, **kwargs)
         finally:
             self._processing.message = None
+
+    def hand_back_current(self) -> None:
+        """Let the message whose run is being wrapped up come again: what must follow could not be stored.
+
+        Dramatiq swallows what its middleware raises and then acknowledges the message being processed:
+        whatever should have followed it (retry, callback, pipeline, result) would be lost.
+        """
+        current = getattr(self._processing, "message", None)
+        if current is not None:
+            current.hand_back(self.options.hand_back_seconds)
+
+    def _fail_current(self, error: Exception) -> None:
+        """For the same reason, but what must follow will never be stored: no use in coming again."""
+        current = getattr(self._processing, "message", None)
+        if current is not None and not current.failed:
+            current.fail()
+            current.stuff_exception(error)
+            current.dead_reason = DeadReason.FOLLOW_UP_NOT_STORABLE
 
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue: ready, scheduled and in flight."""

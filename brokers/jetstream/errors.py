@@ -63,6 +63,14 @@ class PublishRefusedError(JetStreamError):
     code: int = 0
 
 
+class ResultNotStorableError(JetStreamError):
+    """The result of a run cannot be encoded, is too large, or is refused by the server."""
+
+
+class ContentionError(JetStreamError):
+    """Others changed the same rate limit faster than this process, for too long."""
+
+
 class DeadLetterNotFoundError(JetStreamError):
     """No dead letter has that id (any more)."""
 

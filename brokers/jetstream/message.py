@@ -38,7 +38,9 @@ class DeadReason(StrEnum):
     CRASH_LOOP = "crash-loop"
     EXPIRED = "expired"
     FUTURE_VERSION = "future-version"
+    FOLLOW_UP_NOT_STORABLE = "follow-up-not-storable"
     REJECTED = "rejected"
+    RESULT_NOT_STORABLE = "result-not-storable"
 
 
 def worker_name() -> str:

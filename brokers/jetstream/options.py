@@ -63,6 +63,9 @@ class BrokerOptions:
                           time limit is ended (uses faulthandler's one timer); None: never
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
     hand_back_seconds     pause before a message whose retry could not be stored is run again
+    results_bucket        key-value bucket of JetStreamResultBackend
+    results_max_age_seconds   no result lives longer, whatever its result_ttl
+    limits_bucket         key-value bucket of JetStreamRateLimiterBackend
     """
 
     servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
@@ -88,6 +91,9 @@ class BrokerOptions:
     status_stream: str = "TRANSFORM_STATUS"
     status_max_age_seconds: float = 3600.0
     status_max_messages: int = 100_000
+    results_bucket: str = "transforms_results"
+    results_max_age_seconds: float = 7 * _DAY_SECONDS
+    limits_bucket: str = "transforms_limits"
     client_name: str = "dramatiq-jetstream"
 
     def __post_init__(self) -> None:
@@ -113,6 +119,14 @@ class BrokerOptions:
             raise ValueError(f"backoff_seconds needs values of 0 or more, not {self.backoff_seconds!r}")
         if not _NAME.fullmatch(self.subject_root):
             raise ValueError(f"subject_root {self.subject_root!r} must be one plain word")
+        self._check_buckets()
+
+    def _check_buckets(self) -> None:
+        for field in ("results_bucket", "limits_bucket"):
+            if not _NAME.fullmatch(getattr(self, field)):
+                raise ValueError(f"{field} {getattr(self, field)!r} must be one plain word")
+        if self.results_bucket == self.limits_bucket:
+            raise ValueError(f"results_bucket and limits_bucket must differ, not both {self.limits_bucket!r}")
 
     @property
     def server_urls(self) -> tuple[str, ...]:

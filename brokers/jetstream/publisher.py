@@ -32,6 +32,7 @@ _MOST_UNANSWERED = 2000  # well under the 10,000 that a stream lets wait before 
 _RESEND_SECONDS = 3.0
 _ELECTION_PAUSE_SECONDS = 0.3  # "no responders" while a stream elects its leader
 _UNAVAILABLE = 503
+_ID_IN_PROCESS = 10158  # the first try of the same message is being replicated
 _TICK_SECONDS = 0.1
 _HEADER_OVERHEAD = 200  # "NATS/1.0", line ends, and the headers of a commit
 
@@ -199,7 +200,7 @@ class Publisher:
             return
         answer = json.loads(msg.data)
         error = _api_error(answer["error"]) if "error" in answer else None
-        if isinstance(error, nats.js.errors.ServiceUnavailableError):
+        if error is not None and (error.code == _UNAVAILABLE or error.err_code == _ID_IN_PROCESS):
             send.ask_again(error)
             return
         del self._unanswered[token]
@@ -219,8 +220,6 @@ class Publisher:
 
 
 def _api_error(body: dict[str, Any]) -> nats.js.errors.APIError:
-    if body.get("code") == _UNAVAILABLE:
-        return nats.js.errors.ServiceUnavailableError(**body)
     return nats.js.errors.APIError(**body)
 
 

@@ -16,6 +16,7 @@ from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
 from brokers.jetstream.errors import ReplicasError, ServerTooOldError, TopologyError
+from brokers.jetstream.kv import bucket_configs
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 
 # Delayed messages in WorkQueue streams (2.12) with the leak and loss fixes of 2.14.1.
@@ -109,7 +110,7 @@ def message_subjects(options: BrokerOptions, queue: str) -> list[str]:
 
 
 def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[api.StreamConfig]:
-    """The streams of these queues, the dead letters and the status events.
+    """The streams of these queues, the dead letters, the status events and the key-value buckets.
 
     The WorkQueue streams carry schedules and therefore no size limit: the server refuses
     discard-new beside schedules, and discard-old would silently drop the oldest jobs.
@@ -136,7 +137,8 @@ def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[
         )
         for name, names in subjects.items()
     ]
-    return [*work, _dead_letter_config(options, common), _status_config(options, common)]
+    others = [_dead_letter_config(options, common), _status_config(options, common)]
+    return [*work, *others, *bucket_configs(options)]
 
 
 def _dead_letter_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
@@ -188,7 +190,7 @@ def consumer_configs(
 _STREAM_FIELDS = (
     "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
-    "allow_atomic",
+    "allow_atomic", "max_msgs_per_subject", "allow_direct",
 )  # fmt: skip
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 

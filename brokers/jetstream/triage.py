@@ -45,9 +45,17 @@ def _read(broker: JetStreamBroker, delivery: Delivery) -> JetStreamMessage | Non
     if not is_past(message.options.get("deadline")):
         return message
     late = DeadlineError(f"its deadline {message.options['deadline']} (Unix ms) passed before it could run")
-    message.stuff_exception(late)
-    broker.bury_delivery(delivery, message, DeadReason.EXPIRED, late)
+    _bury(broker, message, DeadReason.EXPIRED, late)
     return None
+
+
+def _bury(broker: JetStreamBroker, message: JetStreamMessage, reason: DeadReason, error: Exception) -> None:
+    """A dead letter that no run asked for; middleware hears of it as of any other."""
+    message.fail()
+    message.stuff_exception(error)
+    broker.emit_before("nack", message)
+    broker.bury_delivery(message.delivery, message, reason, error)
+    broker.emit_after("nack", message)
 
 
 def _may_run_again(broker: JetStreamBroker, live: Live, message: JetStreamMessage) -> bool:
@@ -68,8 +76,7 @@ def _bury_crash_loop(broker: JetStreamBroker, live: Live, message: JetStreamMess
         f"{message.earlier_starts + 1} runs started and never ended, the last on worker "
         f"{last.get('worker', 'unknown')}"
     )
-    message.stuff_exception(error)
-    broker.bury_delivery(message.delivery, message, DeadReason.CRASH_LOOP, error)
+    _bury(broker, message, DeadReason.CRASH_LOOP, error)
     broker.connection.start(live.starts.ended(message))
 
 

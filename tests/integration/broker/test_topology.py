@@ -18,6 +18,8 @@ def test_applying_twice_changes_nothing_and_a_dry_run_changes_nothing(server: Na
         "create stream OTHER",
         "create stream DLQ_TRANSFORMS",
         "create stream TRANSFORM_STATUS",
+        "create stream KV_transforms_results",
+        "create stream KV_transforms_limits",
         "create consumer QUICK/quick",
         "create consumer OTHER/other",
     ]

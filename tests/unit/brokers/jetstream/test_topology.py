@@ -18,6 +18,8 @@ def test_streams_have_the_names_retention_and_limits_of_the_guide() -> None:
         "VISUALIZATION_TRANSFORMS",
         "DLQ_TRANSFORMS",
         "TRANSFORM_STATUS",
+        "KV_transforms_results",
+        "KV_transforms_limits",
     ]
     work, dead = configs["COLLECTION_TRANSFORMS"], configs["DLQ_TRANSFORMS"]
     status = configs["TRANSFORM_STATUS"]
