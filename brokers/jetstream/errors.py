@@ -51,8 +51,12 @@ class MessageTooLargeError(JetStreamError):
     """The encoded message does not fit the size limit."""
 
 
-class PublishRefusedError(JetStreamError):
-    """The stream said no, and will say no again; the message holds the server's words."""
+class PublishRefusedError(JetStreamError, ConnectionFailed):
+    """The stream said no; the message holds the server's words.
+
+    Also one of Dramatiq's connection errors: when there is no room for a retry or a dead letter, the
+    original must be kept and tried again, as if the server were away.
+    """
 
 
 class DeadLetterNotFoundError(JetStreamError):

@@ -103,7 +103,7 @@ def chosen_broker() -> JetStreamBroker:
     from tests.integration.broker.faults import broken
 
     kind = broken.VARIANTS.get(setting("TEST_BROKEN"), RecordingBroker)
-    return make_broker(kind, make_options(setting("TEST_NATS_URL")))
+    return make_broker(kind, make_options(setting("TEST_NATS_URL"), patrol_seconds=2.0))
 
 
 def set_up() -> None:

@@ -17,7 +17,7 @@ from tests.integration.broker.workers import wait_until
 Process = subprocess.Popen[bytes]
 _ROOT = Path(__file__).parents[4]
 _PACKAGE = "tests.integration.broker.faults"
-_DRAIN_SECONDS = 90.0
+_DRAIN_SECONDS = 60.0
 
 
 class Processes:
