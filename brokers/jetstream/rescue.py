@@ -19,23 +19,26 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import JetStreamError
 from brokers.jetstream.message import CARRIED_HEADER
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.overdue import Overdue
 from brokers.jetstream.topology import ready_subject
 
 log = logging.getLogger(__name__)
 
 
 async def patrol(session: Session, spec: QueueSpec, every_seconds: float) -> None:
-    """Look for stranded messages of a queue now and then, for ever; one seen twice is renewed."""
+    """Look for stranded (seen twice) and overdue messages of a queue now and then, for ever."""
     suspect: int | None = None
+    overdue = Overdue(session, spec)
     while True:
         await asyncio.sleep(every_seconds)
         try:
+            await overdue.nudge()
             found = await find_stranded(session, spec)
             if found is not None and int(found["seq"]) == suspect:
                 await renew_stranded(session, spec, found)
             suspect = int(found["seq"]) if found is not None else None
         except (BrokerConnectionError, JetStreamError, nats.js.errors.APIError) as error:
-            log.debug("Could not look for stranded messages of %s: %s", spec.name, error)
+            log.debug("Could not look for forgotten messages of %s: %s", spec.name, error)
 
 
 async def find_stranded(session: Session, spec: QueueSpec) -> dict[str, Any] | None:

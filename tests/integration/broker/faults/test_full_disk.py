@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from brokers import topology
+from brokers import JetStreamBroker, PublishRefusedError, inspect, topology
+from brokers.jetstream import overdue
 from tests.integration.broker.faults.history import Kind
 from tests.integration.broker.faults.processes import Processes
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import QUEUES, make_options
+from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
 
 _LIMITED = """
 accounts { APP { jetstream { max_file: 150KB }, users: [ { user: app, password: app } ] } }
@@ -85,6 +88,30 @@ def test_an_account_over_its_storage_limit_refuses_in_words_and_loses_nothing(li
     assert report.bad == []
     assert any("resource limits exceeded for account" in text for text in refusals(limited))
     assert len(report.findings) == 600
+
+
+def test_a_delayed_message_that_found_no_room_when_it_was_due_is_nudged_once(
+    limited: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = JetStreamBroker(make_options(limited.url), QUEUES)
+    broker.enqueue(message("job"), delay=500)
+    broker.enqueue(message("job"), delay=3_600_000)
+    for size in (2000, 1):  # to the last byte
+        with pytest.raises(PublishRefusedError, match="resource limits exceeded"):
+            while True:
+                broker.enqueue(message("job", "x" * size))
+    time.sleep(1)
+    session, spec = broker.connection.session(), QUEUES[0]
+    broker.connection.run(session.api("STREAM.PURGE.QUICK", {"filter": "transforms.ready.quick"}))
+    walk = overdue.Overdue(session, spec)
+    assert broker.connection.run(walk.nudge()) == 0  # it may still fire by itself
+    monkeypatch.setattr(overdue, "_GRACE", timedelta(0))
+    found = broker.connection.run(overdue.Overdue(session, spec)._following())
+    assert found is not None
+    assert broker.connection.run(overdue.Overdue(session, spec).nudge()) == 1
+    assert broker.connection.run(walk._fire(found, datetime.now(UTC))) is False  # another worker was first
+    wait_until(lambda: inspect.depths(broker)[0] == inspect.QueueDepth("quick", 1, 1, 0, 0), 5)
+    broker.close()
 
 
 def test_a_full_disk_refuses_what_it_cannot_store_and_loses_nothing(
