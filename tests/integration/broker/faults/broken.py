@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from dramatiq.broker import Consumer, MessageProxy
@@ -33,6 +34,8 @@ class _AcksBeforeRunning(_Around):
         message = next(self.inner)
         if message is not None:
             self.inner.ack(message)
+            delivery = message.delivery  # the worker would not run what it knows to be settled
+            message.delivery = replace(delivery, settled=False)  # type: ignore[attr-defined]  # ours
         return message
 
     def ack(self, message: MessageProxy) -> None:

@@ -64,6 +64,7 @@ class Report:
     """All verdicts; as text it is what somebody needs who is woken by it."""
 
     findings: list[Finding] = field(default_factory=list)
+    cut_short: int = 0  # runs that a kill ended
 
     def count(self, verdict: Verdict) -> int:
         return sum(1 for finding in self.findings if finding.verdict is verdict)
@@ -78,7 +79,8 @@ class Report:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in Verdict)
-        lines = [f"{len(self.findings)} messages: {counts}", *map(str, self.bad[:_MOST_SHOWN])]
+        head = f"{len(self.findings)} messages: {counts}; {self.cut_short} runs cut short"
+        lines = [head, *map(str, self.bad[:_MOST_SHOWN])]
         if len(self.bad) > _MOST_SHOWN:
             lines.append(f"... and {len(self.bad) - _MOST_SHOWN} more")
         return "\n".join(lines)
@@ -95,7 +97,9 @@ def check(events: Iterable[Event], state: ServerState) -> Report:
             lives[event.message_id].append(event)
             takes[event.take] += event.kind is Kind.START
     ids = sorted({*lives, *state.waiting, *state.dead})
-    return Report([_judge(found, lives[found], state, killed, takes) for found in ids])
+    findings = [_judge(found, lives[found], state, killed, takes) for found in ids]
+    unended = [event for life in lives.values() for event in _unended(life)]
+    return Report(findings, sum(event.group in killed for event in unended))
 
 
 def open_runs(events: Iterable[Event]) -> list[Event]:

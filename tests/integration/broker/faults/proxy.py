@@ -34,6 +34,7 @@ class TcpProxy:
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
         self.mode = Mode.PASS
+        self.accepted = 0  # connections so far
         self._target_port = target_port
         self._lock = threading.Lock()
         self._links: set[_Link] = set()
@@ -86,6 +87,7 @@ class TcpProxy:
                 client, _ = listener.accept()
             except OSError:  # REFUSE closed it
                 return
+            self.accepted += 1
             threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:

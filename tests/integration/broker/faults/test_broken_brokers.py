@@ -25,7 +25,7 @@ def counts(report: Report) -> dict[str, int]:
 def test_acks_before_the_run_are_found_out_by_killing_the_worker(processes: Processes, broker: str) -> None:
     processes.finished(processes.producer(8, seconds=0.5, mixed=False))
     worker = processes.worker(broker=broker)
-    processes.wait_for(Kind.START, 3)
+    processes.wait_for(Kind.START, 1)
     processes.kill(worker)
     processes.worker(broker=broker)
     report = processes.drained()
