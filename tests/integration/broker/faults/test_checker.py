@@ -74,7 +74,8 @@ def test_a_run_that_never_ended_is_explained_by_a_kill_of_its_process_alone() ->
 def test_a_report_counts_every_verdict_and_tells_the_life_of_a_lost_message() -> None:
     text = str(check(life(STORED, "taken:5.1"), ServerState(waiting=frozenset("w"))))
     assert text.startswith(
-        "2 messages: 0 done once, 0 done more, 0 dead, 0 waiting, 0 not stored, 1 lost, 1 unknown; 0 runs cut short\n"
+        "2 messages: 0 done once, 0 done more, 0 dead, 0 waiting, 0 not stored, 1 lost, 1 unknown; "
+        "0 runs cut short\n"
         "LOST m: enqueue confirmed it; it was not done, has no dead letter, and is not on the server\n"
     )
     assert "taken     on 7:8 take 5.1" in text
