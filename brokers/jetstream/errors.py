@@ -74,7 +74,8 @@ class CrashLoopError(Exception):
 def connection_error(action: str, error: BaseException | None) -> ConnectionFailed | ConnectionClosed:
     """Dramatiq's connection error for something that could not be done; `action` says what."""
     detail = f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
-    message = f"{action}: the NATS server does not answer ({detail})"
+    problem = "says no for now" if isinstance(error, nats.js.errors.APIError) else "does not answer"
+    message = f"{action}: the NATS server {problem} ({detail})"
     if isinstance(error, nats.errors.ConnectionClosedError | nats.errors.ConnectionDrainingError):
         return ConnectionClosed(message)  # type: ignore[no-untyped-call]  # as above
     return ConnectionFailed(message)  # type: ignore[no-untyped-call]  # as above

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dramatiq.errors import BrokerConnectionError
 
 from brokers import JetStreamBroker, PublishRefusedError, inspect, topology
 from brokers.jetstream import overdue
@@ -22,6 +23,7 @@ _LIMITED = """
 accounts { APP { jetstream { max_file: 150KB }, users: [ { user: app, password: app } ] } }
 no_auth_user: app
 """
+_SMALL = "jetstream { max_file_store: 20KB }\n"
 _UNLIMITED = "jetstream { max_file_store: 1GB }\n"  # more than there is: the disk decides
 
 
@@ -88,6 +90,16 @@ def test_an_account_over_its_storage_limit_refuses_in_words_and_loses_nothing(li
     assert report.bad == []
     assert any("resource limits exceeded for account" in text for text in refusals(limited))
     assert len(report.findings) == 600
+
+
+def test_a_server_over_its_storage_limit_is_not_said_to_be_away(tmp_path: Path) -> None:
+    server = serve(tmp_path / "nats", tmp_path / "nats.conf", _SMALL)
+    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=0.5), QUEUES)
+    with pytest.raises(BrokerConnectionError, match=r"says no for now .*insufficient resources"):
+        while True:
+            broker.enqueue(message("job", "x" * 2000))
+    broker.close()
+    server.kill()
 
 
 def test_a_delayed_message_that_found_no_room_when_it_was_due_is_nudged_once(
