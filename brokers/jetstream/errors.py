@@ -54,10 +54,12 @@ class MessageTooLargeError(JetStreamError):
     """The encoded message does not fit the size limit."""
 
 
-class PublishRefusedError(JetStreamError):
-    """The stream said no, and will say no again; the message holds the server's words.
+class PublishRefusedError(JetStreamError, ConnectionFailed):
+    """The stream said no; the message holds the server's words.
 
-    `code` is the server's own error code (err_code), 0 when the client refused.
+    Also one of Dramatiq's connection errors: when there is no room for a retry or a dead letter, the
+    original must be kept and tried again, as if the server were away. `code` is the server's own
+    error code (err_code), 0 when the client refused.
     """
 
     code: int = 0
@@ -107,7 +109,8 @@ TRY_LATER = (*AWAY, BrokerConnectionError, JetStreamError, nats.js.errors.APIErr
 def connection_error(action: str, error: BaseException | None) -> ConnectionFailed | ConnectionClosed:
     """Dramatiq's connection error for something that could not be done; `action` says what."""
     detail = f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
-    message = f"{action}: the NATS server does not answer ({detail})"
+    problem = "says no for now" if isinstance(error, nats.js.errors.APIError) else "does not answer"
+    message = f"{action}: the NATS server {problem} ({detail})"
     if isinstance(error, nats.errors.ConnectionClosedError | nats.errors.ConnectionDrainingError):
         return ConnectionClosed(message)  # type: ignore[no-untyped-call]  # as above
     return ConnectionFailed(message)  # type: ignore[no-untyped-call]  # as above

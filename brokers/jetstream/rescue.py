@@ -5,6 +5,7 @@ ack_wait, which is minutes; here it takes two patrols.
 Stranded: the server will not deliver them again. A message is renewed long before its last delivery,
 so this happens only when workers died on two deliveries in a row before they could look at it. The
 server tells nobody unless somebody pulls at that moment, so workers look for themselves.
+Overdue: see overdue.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import TRY_LATER
 from brokers.jetstream.message import CARRIED_HEADER, number
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.overdue import Overdue, server_time
 from brokers.jetstream.presence import Presence
 from brokers.jetstream.stored import own_headers, stored_payload
 from brokers.jetstream.topology import ready_subject
@@ -31,6 +33,7 @@ class Patrol:
 
     def __init__(self, session: Session, spec: QueueSpec, presence: Presence) -> None:
         self._session, self._spec, self._presence = session, spec, presence
+        self._overdue = Overdue(session, spec)
         self._stranded: int | None = None
         self._gone: set[str] = set()
         self._orphans: set[int] = set()
@@ -47,6 +50,7 @@ class Patrol:
     async def once(self) -> None:
         """One look at the queue."""
         consumer = await self._session.api(f"CONSUMER.INFO.{self._spec.stream}.{self._spec.name}")
+        await self._overdue.nudge(server_time(consumer["ts"]))
         await self._look_for_stranded(consumer)
         await self._look_for_orphans(consumer)
 

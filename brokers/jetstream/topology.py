@@ -60,6 +60,11 @@ def scheduled_subject(options: BrokerOptions, queue: str, message_id: str) -> st
     return f"{options.subject_root}.scheduled.{queue}.{token(message_id)}"
 
 
+def scheduled_subjects(options: BrokerOptions, queue: str) -> str:
+    """Where all delayed messages of a queue wait."""
+    return f"{options.subject_root}.scheduled.{queue}.>"
+
+
 def started_subject(options: BrokerOptions, queue: str, message_id: str, attempt: int) -> str:
     """Where runs of a redelivered message are noted before they start."""
     return f"{options.subject_root}.started.{queue}.{token(message_id)}.{attempt}"
