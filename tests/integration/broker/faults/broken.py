@@ -17,8 +17,8 @@ from dramatiq.errors import BrokerError
 from dramatiq.message import Message, generate_unique_id
 
 from brokers import JetStreamBroker
-from brokers.jetstream import broker as core
-from brokers.jetstream.message import publish_headers
+from brokers.jetstream import outgoing as core
+from brokers.jetstream.message import JetStreamMessage, publish_headers
 from tests.integration.broker.faults.jobs import RecordingBroker, RecordingConsumer
 
 
@@ -56,11 +56,18 @@ class _RunsWhatItWasNotGiven(_Around):
         message, self._again = self._again, None
         if message is None:
             message = next(self.inner)
-            self._again = message
+            self._again = _counterfeit(message)
         return message
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """What it made up cannot go back."""
+
+
+def _counterfeit(message: Any) -> MessageProxy | None:
+    """The same delivery once more, as if nobody had begun it."""
+    if message is None:
+        return None
+    return JetStreamMessage(message._message, replace(message.delivery, _unclaimed=[None]))
 
 
 class AcksBeforeRunning(RecordingBroker):

@@ -116,11 +116,11 @@ def test_a_delayed_message_that_found_no_room_when_it_was_due_is_nudged_once(
     session, spec = broker.connection.session(), QUEUES[0]
     broker.connection.run(session.api("STREAM.PURGE.QUICK", {"filter": "transforms.ready.quick"}))
     walk = overdue.Overdue(session, spec)
-    assert broker.connection.run(walk.nudge()) == 0  # it may still fire by itself
+    assert broker.connection.run(walk.nudge(datetime.now(UTC))) == 0  # it may still fire by itself
     monkeypatch.setattr(overdue, "_GRACE", timedelta(0))
     found = broker.connection.run(overdue.Overdue(session, spec)._following())
     assert found is not None
-    assert broker.connection.run(overdue.Overdue(session, spec).nudge()) == 1
+    assert broker.connection.run(overdue.Overdue(session, spec).nudge(datetime.now(UTC))) == 1
     assert broker.connection.run(walk._fire(found, datetime.now(UTC))) is False  # another worker was first
     wait_until(lambda: inspect.depths(broker)[0] == inspect.QueueDepth("quick", 1, 1, 0, 0), 5)
     broker.close()
