@@ -1,7 +1,7 @@
 """The short way for a single publish: the calling thread asks the server itself, over a socket of its own.
 
 Handing one publish to the event loop and waiting for it costs several switches between threads, four
-times what the server needs (docs/adr/0010). The shortcut only ever hopes: whatever it cannot do (TLS,
+times what the server needs (docs/adr/0008). The shortcut only ever hopes: whatever it cannot do (TLS,
 other logins than those in the URL, a server that moved, an answer it does not expect) it leaves to the
 publisher, which sends the same message with the same Nats-Msg-Id, so the server stores it once.
 """
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import ParseResult, unquote
+from urllib.parse import ParseResult
 
 from brokers.jetstream.publisher import Part
 
@@ -56,9 +56,9 @@ class Line:
         if info.get("tls_required") or not info.get("headers") or (info.get("auth_required") and not user):
             raise ShortcutError("the server asks for more than a plain login")
         if user and password is not None:
-            options |= {"user": unquote(user), "pass": unquote(password)}
+            options |= {"user": user, "pass": password}
         elif user:
-            options["auth_token"] = unquote(user)
+            options["auth_token"] = user
         self._most_bytes = int(info.get("max_payload", 0))
         hello = f"CONNECT {json.dumps(options)}\r\nSUB {self._inbox}.* 1\r\nPING\r\n"
         self._socket.sendall(hello.encode())
