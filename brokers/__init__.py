@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from brokers.jetstream import dead_letter, inspect, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
-from brokers.jetstream.dead_letter import DeadLetter
+from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
     CrashLoopError,
     DeadLetterNotFoundError,
     MessageTooLargeError,
     NotReplayableError,
     PublishRefusedError,
+    ReplayLimitError,
     ReplicasError,
     ServerTooOldError,
     TopologyError,
@@ -29,14 +30,18 @@ __all__ = [
     "DeadLetter",
     "DeadLetterNotFoundError",
     "DeadReason",
+    "EndedLetter",
     "EventSubscription",
     "JetStreamBroker",
     "JetStreamMessage",
     "MessageTooLargeError",
     "NotReplayableError",
+    "Outcome",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
+    "ReplayLimitError",
+    "ReplayReport",
     "ReplicasError",
     "ScheduledRetries",
     "ServerTooOldError",

@@ -28,6 +28,11 @@ AWAY: tuple[type[BaseException], ...] = (
 )
 
 
+# The server's codes for publications that it refuses.
+WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
+BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
+
+
 class JetStreamError(BrokerError):
     """Base of the errors that are not about the connection."""
 
@@ -54,6 +59,11 @@ class MessageTooLargeError(JetStreamError):
 class PublishRefusedError(JetStreamError):
     """The stream said no, and will say no again; the message holds the server's words."""
 
+    @property
+    def code(self) -> int | None:
+        """The server's error code."""
+        return getattr(self.__cause__, "err_code", None)
+
 
 class DeadLetterNotFoundError(JetStreamError):
     """No dead letter has that id (any more)."""
@@ -61,6 +71,10 @@ class DeadLetterNotFoundError(JetStreamError):
 
 class NotReplayableError(JetStreamError):
     """The dead letter's payload cannot be read as a message."""
+
+
+class ReplayLimitError(NotReplayableError):
+    """The message was replayed as often as is allowed, and died each time."""
 
 
 class CrashLoopError(Exception):

@@ -60,6 +60,8 @@ class BrokerOptions:
     connect_timeout_seconds   how long an operation waits for a connection that is down
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
     patrol_seconds        how often a worker looks for messages that the server gave up on
+    max_replays           how often a dead message may be replayed, its successors' replays included
+    dead_record_max_age_seconds   how long it stays known that a dead letter was replayed or discarded
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     """
 
@@ -82,6 +84,9 @@ class BrokerOptions:
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
     dead_letter_stream: str = "DLQ_TRANSFORMS"
     dead_letter_max_age_seconds: float = 30 * _DAY_SECONDS
+    dead_record_stream: str = "DLQ_RECORDS"
+    dead_record_max_age_seconds: float = 90 * _DAY_SECONDS
+    max_replays: int = 5
     status_stream: str = "TRANSFORM_STATUS"
     status_max_age_seconds: float = 3600.0
     status_max_messages: int = 100_000
@@ -102,6 +107,7 @@ class BrokerOptions:
 
     def _check_counts(self) -> None:
         _positive(self, "replicas", "max_attempts", "max_crashes", "max_ack_pending", "max_message_bytes")
+        _positive(self, "max_replays")
         if self.max_deliver < _FEWEST_DELIVERIES:
             raise ValueError(f"max_deliver must be at least {_FEWEST_DELIVERIES}, not {self.max_deliver}")
         if self.prefetch is not None and self.prefetch < 1:

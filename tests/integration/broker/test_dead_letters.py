@@ -1,0 +1,461 @@
+"""Dead letters in the hands of people: each replayed once, none gone without a record of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dramatiq.errors import DecodeError
+
+from brokers import (
+    BrokerOptions,
+    DeadLetterNotFoundError,
+    DeadReason,
+    JetStreamBroker,
+    NotReplayableError,
+    ReplayLimitError,
+    ReplayReport,
+    dead_letter,
+    inspect,
+    topology,
+)
+from brokers.jetstream import browse, dead_records, replaying
+from brokers.jetstream.message import Delivery, JetStreamMessage
+from brokers.jetstream.topology import dead_subject, replayed_subject
+from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
+
+QUICK = QUEUES[0]
+
+
+def bury(
+    broker: JetStreamBroker,
+    *,
+    actor: str = "work",
+    reason: DeadReason = DeadReason.PERMANENT_ERROR,
+    payload: bytes | None = None,
+    sequence: int = 1,
+    headers: dict[str, str] | None = None,
+    **options: Any,
+) -> int:
+    """Write a dead letter as a worker would, and return its id."""
+    sent = message(actor, **options)
+    delivery = Delivery(
+        QUICK, reply="", sequence=sequence, deliveries=1, data=payload or sent.encode(), headers={}
+    )
+    held = None if payload else JetStreamMessage(sent, delivery)
+    made = headers or dead_letter.dead_headers(delivery, held, reason, ValueError("wrong"))
+    return broker.connection.run(dead_letter.store(broker.connection.session(), delivery, made))
+
+
+def take_all(broker: JetStreamBroker, queue: str = "quick") -> list[JetStreamMessage]:
+    """Take and finish all messages that are ready."""
+    consumer = broker.consume(queue, prefetch=50, timeout=300)
+    taken: list[JetStreamMessage] = []
+    while (found := next(consumer)) is not None:
+        consumer.ack(found)
+        taken.append(found)
+    consumer.close()
+    return taken
+
+
+def marks(broker: JetStreamBroker) -> list[browse.Stored]:
+    """The marks of replays in the queue's stream, oldest first."""
+    session = broker.connection.session()
+    subject = replayed_subject(broker.options, "quick", "any").rsplit(".", 1)[0] + ".*"
+    return broker.connection.run(browse.between(session, QUICK.stream, subject, 1, 1_000_000))
+
+
+@pytest.fixture
+def brokers(options: BrokerOptions) -> Iterator[list[JetStreamBroker]]:
+    made = [JetStreamBroker(options, QUEUES) for _ in range(2)]
+    yield made
+    for broker in made:
+        broker.close()
+
+
+def test_two_operators_who_replay_the_same_letters_at_once_send_each_of_them_once(
+    broker: JetStreamBroker, brokers: list[JetStreamBroker]
+) -> None:
+    letters = [bury(broker, sequence=number) for number in range(1, 81)]
+    reports = [ReplayReport(), ReplayReport()]
+    start = threading.Barrier(2)
+
+    def operate(number: int) -> None:
+        start.wait()
+        reports[number] = dead_letter.replay_many(
+            brokers[number], queue="quick", per_second=None, by=f"operator {number}"
+        )
+
+    threads = [threading.Thread(target=operate, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    replayed = [letter for report in reports for letter in report.replayed]
+    assert sorted(replayed) == letters
+    assert [(report.failed, report.stopped) for report in reports] == [({}, None)] * 2
+    sent = [taken.message_id for taken in take_all(broker)]
+    assert sorted(sent) == sorted(id_ for report in reports for id_ in report.replayed.values())
+    assert dead_letter.list_dead(broker) == []
+    ended = dead_letter.list_ended(broker, 200)
+    assert sorted((end.id, end.outcome) for end in ended) == [(letter, "replayed") for letter in letters]
+
+
+def _replay_and_die(url: str, function: str, calls: int) -> None:
+    """Replay everything, and be killed as soon as `function` has returned `calls` times."""
+    module: Any = {"end": dead_records}.get(function, replaying)
+    original, left = getattr(module, function), [calls]
+
+    async def fatal(*args: Any, **kwargs: Any) -> Any:
+        result = await original(*args, **kwargs)
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, function, fatal)
+    broker = JetStreamBroker(make_options(url, queue_max_age_seconds=2.0), QUEUES)
+    dead_letter.replay_many(broker, queue="quick", per_second=None, by="the killed one")
+
+
+def replay_and_be_killed(server: NatsServer, function: str, calls: int) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=_replay_and_die, args=(server.url, function, calls)
+    )
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.fixture
+def short_lived(server: NatsServer) -> Iterator[JetStreamBroker]:
+    """A broker whose queues keep messages and ids for two seconds only."""
+    options = make_options(server.url, queue_max_age_seconds=2.0)
+    topology.apply(options, QUEUES)
+    broker = JetStreamBroker(options, QUEUES)
+    yield broker
+    broker.close()
+
+
+@pytest.mark.parametrize("function", ["_store", "end", "_clear"])
+def test_a_replay_killed_half_way_is_finished_later_without_sending_anything_twice(
+    server: NatsServer, short_lived: JetStreamBroker, function: str
+) -> None:
+    letters = [bury(short_lived, sequence=number) for number in range(1, 6)]
+    replay_and_be_killed(server, function, 3)
+    sent = [taken.message_id for taken in take_all(short_lived)]
+    assert len(sent) == 3
+    # Long after: the stream has forgotten the message's id, and what it keeps for its age only.
+    wait_until(lambda: all(mark.headers.get("Nats-TTL") == "never" for mark in marks(short_lived)))
+    report = dead_letter.replay_many(short_lived, letters, per_second=None)
+    assert list(report.replayed) == letters[3:]
+    assert list(report.skipped) == letters[:3]
+    sent += [taken.message_id for taken in take_all(short_lived)]
+    assert len(set(sent)) == len(sent) == 5
+    assert dead_letter.list_dead(short_lived) == []
+    assert {end.successor_id for end in dead_letter.list_ended(short_lived)} == set(sent)
+    wait_until(lambda: not marks(short_lived), what="no mark outlives its letter for long")
+
+
+def test_a_repeated_replay_is_told_what_became_of_the_letter(broker: JetStreamBroker) -> None:
+    letter = bury(broker)
+    sent = dead_letter.replay(broker, letter, by="Anna", why="provider is back")
+    with pytest.raises(DeadLetterNotFoundError, match=f"replayed as message {sent.message_id} by Anna"):
+        dead_letter.replay(broker, letter)
+    assert [taken.message_id for taken in take_all(broker)] == [sent.message_id]
+    (ended,) = dead_letter.list_ended(broker)
+    assert (ended.by, ended.why, ended.successor_id) == ("Anna", "provider is back", sent.message_id)
+
+
+def test_a_discarded_letter_leaves_who_discarded_it_and_why(broker: JetStreamBroker) -> None:
+    letter = dead_letter.get(broker, bury(broker, actor="wörk.*"))
+    ended = dead_letter.discard(broker, letter.id, reason="a test\nrun, überholt", by="Anna")
+    assert dead_letter.list_ended(broker) == [ended]
+    assert ended is not None
+    assert (ended.id, ended.outcome, ended.by, ended.why) == (
+        letter.id, "discarded", "Anna", "a test\nrun, überholt",
+    )  # fmt: skip
+    assert (ended.queue, ended.reason, ended.actor, ended.message_id, ended.error_class) == (
+        "quick", "permanent-error", "wörk.*", letter.message_id, "ValueError",
+    )  # fmt: skip
+    assert ended.dead_at == letter.dead_at
+    assert dead_letter.list_dead(broker) == []
+    assert dead_letter.discard(broker, letter.id, reason="again", by="Ben") == ended
+    assert dead_letter.discard(broker, 999) is None
+
+
+def test_a_discard_after_half_a_replay_says_that_the_letter_was_replayed(
+    server: NatsServer, broker: JetStreamBroker
+) -> None:
+    letter = bury(broker)
+    replay_and_be_killed(server, "_store", 1)
+    ended = dead_letter.discard(broker, letter, reason="no use", by="Anna")
+    (taken,) = take_all(broker)
+    assert ended is not None
+    assert (ended.outcome, ended.successor_id) == ("replayed", taken.message_id)
+    assert dead_letter.list_dead(broker) == []
+
+
+def test_a_replay_wins_over_a_discard_at_the_same_moment(
+    broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = bury(broker)
+    store = replaying._store
+
+    async def discard_meanwhile(*args: Any) -> Any:
+        session = broker.connection.session()
+        found = await replaying.find(session, letter)
+        await dead_records.end(session, found, dead_letter.Outcome.DISCARDED, by="Ben", why="")
+        return await store(*args)
+
+    monkeypatch.setattr(replaying, "_store", discard_meanwhile)
+    sent = dead_letter.replay(broker, letter, by="Anna")
+    (ended,) = dead_letter.list_ended(broker)
+    assert (ended.outcome, ended.by, ended.successor_id) == ("replayed", "Anna", sent.message_id)
+
+
+@pytest.fixture
+def ageing(server: NatsServer) -> Callable[..., JetStreamBroker]:
+    """A broker whose dead letters and records live for so many seconds only."""
+
+    def make(letters: float, records: float) -> JetStreamBroker:
+        options = make_options(
+            server.url, dead_letter_max_age_seconds=letters, dead_record_max_age_seconds=records
+        )
+        topology.apply(options, QUEUES)
+        return JetStreamBroker(options, QUEUES)
+
+    return make
+
+
+def test_an_expired_letter_leaves_a_record_of_the_servers_own(
+    ageing: Callable[..., JetStreamBroker],
+) -> None:
+    broker = ageing(letters=1.0, records=60.0)
+    message_id = dead_letter.get(broker, bury(broker)).message_id
+    (ended,) = wait_until(lambda: dead_letter.list_ended(broker))
+    assert dead_letter.list_dead(broker) == []
+    assert (ended.outcome, ended.queue, ended.reason) == ("expired", "quick", "permanent-error")
+    assert (ended.id, ended.actor, ended.message_id, ended.by) == (1, "work", message_id, "")
+    with pytest.raises(DeadLetterNotFoundError, match="expired"):
+        dead_letter.replay(broker, 1)
+    broker.close()
+
+
+def test_a_record_ends_after_its_time_and_is_not_taken_for_an_expired_letter(
+    ageing: Callable[..., JetStreamBroker],
+) -> None:
+    broker = ageing(letters=1.0, records=2.0)
+    dead_letter.discard(broker, bury(broker), reason="no use", by="Anna")
+    seen = set[str]()
+
+    def none_left() -> bool:
+        ended = dead_letter.list_ended(broker)
+        seen.update(end.outcome for end in ended)
+        return not ended
+
+    wait_until(none_left)
+    assert seen == {"discarded"}
+    session = broker.connection.session()
+    state = broker.connection.run(session.api(f"STREAM.INFO.{broker.options.dead_record_stream}"))["state"]
+    assert state["messages"] == 0
+    broker.close()
+
+
+def test_a_letter_that_lives_longer_than_was_planned_is_not_called_expired(
+    server: NatsServer, ageing: Callable[..., JetStreamBroker]
+) -> None:
+    broker = ageing(letters=1.0, records=60.0)
+    letter = bury(broker)
+    topology.apply(make_options(server.url, dead_letter_max_age_seconds=60.0), QUEUES)
+    session = broker.connection.session()
+    wait_until(lambda: broker.connection.run(dead_records.of_id(session, letter)))
+    assert [found.id for found in dead_letter.list_dead(broker)] == [letter]
+    assert dead_letter.list_ended(broker) == []
+    dead_letter.discard(broker, letter, by="Anna")
+    assert [end.outcome for end in dead_letter.list_ended(broker)] == ["discarded"]
+    broker.close()
+
+
+def test_a_letter_knows_when_it_will_expire(broker: JetStreamBroker) -> None:
+    letter = bury(broker)
+    (listed,) = dead_letter.list_dead(broker)
+    got = dead_letter.get(broker, letter)
+    assert listed.expires_at is not None
+    assert got.expires_at is not None
+    days = (listed.expires_at - listed.dead_at).total_seconds() / 86_400
+    assert days == pytest.approx(30, abs=0.01)
+    assert abs((got.expires_at - listed.expires_at).total_seconds()) < 0.001
+
+
+def test_letters_from_before_there_were_records_are_listed_replayed_and_discarded(
+    broker: JetStreamBroker,
+) -> None:
+    session, subject = broker.connection.session(), dead_subject(broker.options, "quick")
+    for _ in range(2):
+        old = message("work", retries=4)
+        headers = {"Dead-Reason": "rejected", "Dead-Message-Id": f'"{old.message_id}"'}
+        broker.connection.run(session.publish(subject, old.encode(), headers))
+    assert [letter.id for letter in dead_letter.list_dead(broker, queue="quick")] == [2, 1]
+    sent = dead_letter.replay(broker, 1)
+    dead_letter.discard(broker, 2, reason="no use", by="Anna")
+    assert [taken.message_id for taken in take_all(broker)] == [sent.message_id]
+    assert [(end.id, end.outcome) for end in dead_letter.list_ended(broker)] == [
+        (2, "discarded"), (1, "replayed"),
+    ]  # fmt: skip
+    assert dead_letter.list_dead(broker) == []
+
+
+def test_a_letter_written_again_after_its_replay_neither_comes_back_nor_reopens_its_record(
+    broker: JetStreamBroker,
+) -> None:
+    sent = message("work")
+    delivery = Delivery(QUICK, reply="", sequence=1, deliveries=1, data=sent.encode(), headers={})
+    held = JetStreamMessage(sent, delivery)
+    headers = dead_letter.dead_headers(delivery, held, DeadReason.REJECTED, None)
+    letter = bury(broker, headers=headers)
+    dead_letter.replay(broker, letter)
+    assert bury(broker, headers=headers) == letter
+    assert dead_letter.list_dead(broker) == []
+    assert [end.outcome for end in dead_letter.list_ended(broker)] == ["replayed"]
+
+
+def test_many_letters_are_replayed_at_the_rate_asked_for_and_oldest_first(broker: JetStreamBroker) -> None:
+    letters = [bury(broker, sequence=number) for number in range(1, 31)]
+    progress: list[int] = []
+    report = dead_letter.replay_many(
+        broker, queue="quick", per_second=40, on_progress=lambda now: progress.append(len(now.replayed))
+    )
+    assert list(report.replayed) == letters
+    assert progress == list(range(1, 31))
+    assert 0.9 * 29 / 40 <= report.seconds < 10 * 29 / 40
+
+
+def test_what_cannot_be_replayed_is_reported_and_stays_dead(broker: JetStreamBroker) -> None:
+    torn = bury(broker, reason=DeadReason.UNDECODABLE, payload=b"\xff", sequence=1)
+    nameless = bury(broker, payload=message("x").encode().replace(b'"work"', b"7"), sequence=2, actor="x")
+    lost = bury(broker, payload=message("work", queue="closed").encode(), sequence=3)
+    good = bury(broker, sequence=4)
+    report = dead_letter.replay_many(broker, [torn, nameless, lost, good, 99], per_second=None)
+    assert list(report.replayed) == [nameless, good]
+    assert "is not a message" in report.failed[torn]
+    assert "'closed' is not one of" in report.failed[lost]
+    assert report.skipped == {99: "There is no dead letter 99."}
+    assert [letter.id for letter in dead_letter.list_dead(broker)] == [lost, torn]
+    with pytest.raises(NotReplayableError):
+        dead_letter.replay(broker, torn)
+
+
+def test_a_run_stops_when_too_many_letters_fail(broker: JetStreamBroker) -> None:
+    for number in range(1, 31):
+        bury(broker, payload=b"\xff" if number % 2 else None, sequence=number)
+    report = dead_letter.replay_many(broker, queue="quick", per_second=None, stop_on_failure_share=0.4)
+    assert (len(report.failed), len(report.replayed)) == (5, 5)
+    assert report.stopped == "50% of the letters failed"
+
+
+def test_a_run_is_limited_and_cancelled_and_goes_on_where_it_ended(broker: JetStreamBroker) -> None:
+    letters = [bury(broker, sequence=number) for number in range(1, 11)]
+    first = dead_letter.replay_many(broker, actor="work", per_second=None, limit=3)
+    assert (list(first.replayed), first.stopped) == (letters[:3], None)
+    second = dead_letter.replay_many(
+        broker, actor="work", per_second=None, on_progress=lambda now: len(now.replayed) < 4
+    )
+    assert (list(second.replayed), second.stopped) == (letters[3:7], "cancelled")
+    third = dead_letter.replay_many(broker, actor="work", per_second=None)
+    assert list(third.replayed) == letters[7:]
+
+
+def test_a_message_that_dies_again_during_a_run_waits_for_the_next_one(broker: JetStreamBroker) -> None:
+    bury(broker, sequence=1)
+    again = iter([2])
+    report = dead_letter.replay_many(
+        broker,
+        queue="quick",
+        per_second=None,
+        on_progress=lambda _: bury(broker, sequence=next(again)) > 0,
+    )
+    assert len(report.replayed) == len(dead_letter.list_dead(broker)) == 1
+
+
+def test_a_run_during_which_the_server_goes_away_stops_and_is_repeated_without_a_double(
+    server: NatsServer, broker: JetStreamBroker
+) -> None:
+    letters = [bury(broker, sequence=number) for number in range(1, 11)]
+
+    def fail_after_four(now: ReplayReport) -> None:
+        if len(now.replayed) == 4:
+            server.kill()
+
+    report = dead_letter.replay_many(broker, letters, per_second=None, on_progress=fail_after_four)
+    assert len(report.replayed) == 4
+    assert "the NATS server does not answer" in str(report.stopped)
+    server.start()
+    wait_until(lambda: inspect.ping(broker))
+    second = dead_letter.replay_many(broker, letters, per_second=None)
+    assert list(second.replayed) == letters[4:]
+    assert len({taken.message_id for taken in take_all(broker)}) == 10
+
+
+def test_a_line_of_replays_ends_at_the_cap_unless_the_operator_raises_it(broker: JetStreamBroker) -> None:
+    first = message("work")
+    payload, ids = first.encode(), [first.message_id]
+    for depth in range(1, 4):
+        letter = bury(broker, payload=payload, sequence=depth)
+        replayed = dead_letter.replay(broker, letter, max_replays=3)
+        assert replayed.options["replay_of"] == {
+            "dead_letter": letter, "message_id": ids[-1], "reason": "permanent-error",
+            "root": ids[0], "depth": depth,
+        }  # fmt: skip
+        payload = replayed.encode()
+        ids.append(replayed.message_id)
+    letter = bury(broker, payload=payload, sequence=4)
+    with pytest.raises(ReplayLimitError, match="replayed 3 times"):
+        dead_letter.replay(broker, letter, max_replays=3)
+    report = dead_letter.replay_many(broker, [letter], max_replays=3)
+    assert "max_replays is 3" in report.failed[letter]
+    assert dead_letter.replay(broker, letter).options["replay_of"]["depth"] == 4
+
+
+def test_letters_are_listed_by_reason_and_actor_page_by_page(broker: JetStreamBroker) -> None:
+    for number in range(1, 31):
+        reason = DeadReason.CRASH_LOOP if number % 3 == 0 else DeadReason.REJECTED
+        bury(broker, actor=f"actor{number % 2}", reason=reason, sequence=number)
+    wanted: dict[str, Any] = {"reason": "crash-loop", "actor": "actor1"}
+    found = dead_letter.list_dead(broker, 3, **wanted)
+    found += dead_letter.list_dead(broker, 3, **wanted, before=found[-1].id)
+    assert [letter.id for letter in found] == [27, 21, 15, 9, 3]
+    assert dead_letter.list_dead(broker, reason="expired") == []
+    with pytest.raises(ValueError, match="either ids or at least one"):
+        dead_letter.replay_many(broker)
+
+
+def test_ended_letters_are_listed_by_outcome_page_by_page(broker: JetStreamBroker) -> None:
+    for number in range(1, 13):
+        letter = bury(broker, sequence=number)
+        if number % 2:
+            dead_letter.discard(broker, letter, by="Anna")
+        elif number % 4:
+            dead_letter.replay(broker, letter)
+    first = dead_letter.list_ended(broker, 4, outcome="discarded")
+    rest = dead_letter.list_ended(broker, 4, outcome="discarded", before=first[-1].record)
+    assert [ended.id for ended in [*first, *rest]] == [11, 9, 7, 5, 3, 1]
+    assert [ended.id for ended in dead_letter.list_ended(broker, outcome="replayed")] == [10, 6, 2]
+    assert dead_letter.list_ended(broker, queue="other") == []
+    assert inspect.depths(broker)[0].dead == 3
+
+
+def test_an_undecodable_letter_can_be_discarded_and_is_named_in_its_record(broker: JetStreamBroker) -> None:
+    delivery = Delivery(QUICK, reply="", sequence=1, deliveries=1, data=b"\xff", headers={})
+    error = DecodeError("no", b"\xff", None)  # type: ignore[no-untyped-call]  # Dramatiq's
+    headers = dead_letter.dead_headers(delivery, None, DeadReason.UNDECODABLE, error)
+    letter = bury(broker, payload=b"\xff", headers=headers)
+    ended = dead_letter.discard(broker, letter, by="Anna")
+    assert ended is not None
+    assert (ended.reason, ended.actor, ended.message_id) == ("undecodable", None, None)
