@@ -95,9 +95,10 @@ def _headers(block: bytes) -> dict[str, str]:
 
 
 def _time(text: str) -> datetime:
-    """The server's RFC 3339 time; its nanoseconds are cut to what Python keeps."""
+    """The server's RFC 3339 time, rounded as the client rounds the one in a delivery's subject."""
     seconds, _, fraction = text.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
+    whole = int(datetime.fromisoformat(seconds).replace(tzinfo=UTC).timestamp())
+    return datetime.fromtimestamp((whole * 10**9 + int(f"{fraction:0<9}")) / 1e9, UTC)
 
 
 async def newest_first(

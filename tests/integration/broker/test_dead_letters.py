@@ -66,9 +66,15 @@ def take_all(broker: JetStreamBroker, queue: str = "quick") -> list[JetStreamMes
 
 def marks(broker: JetStreamBroker) -> list[browse.Stored]:
     """The marks of replays in the queue's stream, oldest first."""
-    session = broker.connection.session()
+    session, found = broker.connection.session(), list[browse.Stored]()
     subject = replayed_subject(broker.options, "quick", "any").rsplit(".", 1)[0] + ".*"
-    return broker.connection.run(browse.between(session, QUICK.stream, subject, 1, 1_000_000))
+    sequence = 1
+    while (
+        mark := broker.connection.run(browse.one(session, QUICK.stream, seq=sequence, next_by_subj=subject))
+    ) is not None:
+        found.append(mark)
+        sequence = mark.sequence + 1
+    return found
 
 
 @pytest.fixture
