@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from brokers import (
     DeadReason,
     JetStreamBroker,
     NotReplayableError,
+    PublishRefusedError,
     ReplayLimitError,
     ReplayReport,
     dead_letter,
@@ -26,8 +28,8 @@ from brokers import (
 )
 from brokers.jetstream import browse, dead_records, replaying
 from brokers.jetstream.message import Delivery, JetStreamMessage
-from brokers.jetstream.topology import dead_subject, replayed_subject
-from tests.integration.broker.server import NatsServer
+from brokers.jetstream.topology import dead_subject, replayed_subject, started_subject
+from tests.integration.broker.server import NatsCluster, NatsServer
 from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
 
 QUICK = QUEUES[0]
@@ -167,6 +169,40 @@ def test_a_replay_killed_half_way_is_finished_later_without_sending_anything_twi
     assert dead_letter.list_dead(short_lived) == []
     assert {end.successor_id for end in dead_letter.list_ended(short_lived)} == set(sent)
     wait_until(lambda: not marks(short_lived), what="no mark outlives its letter for long")
+
+
+def forget_ids(broker: JetStreamBroker, queue: str = "quick") -> None:
+    """Wait until the queue's stream takes message ids again that were used before this call."""
+    session, headers = broker.connection.session(), {"Nats-Msg-Id": "probe"}
+    subject = started_subject(broker.options, queue, "probe", 0)
+
+    def publish() -> int:
+        return broker.connection.run(session.publish(subject, b"", headers))
+
+    first = publish()
+    wait_until(lambda: publish() != first)
+
+
+def test_an_operator_who_read_a_letter_long_before_another_replayed_it_sends_nothing(
+    broker: JetStreamBroker, brokers: list[JetStreamBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = broker.connection.session()
+    config = broker.connection.run(session.api(f"STREAM.INFO.{QUICK.stream}"))["config"]
+    config["duplicate_window"] = 200_000_000  # nanoseconds
+    broker.connection.run(session.api(f"STREAM.UPDATE.{QUICK.stream}", config))
+    letter, successor, sent = bury(broker), replaying.successor, list[str]()
+
+    def overtaken(*args: Any) -> Any:
+        monkeypatch.setattr(replaying, "successor", successor)
+        sent.append(dead_letter.replay(brokers[0], letter, by="the quick one").message_id)
+        forget_ids(broker)
+        return successor(*args)
+
+    monkeypatch.setattr(replaying, "successor", overtaken)
+    report = dead_letter.replay_many(brokers[1], [letter], by="the slow one")
+    assert (report.replayed, list(report.skipped)) == ({}, [letter])
+    assert [taken.message_id for taken in take_all(broker)] == sent
+    assert [end.by for end in dead_letter.list_ended(broker)] == ["the quick one"]
 
 
 def test_a_repeated_replay_is_told_what_became_of_the_letter(broker: JetStreamBroker) -> None:
@@ -318,6 +354,44 @@ def test_letters_from_before_there_were_records_are_listed_replayed_and_discarde
     assert dead_letter.list_dead(broker) == []
 
 
+def test_streams_of_the_release_before_are_updated_and_keep_their_dead_letters(server: NatsServer) -> None:
+    options = make_options(server.url)
+    broker = JetStreamBroker(options, QUEUES)
+    session, sent = broker.connection.session(), message("work")
+    for config in topology.stream_configs(options, QUEUES):
+        if config.name != options.dead_record_stream:
+            subjects = [subject for subject in config.subjects or [] if ".replayed." not in subject]
+            old = config.evolve(subjects=subjects, allow_atomic=False).as_dict()
+            broker.connection.run(session.api(f"STREAM.CREATE.{config.name}", old))
+    headers = {"Dead-Reason": "rejected"}
+    broker.connection.run(session.publish(dead_subject(options, "quick"), sent.encode(), headers))
+    with pytest.raises(PublishRefusedError, match="apply the streams' configuration again"):
+        dead_letter.replay(broker, 1)
+    topology.apply(options, QUEUES)
+    dead_letter.replay(broker, 1)
+    assert [taken.args for taken in take_all(broker)] == [()]
+    broker.close()
+
+
+def test_on_three_replicas_letters_are_replayed_once_and_recorded(tmp_path: Path) -> None:
+    cluster = NatsCluster(tmp_path / "cluster")
+    cluster.start()
+    try:
+        options = make_options(cluster.url, replicas=3, publish_timeout_seconds=10.0)
+        topology.apply(options, QUEUES)
+        broker = JetStreamBroker(options, QUEUES)
+        letters = [bury(broker, sequence=number) for number in range(1, 6)]
+        dead_letter.discard(broker, letters[0], by="Anna")
+        report = dead_letter.replay_many(broker, letters, per_second=None)
+        again = dead_letter.replay_many(broker, letters, per_second=None)
+        assert (list(report.replayed), list(again.skipped)) == (letters[1:], letters)
+        assert {taken.message_id for taken in take_all(broker)} == set(report.replayed.values())
+        assert len(dead_letter.list_ended(broker)) == 5
+        broker.close()
+    finally:
+        cluster.kill()
+
+
 def test_a_letter_written_again_after_its_replay_neither_comes_back_nor_reopens_its_record(
     broker: JetStreamBroker,
 ) -> None:
@@ -330,6 +404,8 @@ def test_a_letter_written_again_after_its_replay_neither_comes_back_nor_reopens_
     assert bury(broker, headers=headers) == letter
     assert dead_letter.list_dead(broker) == []
     assert [end.outcome for end in dead_letter.list_ended(broker)] == ["replayed"]
+    with pytest.raises(DeadLetterNotFoundError, match="replayed as"):
+        dead_letter.get(broker, letter)
 
 
 def test_many_letters_are_replayed_at_the_rate_asked_for_and_oldest_first(broker: JetStreamBroker) -> None:
