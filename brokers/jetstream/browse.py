@@ -81,9 +81,12 @@ async def one(session: Session, stream: str, **where: Any) -> Stored | None:
 
 
 async def delete(session: Session, stream: str, sequence: int) -> None:
-    """Remove a message; one that is gone is no error."""
+    """Remove a message; one that is gone is no error.
+
+    As when it is acknowledged, its bytes are not overwritten: that takes twenty times as long.
+    """
     try:
-        await session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
+        await session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
     except nats.js.errors.APIError as error:
         log.debug("Message %s of %s was gone: %s", sequence, stream, error.description)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from dramatiq.errors import BrokerError
 from dramatiq.message import Message
 
 from brokers.jetstream import browse, bulk_replay, dead_records, replaying
@@ -59,7 +60,7 @@ async def _list_dead(
     session: Session, limit: int, wanted: LetterFilter, before: int | None
 ) -> list[DeadLetter]:
     stream = session.options.dead_letter_stream
-    max_age = (await session.api(f"STREAM.INFO.{stream}"))["config"].get("max_age", 0) / 1e9
+    max_age = await _max_age(session)
 
     def read(stored: browse.Stored) -> DeadLetter | None:
         letter = read_letter(stored, max_age)
@@ -71,7 +72,17 @@ async def _list_dead(
 
 def get(broker: JetStreamBroker, dead_letter_id: int) -> DeadLetter:
     """One dead letter with its payload; raises DeadLetterNotFoundError, which says what became of it."""
-    return broker.connection.run(replaying.find(broker.connection.session(), dead_letter_id))
+    session = broker.connection.session()
+
+    async def find() -> DeadLetter:
+        return await replaying.find(session, dead_letter_id, await _max_age(session))
+
+    return broker.connection.run(find())
+
+
+async def _max_age(session: Session) -> float:
+    info = await session.api(f"STREAM.INFO.{session.options.dead_letter_stream}")
+    return float(info["config"].get("max_age", 0)) / 1e9
 
 
 def list_ended(
@@ -111,7 +122,10 @@ def replay(
     Raises DeadLetterNotFoundError, NotReplayableError, ReplayLimitError, MessageTooLargeError,
     PublishRefusedError, QueueNotFound, and Dramatiq's connection errors; the letter stays then.
     """
-    return replaying.replay(broker, dead_letter_id, Order(by, why, max_replays)).message
+    done = replaying.replay(broker, [dead_letter_id], Order(by, why, max_replays))[dead_letter_id]
+    if isinstance(done, BrokerError):
+        raise done
+    return done.message
 
 
 def replay_many(  # noqa: PLR0913 (all but the letters are options with a default)
@@ -134,7 +148,7 @@ def replay_many(  # noqa: PLR0913 (all but the letters are options with a defaul
     per_second             new messages per second; None: as fast as it goes
     limit                  look at the first so many letters only, for a trial of a few
     stop_on_failure_share  stop when more than this share of at least ten letters failed (0 to 1)
-    on_progress            called with the report after each letter; returning False cancels
+    on_progress            called with the report after every few letters; returning False cancels
 
     A letter that fails (not a message, over max_replays, queue unknown, refused) stays dead and is
     reported. When the server goes away the run stops, and says so in the report; calling it again

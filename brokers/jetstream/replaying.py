@@ -7,17 +7,21 @@ first try died before it could remove the letter, finds the mark and only finish
 
 The mark is two messages: one never expires and is removed once the letter is gone; the other
 expires with the stream's age and stops an operator who read the letter before that.
+
+A batch costs the server some milliseconds, however long it is, so letters go several at a time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dramatiq.errors import DecodeError, QueueNotFound
+from dramatiq.errors import BrokerConnectionError, BrokerError, DecodeError, QueueNotFound
 from dramatiq.message import Message
 
 from brokers.jetstream import browse, dead_records
@@ -40,6 +44,8 @@ from brokers.jetstream.topology import ready_subject, replayed_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
+
+T = TypeVar("T")
 
 _SUCCESSORS = uuid.UUID("7f0f3a9e-64f1-4c53-9d86-8c2f7b0f7a51")  # namespace of the successors' ids
 # Options that describe the life of the old message, not what it asks for.
@@ -64,7 +70,7 @@ class Replayed:
     stored: bool
 
 
-async def find(session: Session, dead_letter_id: int) -> DeadLetter:
+async def find(session: Session, dead_letter_id: int, max_age_seconds: float = 0) -> DeadLetter:
     """A dead letter with its payload; DeadLetterNotFoundError tells what became of one that is gone."""
     stream, found = session.options.dead_letter_stream, None
     if dead_letter_id > 0:
@@ -72,8 +78,7 @@ async def find(session: Session, dead_letter_id: int) -> DeadLetter:
     if found is None:
         ended = await dead_records.of_id(session, dead_letter_id)
         raise _gone(dead_letter_id, ended)
-    max_age = (await session.api(f"STREAM.INFO.{stream}"))["config"].get("max_age", 0) / 1e9
-    return read_letter(found, max_age)
+    return read_letter(found, max_age_seconds)
 
 
 def _gone(dead_letter_id: int, ended: EndedLetter | None) -> DeadLetterNotFoundError:
@@ -133,26 +138,132 @@ def _root(old: Message[Any]) -> str:
     return first if isinstance(first, str) else old.message_id
 
 
-def replay(broker: JetStreamBroker, dead_letter_id: int, order: Order) -> Replayed:
-    """Store a dead letter's successor, record that, and remove the letter: in this order.
+@dataclass(frozen=True)
+class _Plan:
+    letter: DeadLetter
+    message: Message[Any]
+    spec: QueueSpec
+    body: bytes
+    taker: str  # tells our mark from another operator's
 
-    Raises DeadLetterNotFoundError, NotReplayableError, ReplayLimitError, QueueNotFound,
-    MessageTooLargeError, PublishRefusedError, and Dramatiq's connection errors.
+
+@dataclass(frozen=True)
+class _Sent:
+    plan: _Plan
+    stored: bool
+    mark: int | None  # the sequence of the mark that never expires
+
+
+def replay(broker: JetStreamBroker, ids: Sequence[int], order: Order) -> dict[int, Replayed | BrokerError]:
+    """Store the letters' successors, record that, and remove the letters: in this order.
+
+    What stands in the way of one letter is in its place in the result (DeadLetterNotFoundError,
+    NotReplayableError, ReplayLimitError, QueueNotFound, MessageTooLargeError, PublishRefusedError)
+    and does not touch the others. Raises Dramatiq's connection errors.
     """
-    session, options = broker.connection.session(), broker.options
-    letter = broker.connection.run(_unfinished(broker, session, dead_letter_id))
-    most = options.max_replays if order.max_replays is None else order.max_replays
-    message = successor(options.dead_letter_stream, letter, most)
+    session, run = broker.connection.session(), broker.connection.run
+    results: dict[int, Replayed | BrokerError] = {}
+    plans: list[_Plan] = []
+    for key, letter in run(_all({key: _unfinished(broker, session, key) for key in ids})).items():
+        try:
+            plans.append(_plan(broker, letter, order))
+        except BrokerError as error:
+            results[key] = error
+    sent = run(_store(session, plans))
+    for key, replayed in run(_all({key: _finish(session, one, order) for key, one in sent.items()})).items():
+        results[key] = replayed
+        if isinstance(replayed, Replayed) and replayed.stored:
+            broker.emit_after("enqueue", replayed.message, None)
+    return results
+
+
+async def _all(work: dict[int, Coroutine[Any, Any, T]]) -> dict[int, T | BrokerError]:
+    """The results by letter; an error that concerns one letter only stands in for its result."""
+    results = await asyncio.gather(*work.values(), return_exceptions=True)
+    for result in results:
+        alone = isinstance(result, BrokerError) and not isinstance(result, BrokerConnectionError)
+        if isinstance(result, BaseException) and not alone:
+            raise result
+    return dict(zip(work, results, strict=True))  # type: ignore[arg-type]  # all others were raised
+
+
+def _plan(broker: JetStreamBroker, letter: DeadLetter | BrokerError, order: Order) -> _Plan:
+    if isinstance(letter, BrokerError):
+        raise letter
+    options = broker.options
+    deepest = options.max_replays if order.max_replays is None else order.max_replays
+    message = successor(options.dead_letter_stream, letter, deepest)
     spec = _spec(broker, message)
     broker.emit_before("enqueue", message, None)
-    sent = broker.connection.run(_store(session, spec, message))
-    record = dead_records.end(
+    plan = _Plan(letter, message, spec, body=message.encode(), taker=uuid.uuid4().hex)
+    size, most = len(plan.body), options.max_message_bytes
+    if size > most:
+        raise MessageTooLargeError(f"the message has {size} bytes, more than max_message_bytes ({most})")
+    return plan
+
+
+async def _store(session: Session, plans: list[_Plan]) -> dict[int, _Sent | BrokerError]:
+    streams: dict[str, list[_Plan]] = {}
+    for plan in plans:
+        streams.setdefault(plan.spec.stream, []).append(plan)
+    results: dict[int, _Sent | BrokerError] = {}
+    for group in streams.values():
+        results |= await _store_together(session, group)
+    return results
+
+
+async def _store_together(session: Session, plans: list[_Plan]) -> dict[int, _Sent | BrokerError]:
+    batch = [publication for plan in plans for publication in _publications(session, plan)]
+    try:
+        first = await publish_batch(session, batch) - len(batch) + 1
+    except (PublishRefusedError, MessageTooLargeError):
+        return await _store_each(session, plans)
+    each = len(batch) // len(plans)
+    return {
+        plan.letter.id: _Sent(plan, stored=True, mark=first + number * each)
+        for number, plan in enumerate(plans)
+    }
+
+
+async def _store_each(session: Session, plans: list[_Plan]) -> dict[int, _Sent | BrokerError]:
+    """One after the other, to see which one is refused; the server takes 50 batches at a time only."""
+    results: dict[int, _Sent | BrokerError] = {}
+    for plan in plans:
+        results |= await _all({plan.letter.id: _store_alone(session, plan)})
+    return results
+
+
+async def _store_alone(session: Session, plan: _Plan) -> _Sent:
+    batch = _publications(session, plan)
+    try:
+        return _Sent(plan, stored=True, mark=await publish_batch(session, batch) - len(batch) + 1)
+    except PublishRefusedError as error:
+        if error.code not in {WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH}:
+            raise
+    mark = await _mark(session, plan.spec, plan.message.message_id)
+    # Ours, when the batch was stored and only its confirmation lost.
+    ours = mark is not None and mark.headers.get(_TAKER) == plan.taker
+    return _Sent(plan, ours, _lasting(mark))
+
+
+def _publications(session: Session, plan: _Plan) -> list[Publication]:
+    mark = replayed_subject(session.options, plan.spec.name, plan.message.message_id)
+    first = {"Nats-TTL": "never", "Nats-Expected-Last-Subject-Sequence": "0", _TAKER: plan.taker}
+    return [
+        (mark, b"", first),
+        (mark, b"", {_TAKER: plan.taker}),
+        (ready_subject(session.options, plan.spec.name), plan.body, publish_headers(plan.message)),
+    ]
+
+
+async def _finish(session: Session, sent: _Sent | BrokerError, order: Order) -> Replayed:
+    if isinstance(sent, BrokerError):
+        raise sent
+    letter, message = sent.plan.letter, sent.plan.message
+    await dead_records.end(
         session, letter, Outcome.REPLAYED, by=order.by, why=order.why, successor_id=message.message_id
     )
-    broker.connection.run(record)
-    broker.connection.run(_clear(session, letter, spec, sent.mark))
-    if sent.stored:
-        broker.emit_after("enqueue", message, None)
+    await _clear(session, letter, sent.plan.spec, sent.mark)
     return Replayed(message, sent.stored)
 
 
@@ -181,40 +292,6 @@ def _spec(broker: JetStreamBroker, message: Message[Any]) -> QueueSpec:
         problem = f"{message.queue_name!r} is not one of {sorted(broker.specs)}"
         raise QueueNotFound(problem)  # type: ignore[no-untyped-call]  # Dramatiq's
     return spec
-
-
-@dataclass(frozen=True)
-class _Sent:
-    stored: bool
-    mark: int | None  # the sequence of the mark that never expires
-
-
-async def _store(session: Session, spec: QueueSpec, message: Message[Any]) -> _Sent:
-    taker = uuid.uuid4().hex
-    batch = _batch(session, spec, message, taker)
-    size, most = len(batch[-1][1]), session.options.max_message_bytes
-    if size > most:
-        raise MessageTooLargeError(f"the message has {size} bytes, more than max_message_bytes ({most})")
-    try:
-        last = await publish_batch(session, batch)
-    except PublishRefusedError as error:
-        if error.code not in {WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH}:
-            raise
-        mark = await _mark(session, spec, message.message_id)
-        # Ours, when the batch was stored and only its confirmation lost.
-        ours = mark is not None and mark.headers.get(_TAKER) == taker
-        return _Sent(ours, _lasting(mark))
-    return _Sent(stored=True, mark=last - len(batch) + 1)
-
-
-def _batch(session: Session, spec: QueueSpec, message: Message[Any], taker: str) -> list[Publication]:
-    mark = replayed_subject(session.options, spec.name, message.message_id)
-    first = {"Nats-TTL": "never", "Nats-Expected-Last-Subject-Sequence": "0", _TAKER: taker}
-    return [
-        (mark, b"", first),
-        (mark, b"", {_TAKER: taker}),
-        (ready_subject(session.options, spec.name), message.encode(), publish_headers(message)),
-    ]
 
 
 async def _mark(session: Session, spec: QueueSpec, message_id: str) -> browse.Stored | None:
