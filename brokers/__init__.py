@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brokers.jetstream import control, dead_letter, inspect, recurring, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
-from brokers.jetstream.dead_letter import DeadLetter
+from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
     ContentionError,
     CrashLoopError,
@@ -16,6 +16,7 @@ from brokers.jetstream.errors import (
     NotScheduledError,
     NotUniqueError,
     PublishRefusedError,
+    ReplayLimitError,
     ReplicasError,
     ResultNotStorableError,
     ServerTooOldError,
@@ -39,6 +40,7 @@ __all__ = [
     "DeadLetterNotFoundError",
     "DeadReason",
     "DeadlineError",
+    "EndedLetter",
     "EventSubscription",
     "FutureVersionError",
     "JetStreamBroker",
@@ -49,9 +51,12 @@ __all__ = [
     "NotReplayableError",
     "NotScheduledError",
     "NotUniqueError",
+    "Outcome",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
+    "ReplayLimitError",
+    "ReplayReport",
     "ReplicasError",
     "ResultNotStorableError",
     "ScheduledRetries",

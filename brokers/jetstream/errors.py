@@ -31,6 +31,11 @@ AWAY: tuple[type[BaseException], ...] = (
 TRY_LATER: tuple[type[BaseException], ...]
 
 
+# The server's codes for publications that it refuses.
+WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
+BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
+
+
 class JetStreamError(BrokerError):
     """Base of the errors that are not about the connection."""
 
@@ -72,6 +77,11 @@ class ResultNotStorableError(JetStreamError):
 class ContentionError(JetStreamError):
     """Others changed the same rate limit faster than this process, for too long."""
 
+    @property
+    def code(self) -> int | None:
+        """The server's error code."""
+        return getattr(self.__cause__, "err_code", None)
+
 
 class DeadLetterNotFoundError(JetStreamError):
     """No dead letter has that id (any more)."""
@@ -79,6 +89,10 @@ class DeadLetterNotFoundError(JetStreamError):
 
 class NotReplayableError(JetStreamError):
     """The dead letter's payload cannot be read as a message."""
+
+
+class ReplayLimitError(NotReplayableError):
+    """The message was replayed as often as is allowed, and died each time."""
 
 
 class CrashLoopError(Exception):

@@ -62,6 +62,8 @@ class BrokerOptions:
     hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
                           time limit is ended (uses faulthandler's one timer); None: never
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
+    max_replays           how often a dead message may be replayed, its successors' replays included
+    dead_record_max_age_seconds   how long it stays known that a dead letter was replayed or discarded
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     results_bucket        key-value bucket of JetStreamResultBackend
     results_max_age_seconds   no result lives longer, whatever its result_ttl
@@ -88,6 +90,9 @@ class BrokerOptions:
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
     dead_letter_stream: str = "DLQ_TRANSFORMS"
     dead_letter_max_age_seconds: float = 30 * _DAY_SECONDS
+    dead_record_stream: str = "DLQ_RECORDS"
+    dead_record_max_age_seconds: float = 90 * _DAY_SECONDS
+    max_replays: int = 5
     status_stream: str = "TRANSFORM_STATUS"
     status_max_age_seconds: float = 3600.0
     status_max_messages: int = 100_000
@@ -111,6 +116,7 @@ class BrokerOptions:
 
     def _check_counts(self) -> None:
         _positive(self, "replicas", "max_attempts", "max_crashes", "max_ack_pending", "max_message_bytes")
+        _positive(self, "max_replays")
         if self.max_deliver < _FEWEST_DELIVERIES:
             raise ValueError(f"max_deliver must be at least {_FEWEST_DELIVERIES}, not {self.max_deliver}")
         if self.prefetch is not None and self.prefetch < 1:

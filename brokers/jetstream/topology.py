@@ -95,6 +95,11 @@ def dead_subject(options: BrokerOptions, queue: str) -> str:
     return f"{options.subject_root}.dead.{queue}"
 
 
+def replayed_subject(options: BrokerOptions, queue: str, message_id: str) -> str:
+    """Where it is marked that this successor of a dead letter was stored (see replaying.py)."""
+    return f"{options.subject_root}.replayed.{queue}.{token(message_id)}"
+
+
 def status_subjects(options: BrokerOptions) -> str:
     """The subject tree of progress events."""
     return f"{options.subject_root}.status.>"
@@ -122,7 +127,8 @@ def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[
     """
     subjects: dict[str, list[str]] = {}
     for spec in queues:
-        subjects.setdefault(spec.stream, []).extend(queue_subjects(options, spec.name))
+        names = [*queue_subjects(options, spec.name), f"{options.subject_root}.replayed.{spec.name}.*"]
+        subjects.setdefault(spec.stream, []).extend(names)
     common: dict[str, Any] = {
         "storage": api.StorageType.FILE,
         "num_replicas": options.replicas,
@@ -142,8 +148,8 @@ def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[
         )
         for name, names in subjects.items()
     ]
-    others = [_dead_letter_config(options, common), _status_config(options, common)]
-    return [*work, *others, *bucket_configs(options)]
+    others = (_dead_letter_config, _dead_record_config, _status_config)
+    return [*work, *(config(options, common) for config in others), *bucket_configs(options)]
 
 
 def _dead_letter_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
@@ -153,6 +159,22 @@ def _dead_letter_config(options: BrokerOptions, common: Mapping[str, Any]) -> ap
         retention=api.RetentionPolicy.LIMITS,
         max_age=options.dead_letter_max_age_seconds,
         duplicate_window=min(_DEAD_LETTER_WINDOW_SECONDS, options.dead_letter_max_age_seconds),
+        **common,
+    )
+
+
+def _dead_record_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
+    """Records carry their own time to live; the server raises one that is shorter than its markers'."""
+    ages = (options.dead_letter_max_age_seconds, options.dead_record_max_age_seconds)
+    return api.StreamConfig(
+        name=options.dead_record_stream,
+        subjects=[f"{options.subject_root}.record.>"],
+        retention=api.RetentionPolicy.LIMITS,
+        max_age=max(ages),
+        duplicate_window=min(120.0, *ages),
+        allow_msg_ttl=True,
+        allow_rollup_hdrs=True,
+        subject_delete_marker_ttl=max(1.0, min(ages)),
         **common,
     )
 
@@ -195,7 +217,7 @@ def consumer_configs(
 _STREAM_FIELDS = (
     "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
-    "allow_atomic", "max_msgs_per_subject", "allow_direct",
+    "allow_atomic", "max_msgs_per_subject", "allow_direct", "subject_delete_marker_ttl",
 )  # fmt: skip
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 

@@ -183,8 +183,10 @@ def test_an_unknown_actor_is_dead_at_once_and_can_be_replayed_when_it_is_known(
     replayed = dead_letter.replay(broker, letter.id)
     wait_until(lambda: done == ["argument"], 5)
     assert replayed.message_id != sent.message_id
-    lineage = {"dead_letter": letter.id, "message_id": sent.message_id, "reason": "unknown-actor"}
-    assert replayed.options["replay_of"] == lineage
+    assert replayed.options["replay_of"] == {
+        "dead_letter": letter.id, "message_id": sent.message_id, "reason": "unknown-actor",
+        "root": sent.message_id, "depth": 1,
+    }  # fmt: skip
     assert dead_letter.list_dead(broker) == []
     with pytest.raises(DeadLetterNotFoundError):
         dead_letter.replay(broker, letter.id)
