@@ -1,0 +1,18 @@
+"""taskiq on its pull JetStream broker; `taskiq worker tests.bench.broker.app_taskiq:broker`."""
+
+from __future__ import annotations
+
+import importlib
+
+from nats.js.api import ConsumerConfig
+
+from tests.bench.broker import bodies
+from tests.bench.broker.run import QUEUE, current
+
+broker = importlib.import_module("taskiq_nats").PullBasedJetStreamBroker(
+    servers=current().url.split(","),
+    subject=QUEUE,
+    durable=QUEUE,
+    consumer_config=ConsumerConfig(durable_name=QUEUE, ack_wait=current().lease_seconds),
+)
+work = broker.task(bodies.work, task_name="work")
