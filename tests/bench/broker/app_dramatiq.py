@@ -28,7 +28,7 @@ def make_broker(run: Run) -> Any:
         return rabbitmq.RabbitmqBroker(url=run.url, confirm_delivery=True)
     # Redis workers look for dead ones by chance, at every 1,000th command by default; where that is what we
     # wait for, at every tenth, else the round would last for minutes.
-    chance = {"maintenance_chance": 100_000} if run.lease_seconds < 10 else {}
+    chance = {"maintenance_chance": 100_000} if run.leases_are_short else {}
     redis = importlib.import_module("dramatiq.brokers.redis")
     return redis.RedisBroker(url=run.url, heartbeat_timeout=int(run.lease_seconds * 1000), **chance)
 

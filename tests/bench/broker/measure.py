@@ -17,6 +17,7 @@ from tests.bench.broker.systems import System
 from tests.bench.broker.workers import ROOT, Workers
 
 _DRAIN_SECONDS, _NO_PROGRESS_SECONDS, _QUIET_SECONDS = 90.0, 20.0, 0.4
+_DELAYED, _DELAYED_SECONDS = ("ours-r1", "redis"), 60.0
 _LONG_LEASE_SECONDS, _SHORT_LEASE_SECONDS = 60.0, 5.0
 
 
@@ -34,6 +35,7 @@ class Plan:
     common_rate: float = 200.0
     idle_seconds: float = 3.0
     floor_seconds: float = 0.7
+    delayed_jobs: int = 100_000  # measured in the first round
     fault_jobs: int = 1_000
     fault_rounds: frozenset[int] = frozenset({0, 2, 4})
 
@@ -47,12 +49,13 @@ QUICK = Plan(
     latency_seconds=1.5,
     idle_seconds=1.5,
     floor_seconds=0.4,
+    delayed_jobs=0,
     fault_rounds=frozenset(),
 )
 
 
-def measure(system: System, folder: Path, plan: Plan, *, cpu_rounds: int, faults: bool) -> Round:
-    """Every measure of a system on fresh servers."""
+def measure(system: System, folder: Path, plan: Plan, *, cpu_rounds: int, position: int) -> Round:
+    """Every measure of a system on fresh servers, in the round at `position`."""
     found: Round = {}
     with Session(
         system, folder / "load", lease_seconds=_LONG_LEASE_SECONDS, cpu_rounds=cpu_rounds
@@ -61,7 +64,9 @@ def measure(system: System, folder: Path, plan: Plan, *, cpu_rounds: int, faults
         found |= _one_process(session, plan)
         if system.key.startswith("ours"):
             found |= _floor(session, plan)
-    if faults:
+        if position == 0 and plan.delayed_jobs and system.key in _DELAYED:
+            found |= _delayed(session, plan)
+    if position in plan.fault_rounds:
         folder = folder / "faults"
         with Session(system, folder, lease_seconds=_SHORT_LEASE_SECONDS, cpu_rounds=cpu_rounds) as session:
             found |= _worker_killed(session, plan)
@@ -154,6 +159,19 @@ def _idle(session: Session, workers: Workers, seconds: float) -> Round:
     time.sleep(seconds)
     used = (workers.cpu_seconds() - before) / (time.monotonic() - started)
     return {"idle_percent": 100 * used / workers.processes}
+
+
+def _delayed(session: Session, plan: Plan) -> Round:
+    """Memory of a worker, and the way of other jobs, while a crowd waits for its time."""
+    workers = session.ready_workers(1)
+    session.wait_quiet(1.0)
+    before = workers.memory_mb()
+    session.enqueue("delayed", most=plan.delayed_jobs, seconds=_DELAYED_SECONDS)
+    session.wait_quiet(3.0)
+    found = {"delayed_growth_mb": workers.memory_mb() - before}
+    found |= _latency(session, "delayed", plan.common_rate, plan.latency_seconds)
+    workers.kill()
+    return found
 
 
 def _floor(session: Session, plan: Plan) -> Round:

@@ -35,6 +35,15 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(_nanoseconds(pid) for pid in pids) / 1e9
 
 
+def memory_mb(pids: Iterable[int]) -> float:
+    """Resident memory of these processes in MB."""
+    used = 0
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used += int(psutil.Process(pid).memory_info().rss)
+    return used / 1e6
+
+
 def _nanoseconds(pid: int) -> int:
     used = 0
     for schedule in Path(f"/proc/{pid}/task").glob("*/schedstat"):

@@ -20,21 +20,33 @@ from tests.bench.broker.run import PAYLOAD, current
 
 THREADS = 16
 _PACED_THREADS = 4
+_AN_HOUR_MS = 3_600_000
 
 
 class ThreadedProducer:
     """Dramatiq and Celery: `send` blocks its thread until the broker has confirmed."""
 
-    def __init__(self, send: Callable[..., object], send_many: Callable[[list[Any]], object] | None) -> None:
-        self._send, self._send_many = send, send_many
+    def __init__(
+        self,
+        send: Callable[..., object],
+        send_many: Callable[[list[Any]], object] | None = None,
+        send_later: Callable[..., object] | None = None,
+    ) -> None:
+        self._send, self._send_many, self._send_later = send, send_many, send_later
 
     def single(self, kind: str, first: int, most: int, seconds: float) -> int:
         """One after the other; the number of jobs, which have the ids from `first` on."""
-        return self._spread(1, kind, first, most, seconds)
+        return self._spread(self._send, 1, kind, first, most, seconds)
 
     def concurrent(self, kind: str, first: int, most: int, seconds: float) -> int:
         """From 16 threads."""
-        return self._spread(THREADS, kind, first, most, seconds)
+        return self._spread(self._send, THREADS, kind, first, most, seconds)
+
+    def delayed(self, kind: str, first: int, most: int, seconds: float) -> int:
+        """From 16 threads, due in an hour; 0 where that is not measured."""
+        if self._send_later is None:
+            return 0
+        return self._spread(self._send_later, THREADS, kind, first, most, seconds)
 
     def batch(self, kind: str, first: int, most: int, seconds: float) -> int:
         """Everything in one call; 0 where the system has none."""
@@ -44,7 +56,9 @@ class ThreadedProducer:
         self._send_many([(job, kind, time.monotonic_ns(), PAYLOAD) for job in range(first, first + most)])
         return most
 
-    def _spread(self, threads: int, kind: str, first: int, most: int, seconds: float) -> int:
+    def _spread(
+        self, send: Callable[..., object], threads: int, kind: str, first: int, most: int, seconds: float
+    ) -> int:
         ids, deadline = itertools.count(first), time.monotonic() + seconds
         sent = [0] * threads
 
@@ -53,7 +67,7 @@ class ThreadedProducer:
                 job = next(ids)
                 if job >= first + most:
                     return
-                self._send(job, kind, time.monotonic_ns(), PAYLOAD)
+                send(job, kind, time.monotonic_ns(), PAYLOAD)
                 sent[number] += 1
 
         _in_threads(threads, send_on)
@@ -148,16 +162,24 @@ def _dramatiq() -> Producer:
     from tests.bench.broker.app_dramatiq import set_up
 
     actor = set_up()
+
+    def send_later(*job: Any) -> None:
+        actor.send_with_options(args=job, delay=_AN_HOUR_MS)
+
     enqueue_many = getattr(actor.broker, "enqueue_many", None)
     if enqueue_many is None:
-        return ThreadedProducer(actor.send, None)
-    return ThreadedProducer(actor.send, lambda jobs: enqueue_many([actor.message(*job) for job in jobs]))
+        return ThreadedProducer(actor.send, None, send_later)
+
+    def send_many(jobs: list[Any]) -> None:
+        enqueue_many([actor.message(*job) for job in jobs])
+
+    return ThreadedProducer(actor.send, send_many, send_later)
 
 
 def _celery() -> Producer:
     from tests.bench.broker.app_celery import work
 
-    return ThreadedProducer(work.delay, None)
+    return ThreadedProducer(work.delay)
 
 
 def _taskiq() -> Producer:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 QUEUE = "bench"
 PAYLOAD = "x" * 1000
 _VARIABLE = "BENCH_BROKER_RUN"
+_SHORT_LEASE_SECONDS = 10
 _RECORD = struct.Struct("<IIqqq")
 COLUMNS = np.dtype([("job", "<u4"), ("pid", "<u4"), ("sent", "<i8"), ("started", "<i8"), ("ended", "<i8")])
 
@@ -34,6 +35,11 @@ class Run:
     lease_seconds: float
     cpu_rounds: int
     replicas: int = 1
+
+    @property
+    def leases_are_short(self) -> bool:
+        """True where workers are killed and what they had is waited for."""
+        return self.lease_seconds < _SHORT_LEASE_SECONDS
 
     def environment(self) -> dict[str, str]:
         """The environment of a child process that takes part."""

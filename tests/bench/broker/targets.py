@@ -43,6 +43,15 @@ TARGETS = (
     Target("enqueue/s, batch", "ours-r1", "enqueue_batch", 30_000, unit="/s"),
     Target("enqueue-to-start p50 at half load", "ours-r1", "half_p50_ms", 5.0, unit=" ms", at_most=True),
     Target("enqueue-to-start p99 at half load", "ours-r1", "half_p99_ms", 25.0, unit=" ms", at_most=True),
+    Target(
+        "growth of a worker with 100,000 delayed",
+        "ours-r1",
+        "delayed_growth_mb",
+        5.0,
+        unit=" MB",
+        at_most=True,
+    ),
+    Target("p99 of other jobs meanwhile", "ours-r1", "delayed_p99_ms", 25.0, unit=" ms", at_most=True),
     Target("idle worker process", "ours-r1", "idle_percent", 1.0, unit=" % of a core", at_most=True),
 )
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.broker.processes import cpu_seconds, send, stop_politely, tree
+from tests.bench.broker.processes import cpu_seconds, memory_mb, send, stop_politely, tree
 from tests.bench.broker.run import Records, Run
 from tests.bench.broker.systems import THREADS, System
 
@@ -81,6 +81,10 @@ class Workers:
     def cpu_seconds(self) -> float:
         """Processor time used so far."""
         return cpu_seconds(self.pids())
+
+    def memory_mb(self) -> float:
+        """What is resident of all of them; shared pages count for each."""
+        return memory_mb(self.pids())
 
     def freeze(self) -> None:
         """Stop the processes where they stand, so that a backlog can be made without them."""
