@@ -16,4 +16,4 @@ broker = importlib.import_module("taskiq_nats").PullBasedJetStreamBroker(
     pull_consume_batch=100,  # its default is a round trip to the server for each job
     consumer_config=ConsumerConfig(durable_name=QUEUE, ack_wait=current().lease_seconds),
 )
-work = broker.task(bodies.work, task_name="work")
+work = broker.task(task_name="work")(bodies.work)

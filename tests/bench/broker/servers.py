@@ -51,6 +51,7 @@ class Nats(Server):
     def __init__(self, folder: Path, *, replicas: int = 1, always: bool = False) -> None:
         self.replicas = replicas
         self._cluster = NatsCluster(folder, replicas) if replicas > 1 else None
+        self._always = always
         self._servers = self._cluster.servers if self._cluster else [NatsServer(folder)]
         if always:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +69,7 @@ class Nats(Server):
             self._cluster.start()
         else:
             self._servers[0].start()
+        assert self._syncs_always() == self._always, "the server syncs otherwise than its row says"
 
     def kill(self) -> None:
         for server in self._servers:
@@ -76,7 +78,7 @@ class Nats(Server):
     def pids(self) -> list[int]:
         return [server.process.pid for server in self._servers if server.process]
 
-    def syncs_always(self) -> bool:
+    def _syncs_always(self) -> bool:
         """What the server says about itself."""
         return all(bool(s.monitor("varz")["jetstream"]["config"].get("sync_always")) for s in self._servers)
 
