@@ -38,9 +38,9 @@ servers with their data on the same disk. Ratios are taken round by round. All s
 broker and the process that enqueues.
 
 - Jobs carry 1 kB. Worker processes are started by each framework's own command line, 1 or 2 with 8 threads
-  each; results are off, acknowledgement is after the run. Settings are the defaults, but taskiq-nats fetches
-  100 jobs at a time, not 1, which is better for it. Every finished job is one 32-byte record that its worker
-  appends to a file in memory, the same for all.
+  each, with default settings; results are off, acknowledgement is after the run. taskiq-nats is there twice:
+  by default it fetches jobs one at a time; fetching 100 it is faster, but waits for them. Every finished job
+  is one 32-byte record that its worker appends to a file in memory, the same for all.
 - *Completed*: warm workers are frozen (SIGSTOP), a backlog is enqueued, they are thawed; from there to the
   end of the last job. *Enqueued* is measured on that backlog, so nobody consumes meanwhile: one thread, 16
   threads (taskiq: 16 coroutines), and {batch:,} jobs in one call where the system has one.
@@ -51,7 +51,7 @@ broker and the process that enqueues.
 - *Killed with -9*: both worker processes in the middle of a backlog of 10 ms jobs, started again at once; and
   the broker right after it confirmed the last job, started again on the same data (of a cluster: all three).
   A killed process is not a power cut: what was written, synced or not, survives it. Leases are 5 s there.
-  Lost is what had not finished when nothing had moved for 20 s. Doubled is what finished twice, which "at
+  Lost is what had not finished when nothing had moved for 15 s. Doubled is what finished twice, which "at
   least once" allows.
 
 """

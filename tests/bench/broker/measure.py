@@ -16,7 +16,7 @@ from tests.bench.broker.session import Sent, Session
 from tests.bench.broker.systems import System
 from tests.bench.broker.workers import ROOT, Workers
 
-_DRAIN_SECONDS, _NO_PROGRESS_SECONDS, _QUIET_SECONDS = 90.0, 20.0, 0.4
+_DRAIN_SECONDS, _NO_PROGRESS_SECONDS, _QUIET_SECONDS = 90.0, 15.0, 0.25
 _DELAYED, _DELAYED_SECONDS = ("ours-r1", "redis"), 60.0
 _LONG_LEASE_SECONDS, _SHORT_LEASE_SECONDS = 60.0, 5.0
 
@@ -26,29 +26,29 @@ class Plan:
     """How much of everything; seconds and numbers of jobs."""
 
     rounds: int = 5
-    enqueue_seconds: float = 1.0
-    most_enqueued: int = 8_000
+    enqueue_seconds: float = 0.8
+    most_enqueued: int = 6_000
     batch: int = 10_000
     sleep_jobs: int = 600  # per worker process
     cpu_jobs: int = 60  # per worker process
-    latency_seconds: float = 3.0
+    latency_seconds: float = 2.0
     common_rate: float = 200.0
-    idle_seconds: float = 3.0
-    floor_seconds: float = 0.7
+    idle_seconds: float = 2.0
+    floor_seconds: float = 0.5
     delayed_jobs: int = 100_000  # measured in the first round
     fault_jobs: int = 1_000
-    fault_rounds: frozenset[int] = frozenset({0, 2, 4})
+    fault_rounds: frozenset[int] = frozenset({0, 2})
 
 
 QUICK = Plan(
     rounds=1,
-    enqueue_seconds=0.6,
-    most_enqueued=3_000,
-    sleep_jobs=300,
-    cpu_jobs=20,
-    latency_seconds=1.5,
-    idle_seconds=1.5,
-    floor_seconds=0.4,
+    enqueue_seconds=0.4,
+    most_enqueued=2_000,
+    sleep_jobs=200,
+    cpu_jobs=15,
+    latency_seconds=1.0,
+    idle_seconds=0.5,
+    floor_seconds=0.2,
     delayed_jobs=0,
     fault_rounds=frozenset(),
 )
@@ -75,8 +75,8 @@ def measure(system: System, folder: Path, plan: Plan, *, cpu_rounds: int, positi
 
 
 def _two_processes(session: Session, plan: Plan) -> Round:
-    workers = session.ready_workers(2)
-    _freeze(session, workers)
+    workers = _warm(session, 2)
+    workers.freeze()
     limits: dict[str, Any] = {"most": plan.most_enqueued, "seconds": plan.enqueue_seconds}
     single = session.enqueue("single", **limits)
     concurrent = session.enqueue("concurrent", **limits)
@@ -98,9 +98,9 @@ def _two_processes(session: Session, plan: Plan) -> Round:
 
 
 def _one_process(session: Session, plan: Plan) -> Round:
-    workers = session.ready_workers(1)
-    _freeze(session, workers)
-    sent = session.enqueue("concurrent", most=plan.most_enqueued, seconds=1.5 * plan.enqueue_seconds)
+    workers = _warm(session, 1)
+    workers.freeze()
+    sent = session.enqueue("concurrent", most=plan.most_enqueued, seconds=plan.enqueue_seconds)
     found = _drain(session, workers, "noop_1x8", len(sent.ids))
     found |= _sleep_and_cpu(session, workers, plan)
     workers.kill()
@@ -110,16 +110,17 @@ def _one_process(session: Session, plan: Plan) -> Round:
 def _sleep_and_cpu(session: Session, workers: Workers, plan: Plan) -> Round:
     found: Round = {}
     for kind, per_process in (("sleep", plan.sleep_jobs), ("cpu", plan.cpu_jobs)):
-        _freeze(session, workers)
+        workers.freeze()
         sent = session.enqueue("concurrent", kind, most=per_process * workers.processes)
         done = _drain(session, workers, f"{kind}_{workers.processes}x8", len(sent.ids))
         found |= {name: value for name, value in done.items() if name.startswith(kind)}
     return found
 
 
-def _freeze(session: Session, workers: Workers) -> None:
+def _warm(session: Session, processes: int) -> Workers:
+    workers = session.ready_workers(processes)
     session.wait_quiet(_QUIET_SECONDS)
-    workers.freeze()
+    return workers
 
 
 def _drain(session: Session, workers: Workers, name: str, backlog: int) -> Round:
@@ -154,7 +155,7 @@ def _latency(session: Session, name: str, rate: float, seconds: float) -> Round:
 
 def _idle(session: Session, workers: Workers, seconds: float) -> Round:
     """Share of a core that a worker process uses for nothing; supervisors are counted with their workers."""
-    session.wait_quiet(1.0)
+    session.wait_quiet(0.5)
     before, started = workers.cpu_seconds(), time.monotonic()
     time.sleep(seconds)
     used = (workers.cpu_seconds() - before) / (time.monotonic() - started)
@@ -188,8 +189,8 @@ def _floor(session: Session, plan: Plan) -> Round:
 
 def _worker_killed(session: Session, plan: Plan) -> Round:
     """Both worker processes are killed in the middle of a backlog and started again at once."""
-    workers = session.ready_workers(2)
-    _freeze(session, workers)
+    workers = _warm(session, 2)
+    workers.freeze()
     sent = session.enqueue("concurrent", "sleep", most=plan.fault_jobs)
     first = session.records.count()
     workers.thaw()
@@ -216,7 +217,7 @@ def _server_killed(session: Session, plan: Plan) -> Round:
 
 
 def _outcome(session: Session, sent: Sent, first: int) -> tuple[int, int]:
-    """Wait until every job was seen, or nothing has moved for four times a lease."""
+    """Wait until every job was seen, or nothing has moved for three times a lease."""
     count, since = -1, time.monotonic()
     while time.monotonic() - since < _NO_PROGRESS_SECONDS:
         if session.records.count() != count:

@@ -35,7 +35,8 @@ def beside(rival: str, measure: str, heading: str = "") -> Column:
     """A measure as a multiple of a rival's in the same round."""
 
     def cell(results: Results, system: System) -> str:
-        return "1" if system.key == rival else shown(ratio(results, system.key, rival, measure))
+        found = shown(ratio(results, system.key, rival, measure))
+        return "1" if system.key == rival and found != "-" else found
 
     return Column(heading or f"x {RIVALS[rival]}", cell)
 
@@ -53,8 +54,6 @@ def counted(heading: str, measure: str) -> Column:
 def _latencies(name: str) -> list[Column]:
     return [plain(f"{share} ms", f"{name}_{share}_ms") for share in ("p50", "p95", "p99")]
 
-
-_DURABILITY = Column("a confirmed job is in", lambda _, system: system.durability)
 
 SECTIONS: dict[str, list[Column]] = {
     "Completed no-op jobs per second": [
@@ -105,17 +104,15 @@ FLOOR: list[Column] = [
 
 
 def table(results: Results, columns: Sequence[Column], *, only: str = "") -> list[str]:
-    """A Markdown table of the systems that have results (those whose key starts with `only`)."""
-    columns = [_DURABILITY, *columns]
-    lines = [
-        "| system | " + " | ".join(column.heading for column in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
+    """A Markdown table of the systems that have such results (of those whose key starts with `only`)."""
+    rows = []
     for system in SYSTEMS:
         if system.key in results and system.key.startswith(only):
-            cells = (column.cell(results, system) for column in columns)
-            lines.append(f"| {system.title} | " + " | ".join(cells) + " |")
-    return lines
+            cells = [column.cell(results, system) for column in columns]
+            if set(cells) != {"-"} or not any(results[system.key]):
+                rows.append(f"| {system.title} | {system.durability} | " + " | ".join(cells) + " |")
+    headings = ["system", "a confirmed job is in", *(column.heading for column in columns)]
+    return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *rows] if rows else []
 
 
 def losses(results: Results) -> list[str]:
@@ -150,14 +147,14 @@ _COMPARED = {
 
 def report(results: Results, head: str, notes: Sequence[str]) -> str:
     """The whole page."""
-    parts = [head, "## Targets", *target_table(results)]
+    parts = [head, "## Targets\n", *target_table(results)]
     for title, columns in SECTIONS.items():
-        parts += [f"\n## {title}", *_blank_first(table(results, columns))]
-    parts += ["\n## Distance to the floor of raw nats-py", *_blank_first(table(results, FLOOR, only="ours"))]
+        parts += _section(title, table(results, columns))
+    parts += _section("Distance to the floor of raw nats-py", table(results, FLOOR, only="ours"))
     parts += ["\n## Where a rival is better than ours on one replica", "", *losses(results)]
     parts += ["", *(f"- Note: {note}" for note in notes)] if notes else []
-    return "\n".join(parts).replace("## Targets\n", "## Targets\n\n") + "\n"
+    return "\n".join(parts) + "\n"
 
 
-def _blank_first(lines: list[str]) -> list[str]:
-    return ["", *lines]
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"\n## {title}\n", *lines] if lines else []

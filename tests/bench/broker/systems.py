@@ -80,6 +80,14 @@ SYSTEMS = (
         framework="taskiq",
         module="taskiq_nats",
     ),
+    _system(
+        "taskiq-nats-100",
+        "taskiq + taskiq-nats, fetching 100",
+        "file, fsync every 2 min",
+        Nats,
+        framework="taskiq",
+        module="taskiq_nats",
+    ),
 )  # fmt: skip
 
 
