@@ -42,8 +42,8 @@ broker and the process that enqueues.
   by default it fetches jobs one at a time; fetching 100 it is faster, but waits for them. Every finished job
   is one 32-byte record that its worker appends to a file in memory, the same for all.
 - *Completed*: warm workers are frozen (SIGSTOP), a backlog is enqueued, they are thawed; from there to the
-  end of the last job. *Enqueued* is measured on that backlog, so nobody consumes meanwhile: one thread, 16
-  threads (taskiq: 16 coroutines), and {batch:,} jobs in one call where the system has one.
+  end of 98 % of the jobs. *Enqueued* is measured on that backlog, so nobody consumes meanwhile: one thread,
+  16 threads (taskiq: 16 coroutines), and {batch:,} jobs in one call where the system has one.
 - *From enqueue to start* is from just before the enqueueing call to the first line of the job. "Half load" is
   half of the completed no-op jobs per second of the same round; where jobs/s stays below that, the enqueueing
   process could not keep up.

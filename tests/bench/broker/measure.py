@@ -124,7 +124,10 @@ def _warm(session: Session, processes: int) -> Workers:
 
 
 def _drain(session: Session, workers: Workers, name: str, backlog: int) -> Round:
-    """Thaw warm workers on a backlog; from there to the end of the last job, and the processor time of it."""
+    """Thaw warm workers on a backlog; jobs per second until nearly all ended, and the processor time of all.
+
+    The last 2 % are left out: the end of a backlog is a race of a few stragglers, not throughput.
+    """
     first = session.records.count()
     servers = session.server_pids()
     worker_cpu, server_cpu = workers.cpu_seconds(), cpu_seconds(servers)
@@ -132,9 +135,10 @@ def _drain(session: Session, workers: Workers, name: str, backlog: int) -> Round
     workers.thaw()
     session.wait_finished(first + backlog, seconds=_DRAIN_SECONDS)
     session.wait_quiet(_QUIET_SECONDS)
-    seconds = (int(session.records.since(first)["ended"].max()) - started) / 1e9
+    ended = sorted(session.records.since(first)["ended"].tolist())
+    counted = int(0.98 * backlog)
     return {
-        name: backlog / seconds,
+        name: counted / (ended[counted - 1] - started) * 1e9,
         "worker_cpu_us": (workers.cpu_seconds() - worker_cpu) / backlog * 1e6,
         "broker_cpu_us": (cpu_seconds(servers) - server_cpu) / backlog * 1e6,
     }

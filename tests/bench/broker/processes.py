@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
@@ -31,7 +30,7 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor time that these processes have used so far, in all threads that are alive."""
+    """Processor time that these processes have used so far, ended threads included."""
     return sum(_nanoseconds(pid) for pid in pids) / 1e9
 
 
@@ -45,11 +44,10 @@ def memory_mb(pids: Iterable[int]) -> float:
 
 
 def _nanoseconds(pid: int) -> int:
-    used = 0
-    for schedule in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):
-            used += int(schedule.read_text().split()[0])
-    return used
+    # The processor clock of another process, as clock_getcpuclockid(3) makes it: /proc counts in 10 ms only.
+    with contextlib.suppress(OSError):
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    return 0
 
 
 def stop_politely(process: subprocess.Popen[bytes], number: signal.Signals, seconds: float) -> None:
