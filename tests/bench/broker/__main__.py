@@ -59,6 +59,7 @@ broker and the process that enqueues.
 
 def main(arguments: list[str]) -> int:
     """Run everything, print the report, write it when asked."""
+    started = time.monotonic()
     options = _parser().parse_args(arguments)
     plan = QUICK if options.quick else Plan()
     rounds = int(os.environ.get("ROUNDS", str(plan.rounds)))  # noqa: TID251
@@ -71,6 +72,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-broker-", dir=scratch) as folder:
         facts = machine.facts(Path(folder))
         results, failures = run(systems, Path(folder), plan)
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes", flush=True)
     page = report(results, _head(plan, facts, arguments), [*notes, *failures])
     print(page)
     if options.write:

@@ -171,9 +171,9 @@ def _delayed(session: Session, plan: Plan) -> Round:
     workers = session.ready_workers(1)
     session.wait_quiet(1.0)
     before = workers.memory_mb()
-    session.enqueue("delayed", most=plan.delayed_jobs, seconds=_DELAYED_SECONDS)
+    sent = session.enqueue("delayed", most=plan.delayed_jobs, seconds=_DELAYED_SECONDS)
     session.wait_quiet(3.0)
-    found = {"delayed_growth_mb": workers.memory_mb() - before}
+    found = {"delayed_jobs": len(sent.ids), "delayed_growth_mb": workers.memory_mb() - before}
     found |= _latency(session, "delayed", plan.common_rate, plan.latency_seconds)
     workers.kill()
     return found

@@ -84,8 +84,9 @@ SECTIONS: dict[str, list[Column]] = {
         plain("broker µs per no-op job", "broker_cpu_us"),
         plain("idle worker process, % of a core", "idle_percent"),
     ],
-    "While 100,000 jobs wait for a time in an hour (once, 1 x 8)": [
-        *(plain("worker grew by MB", "delayed_growth_mb"), plain("other jobs/s", "delayed_rate")),
+    "While a crowd of jobs waits for a time in an hour (once, 1 x 8)": [
+        *(plain("jobs waiting", "delayed_jobs"), plain("worker grew by MB", "delayed_growth_mb")),
+        plain("other jobs/s", "delayed_rate"),
         *_latencies("delayed"),
     ],
     "Killed with -9": [

@@ -49,7 +49,7 @@ def test_a_percentile_is_a_value_that_was_measured():
 
 
 def test_jobs_are_lost_or_doubled_by_their_ids_alone():
-    assert lost_and_doubled(range(1, 6), [1, 2, 2, 2, 4, 99]) == (2, 1)
+    assert lost_and_doubled(range(1, 6), [1, 2, 2, 4, 99, 99]) == (2, 1)
 
 
 def test_kills_are_summed_over_the_rounds_that_had_them():
