@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from brokers import BrokerOptions, QueueSpec, ServerTooOldError
@@ -30,10 +32,14 @@ def test_streams_have_the_names_retention_and_limits_of_the_guide() -> None:
     assert {config.num_replicas for config in configs.values()} == {3}
 
 
+def _stream(name: str, options: BrokerOptions) -> Any:
+    return next(config for config in topology.stream_configs(options, QUEUES) if config.name == name)
+
+
 def test_records_outlive_dead_letters_but_the_servers_markers_cannot() -> None:
-    records = topology.stream_configs(BrokerOptions(), QUEUES)[-2]
+    records = _stream("DLQ_RECORDS", BrokerOptions())
     assert (records.max_age, records.subject_delete_marker_ttl) == (90 * 86_400, 30 * 86_400)
-    short = topology.stream_configs(BrokerOptions(dead_record_max_age_seconds=5), QUEUES)[-2]
+    short = _stream("DLQ_RECORDS", BrokerOptions(dead_record_max_age_seconds=5))
     assert (short.max_age, short.subject_delete_marker_ttl) == (30 * 86_400, 5)
 
 
