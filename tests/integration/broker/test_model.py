@@ -142,7 +142,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def replay(self, which: int) -> None:
         letters = dead_letter.list_dead(self.broker, 1000)
         letter = letters[which % len(letters)]
-        self.dead.remove(str(letter.message_id))
+        (self.late if letter.reason == "expired" else self.dead).remove(str(letter.message_id))
         successor = dead_letter.replay(self.broker, letter.id).message_id
         (self.late if letter.reason == "expired" else self.ready).add(successor)
 
