@@ -15,6 +15,7 @@ from app.jobs import policy
 from app.jobs.outbox import Envelope
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import Job
+from brokers import PublishRefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Dispatcher:
         for envelope in waiting:
             try:
                 self._broker.enqueue(_message(envelope))
+            except PublishRefusedError as error:  # no room in this queue's stream; the others may have some
+                logger.error("job %s waits for the reconciler: %s", envelope.job_id, error)  # noqa: TRY400
             except BrokerConnectionError as error:
                 left = len(waiting) - len(sent)
                 logger.warning("NATS: %s; %d of %d jobs wait for the reconciler", error, left, len(waiting))
