@@ -20,6 +20,7 @@ from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.retries import ScheduledRetries
+from brokers.jetstream.stub import JetStreamStubBroker
 from brokers.jetstream.topology import Change
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "EventSubscription",
     "JetStreamBroker",
     "JetStreamMessage",
+    "JetStreamStubBroker",
     "MessageTooLargeError",
     "NotReplayableError",
     "PublishRefusedError",

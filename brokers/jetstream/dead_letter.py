@@ -26,6 +26,7 @@ from brokers.jetstream.topology import dead_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
+    from brokers.jetstream.memory import DeadLetterBox
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +143,19 @@ def _read(sequence: int, subject: str, headers: dict[str, str], payload: bytes |
     )
 
 
+def _in_memory(broker: JetStreamBroker) -> DeadLetterBox | None:
+    """Where the stub broker's dead letters lie; None for a broker with a server."""
+    memory = getattr(broker, "memory", None)
+    return memory.dead_letters if memory is not None else None
+
+
 def list_dead(
     broker: JetStreamBroker, limit: int = 50, *, queue: str | None = None, before: int | None = None
 ) -> list[DeadLetter]:
     """The newest dead letters first, without payloads; `before` (an id) pages towards older ones."""
+    box = _in_memory(broker)
+    if box is not None:
+        return box.newest(limit, queue, before)
     return broker.connection.run(_list(broker.connection.session(), limit, queue, before))
 
 
@@ -194,6 +204,9 @@ async def _headers_between(session: Session, queue: str | None, start: int, end:
 
 def get(broker: JetStreamBroker, dead_letter_id: int) -> DeadLetter:
     """One dead letter with its payload; raises DeadLetterNotFoundError."""
+    box = _in_memory(broker)
+    if box is not None:
+        return box.get(dead_letter_id)
     return broker.connection.run(_get(broker.connection.session(), dead_letter_id))
 
 
@@ -235,6 +248,10 @@ def _successor(letter: DeadLetter) -> Message[Any]:
 
 def discard(broker: JetStreamBroker, dead_letter_id: int) -> None:
     """Remove a dead letter for good; removing one that is gone is no error."""
+    box = _in_memory(broker)
+    if box is not None:
+        box.discard(dead_letter_id)
+        return
     session = broker.connection.session()
 
     async def remove() -> None:

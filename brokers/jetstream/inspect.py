@@ -12,6 +12,7 @@ from brokers.jetstream.topology import dead_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
+    from brokers.jetstream.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ def depths(broker: JetStreamBroker) -> list[QueueDepth]:
 
 def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
     """The depth of one queue."""
+    memory: Memory | None = getattr(broker, "memory", None)
+    if memory is not None:
+        return memory.depth(spec)
     return broker.connection.run(_depth(broker.connection.session(), spec))
 
 
