@@ -64,11 +64,12 @@ class Workers:
         grace_ms: int = 10_000,
         prefetch: int | None = None,
         program: str = "dramatiq",
+        set_up: str = "tests.integration.broker.actors:set_up",
     ) -> subprocess.Popen[bytes]:
         before = self.count("boot")
         command = [
             str(Path(sys.executable).with_name(program)),
-            "tests.integration.broker.actors:set_up",
+            set_up,
             *("--processes", str(processes), "--threads", str(threads)),
             *("--worker-shutdown-timeout", str(grace_ms)),
         ]
