@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from brokers.jetstream.dead_letter import DeadLetter, _read
 from brokers.jetstream.errors import DeadLetterNotFoundError
 from brokers.jetstream.inspect import QueueDepth
+from brokers.jetstream.memory_events import EventLog
 from brokers.jetstream.message import Delivery
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.topology import dead_subject
@@ -86,6 +87,7 @@ class Memory:
     def __init__(self, options: BrokerOptions, specs: Iterable[QueueSpec]) -> None:
         self.clock = Clock()
         self.dead_letters = DeadLetterBox(options)
+        self.events = EventLog(options)
         self._most_in_flight = options.max_ack_pending
         self._window = min(_DUPLICATE_WINDOW_SECONDS, options.queue_max_age_seconds)
         self._lanes = {spec.name: _Lane() for spec in specs}

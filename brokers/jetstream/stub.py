@@ -34,10 +34,10 @@ class JetStreamStubBroker(JetStreamBroker):
 
     `advance(seconds)` puts its clock forward, so that delays and retries need no waiting. While `away` is
     True, enqueue raises Dramatiq's ConnectionFailed as it does when the server is gone. `publish_raw`
-    stores any bytes. `dead_letter` and `inspect` work on it.
+    stores any bytes. `dead_letter`, `inspect` and events work on it.
 
     It knows one process: there are no deaths of workers, so no redelivery after ack_wait and no crash
-    loops, and nothing ends by age. Events need a server.
+    loops, and nothing ends by age.
     """
 
     def __init__(

@@ -54,7 +54,8 @@ def empty(broker: JetStreamBroker) -> None:
     for spec in QUEUES:
         broker.flush(spec.name)
     session = broker.connection.session()
-    broker.connection.run(session.api(f"STREAM.PURGE.{broker.options.dead_letter_stream}"))
+    for stream in (broker.options.dead_letter_stream, broker.options.status_stream):
+        broker.connection.run(session.api(f"STREAM.PURGE.{stream}"))
 
 
 def declare(broker: Broker, function: Callable[..., Any], **options: Any) -> dramatiq.Actor[..., Any]:

@@ -15,9 +15,9 @@ from brokers import (
     QueueSpec,
     dead_letter,
     inspect,
-    publish_event,
     topology,
 )
+from brokers.jetstream.memory_events import matches
 from tests.integration.broker.workers import wait_until
 
 DAY_SECONDS = 86_400
@@ -135,8 +135,6 @@ def test_a_retry_during_an_outage_hands_the_message_back(
 
 def test_it_never_reaches_for_a_server(broker: JetStreamStubBroker) -> None:
     with pytest.raises(NotImplementedError, match="has no server"):
-        publish_event(broker, "transforms.status.x", b"")
-    with pytest.raises(NotImplementedError, match="has no server"):
         inspect.ping(broker)
 
 
@@ -173,3 +171,14 @@ def test_dead_letters_say_where_their_message_came_from(broker: JetStreamStubBro
     (letter,) = dead_letter.list_dead(broker, queue="other")
     assert (letter.queue, letter.origin_stream, letter.traceparent) == ("other", "S", "00-1-2-01")
     assert topology.dead_subject(broker.options, letter.queue) == "transforms.dead.other"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "covered"),
+    [
+        ("a.b", "a.b", True), ("a.b", "a.c", False), ("a.*", "a.b", True), ("a.*", "a.b.c", False),
+        ("a.>", "a.b.c", True), ("a.>", "a", False), (">", "a", True), ("a.*.c", "a.b.c", True),
+    ],
+)  # fmt: skip
+def test_its_events_are_followed_by_natss_wildcards(pattern: str, subject: str, *, covered: bool) -> None:
+    assert matches(pattern, subject) is covered
