@@ -73,12 +73,12 @@ class _Lane:
 
     @property
     def in_flight(self) -> int:
-        """Handed out, or given back with a pause that is not over: the server counts both."""
-        return len(self.held) + len(self.paused)
+        """Handed out and not ended: the server counts what was given back, too."""
+        return len(self.held) + len(self.paused) + len(self.again)
 
     @property
     def empty(self) -> bool:
-        return not (self.fresh or self.again or self.scheduled or self.in_flight)
+        return not (self.fresh or self.scheduled or self.in_flight)
 
 
 class Memory:
@@ -158,16 +158,17 @@ class Memory:
         with self._changed:
             while True:
                 pause = self._fire(lane)
-                waiting = lane.again or lane.fresh
-                if waiting and lane.is_open and self._has_room(lane, capacity):
+                waiting = self._waiting(lane)
+                if waiting and lane.is_open and len(lane.held) < capacity:
                     return self._hand_out(spec, lane, waiting.popleft())
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self._changed.wait(left if pause is None else min(left, pause))
 
-    def _has_room(self, lane: _Lane, capacity: int) -> bool:
-        return len(lane.held) < capacity and lane.in_flight < self._most_in_flight
+    def _waiting(self, lane: _Lane) -> deque[_Stored]:
+        """Redeliveries first: they have their place in max_ack_pending already."""
+        return lane.fresh if not lane.again and lane.in_flight < self._most_in_flight else lane.again
 
     def _hand_out(self, spec: QueueSpec, lane: _Lane, stored: _Stored) -> Delivery:
         stored.deliveries += 1
@@ -231,7 +232,7 @@ class Memory:
             self._fire(lane)
             return QueueDepth(
                 queue=spec.name,
-                ready=len(lane.fresh) + len(lane.again),
+                ready=len(lane.fresh),
                 scheduled=len(lane.scheduled),
                 in_flight=lane.in_flight,
                 dead=self.dead_letters.count(spec.name),

@@ -10,8 +10,8 @@ import dramatiq
 import pytest
 from dramatiq.broker import Broker
 
-from brokers import BrokerOptions, JetStreamBroker, ScheduledRetries, dead_letter
-from tests.contract.broker.harness import Run, declare, only_ours
+from brokers import BrokerOptions, JetStreamBroker, JetStreamStubBroker, ScheduledRetries, dead_letter
+from tests.contract.broker.harness import QUEUES, Run, declare, only_ours
 from tests.integration.broker.workers import message
 
 
@@ -116,7 +116,7 @@ def test_the_schedule_is_30_60_120_300_seconds_and_an_error_can_ask_for_more() -
     retries = ScheduledRetries(BrokerOptions())
     actor: Any = dramatiq.Actor(
         lambda: None,
-        broker=JetStreamBroker(BrokerOptions(), []),
+        broker=JetStreamStubBroker(BrokerOptions(), QUEUES),
         actor_name="job",
         queue_name="default",
         priority=0,
