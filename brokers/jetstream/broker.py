@@ -189,7 +189,7 @@ class JetStreamBroker(Broker):
         Raises QueueJoinTimeout after `timeout` milliseconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
-        while any(self.get_queue_message_counts(queue_name)[:2]):
+        while not inspect.is_empty(self, self._spec(queue_name)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]  # Dramatiq's
             time.sleep(_JOIN_PAUSE_SECONDS)

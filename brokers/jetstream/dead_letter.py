@@ -6,9 +6,11 @@ headers only. It is stored and confirmed before the original is ended. Its id is
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
+import time
 import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _TRACE_CHARACTERS, _MESSAGE_CHARACTERS = 8000, 1000
 _FETCH_SECONDS = 2.0
+_NEW_CONSUMER_PAUSE_SECONDS = 0.05
 # Options that describe the life of the old message, not what it asks for.
 _LIFE_OPTIONS = ("retries", "traceback", "requeue_timestamp", "attempts", "eta")
 
@@ -190,7 +193,7 @@ async def _headers_between(session: Session, queue: str | None, start: int, end:
     try:
         left = min(info.num_pending or 0, end - start)
         while left > 0:
-            batch = await subscription.fetch(left, timeout=_FETCH_SECONDS)
+            batch = await _fetch(subscription, left)
             letters = [
                 _read(m.metadata.sequence.stream, m.subject, dict(m.headers or {}), None) for m in batch
             ]
@@ -200,6 +203,18 @@ async def _headers_between(session: Session, queue: str | None, start: int, end:
         await subscription.unsubscribe()
         await js.delete_consumer(stream, info.name)
     return found
+
+
+async def _fetch(subscription: Any, most: int) -> list[Any]:
+    """Messages of a consumer that was made a moment ago: not every server of a cluster knows it yet."""
+    deadline = time.monotonic() + _FETCH_SECONDS
+    while True:
+        try:
+            return list(await subscription.fetch(most, timeout=_FETCH_SECONDS))
+        except nats.js.errors.ServiceUnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(_NEW_CONSUMER_PAUSE_SECONDS)
 
 
 def get(broker: JetStreamBroker, dead_letter_id: int) -> DeadLetter:
