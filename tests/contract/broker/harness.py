@@ -19,7 +19,7 @@ from brokers import (
     default_middleware,
     inspect,
 )
-from tests.integration.broker.workers import make_options
+from tests.integration.broker.workers import make_options, wait_until
 
 QUEUES = [
     QueueSpec(name="default", stream="DEFAULT", ack_wait_seconds=30),
@@ -82,6 +82,23 @@ def depth(broker: JetStreamBroker, queue: str = "default") -> inspect.QueueDepth
 def counts(broker: JetStreamBroker) -> tuple[int, int, int]:
     """(ready and in flight, scheduled, dead)."""
     return broker.get_queue_message_counts("default")
+
+
+def can_be_taken_by_others(broker: JetStreamBroker, besides: int) -> int:
+    """How many messages another process would get, once this one holds no more than `besides`."""
+    if isinstance(broker, JetStreamStubBroker):  # knows one process, so what is not held is free
+        memory = broker.memory
+        wait_until(lambda: len(memory.held()) <= besides)
+        return depth(broker).ready + depth(broker).in_flight - besides
+    other = JetStreamBroker(broker.options, QUEUES)
+    consumer = other.consume("default", prefetch=4, timeout=2000)
+    taken = []
+    while (message := next(consumer)) is not None:
+        taken.append(message)
+    consumer.close()  # or they would come back here
+    consumer.requeue(taken)
+    other.close()
+    return len(taken)
 
 
 class Told(Middleware):

@@ -134,8 +134,8 @@ def test_a_second_schedule_of_a_message_replaces_the_first(broker: JetStreamBrok
     ran: list[str] = []
     actor = declare(broker, ran.append)
     first = actor.message("first")
-    broker.enqueue(first, delay=3_600_000)
-    broker.enqueue(first.copy(args=("second",), options={"retries": 1}), delay=100)
+    broker.enqueue(first, delay=1000)
+    broker.enqueue(first.copy(args=("second",), options={"retries": 1}), delay=1200)
     assert counts(broker) == (0, 1, 0)
     run()
     assert ran == ["second"]

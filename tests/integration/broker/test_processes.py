@@ -54,9 +54,9 @@ def test_two_processes_with_four_threads_do_every_job_once(broker: JetStreamBrok
 def test_a_hot_restart_under_load_loses_nothing_and_doubles_nothing(
     broker: JetStreamBroker, workers: Workers
 ) -> None:
-    command_line = workers.start(processes=2, threads=4)
-    names = [f"job{number}" for number in range(100)]
-    send(broker, names, 0.05)
+    command_line = workers.start(processes=2, threads=4, prefetch=12)
+    names = [f"job{number}" for number in range(300)]
+    send(broker, names, 0.1)  # about four seconds of work, so that much is in hand at the restart
     wait_until(lambda: workers.count("end") >= 10)
     command_line.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 40
