@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test check format bench-e2e bench-map migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test check format bench-e2e bench-map bench-broker migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -68,6 +68,14 @@ bench-e2e: install assets ## documents per second through the whole pipe, beside
 bench-map: install ## maps of 5k, 20k and 100k points, beside plain umap-learn + hdbscan
 	@$(BIN)/python -m tests.bench.bench_map $(if $(filter command line,$(origin DATA)),--data "$(DATA)")
 
+bench-broker: $(VENV)/.bench-installed ## the broker beside Redis, RabbitMQ, Celery, taskiq-nats (ARGS="--quick")
+	@$(BIN)/python -m tests.bench.broker $(ARGS)
+
+$(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
+	@echo "· installing the rivals"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-bench.txt
+	@touch $@
+
 migrate: install ## bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/alembic upgrade head
 
@@ -77,6 +85,7 @@ revision: install ## write a migration from the tables (MESSAGE="add x")
 lock: install ## compile requirements*.txt from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements.txt
 	@$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements-dev.txt
+	@$(BIN)/uv pip compile --group bench -c requirements-dev.txt --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements-bench.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --quiet --no-header --universal --generate-hashes -o requirements-uv.txt
 
 docs: install ## regenerate the generated pages of docs/

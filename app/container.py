@@ -63,6 +63,9 @@ from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
 
+# Native code that holds the interpreter's lock so long past its job's time limit will not let go.
+_HUNG_GRACE_SECONDS = 60.0
+
 
 class Container:
     """Everything a process may need, each thing built on first use."""
@@ -126,6 +129,7 @@ class Container:
             replicas=self.settings.nats_replicas,
             backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
+            hung_grace_seconds=_HUNG_GRACE_SECONDS,
         )
 
     @property

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import dead_letter, inspect, topology
+from brokers.jetstream import control, dead_letter, inspect, recurring, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
-from brokers.jetstream.dead_letter import DeadLetter
+from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
+    ContentionError,
     CrashLoopError,
     DeadLetterNotFoundError,
+    DeadlineError,
+    FutureVersionError,
     MessageTooLargeError,
     NotReplayableError,
+    NotScheduledError,
+    NotUniqueError,
     PublishRefusedError,
+    ReplayLimitError,
     ReplicasError,
+    ResultNotStorableError,
     ServerTooOldError,
     TopologyError,
 )
@@ -19,6 +26,8 @@ from brokers.jetstream.events import EventSubscription, publish_event, subscribe
 from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
+from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.stub import JetStreamStubBroker
 from brokers.jetstream.topology import Change
@@ -26,27 +35,41 @@ from brokers.jetstream.topology import Change
 __all__ = [
     "BrokerOptions",
     "Change",
+    "ContentionError",
     "CrashLoopError",
     "DeadLetter",
     "DeadLetterNotFoundError",
     "DeadReason",
+    "DeadlineError",
+    "EndedLetter",
     "EventSubscription",
+    "FutureVersionError",
     "JetStreamBroker",
     "JetStreamMessage",
+    "JetStreamRateLimiterBackend",
+    "JetStreamResultBackend",
     "JetStreamStubBroker",
     "MessageTooLargeError",
     "NotReplayableError",
+    "NotScheduledError",
+    "NotUniqueError",
+    "Outcome",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
+    "ReplayLimitError",
+    "ReplayReport",
     "ReplicasError",
+    "ResultNotStorableError",
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",
+    "control",
     "dead_letter",
     "default_middleware",
     "inspect",
     "publish_event",
+    "recurring",
     "subscribe_events",
     "topology",
 ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from dramatiq.broker import Broker
 from dramatiq.errors import (
     ActorNotFound,
     BrokerConnectionError,
-    DecodeError,
     QueueJoinTimeout,
     QueueNotFound,
 )
@@ -27,29 +28,30 @@ from dramatiq.middleware import (
     TimeLimit,
 )
 
-from brokers.jetstream import dead_letter, inspect
+from brokers.jetstream import dead_letter, inspect, unique
 from brokers.jetstream.connection import Connection, Session, loop_thread
 from brokers.jetstream.consumer import Intake, JetStreamConsumer, nak
-from brokers.jetstream.errors import CrashLoopError, MessageTooLargeError
-from brokers.jetstream.heartbeat import ACK, Holdings
-from brokers.jetstream.lifecycle import Lifecycle
+from brokers.jetstream.errors import NotUniqueError, PublishRefusedError
+from brokers.jetstream.heartbeat import ACK
+from brokers.jetstream.lifecycle import Lifecycle, longest_time_limit
+from brokers.jetstream.live import Live
 from brokers.jetstream.message import (
-    CARRIED_HEADER,
     DeadReason,
     Delivery,
     JetStreamMessage,
-    decode,
-    publish_headers,
 )
 from brokers.jetstream.options import BrokerOptions, QueueSpec
+from brokers.jetstream.outgoing import outgoing
+from brokers.jetstream.publisher import Outgoing
 from brokers.jetstream.retries import ScheduledRetries
-from brokers.jetstream.schedule import delay_until, schedule_headers
-from brokers.jetstream.starts import Starts, SuspectGate
-from brokers.jetstream.topology import queue_subjects, ready_subject, scheduled_subject
+from brokers.jetstream.schedule import delay_until
+from brokers.jetstream.topology import message_subjects
+from brokers.jetstream.triage import triage
 
 log = logging.getLogger(__name__)
 
 _JOIN_PAUSE_SECONDS = 0.1
+_MOST_AT_ONCE = 5_000  # messages of enqueue_many whose clocks run at a time
 
 
 def default_middleware(options: BrokerOptions) -> list[Middleware]:
@@ -64,17 +66,6 @@ def default_middleware(options: BrokerOptions) -> list[Middleware]:
     ]
 
 
-class _Live:
-    """What this process has running for one broker; made anew after a fork or a close."""
-
-    def __init__(self, session: Session, resume: Callable[[JetStreamMessage], None]) -> None:
-        self.session = session
-        self.holdings = Holdings(session)
-        self.starts = Starts(session)
-        self.gate = SuspectGate(resume)
-        self.intakes: dict[str, Intake] = {}
-
-
 class JetStreamBroker(Broker):
     """A Dramatiq broker whose queues are NATS JetStream WorkQueue streams.
 
@@ -86,6 +77,11 @@ class JetStreamBroker(Broker):
     (topology.apply).
     """
 
+    @property
+    def clock_ahead_ms(self) -> float:
+        """How far the clock that deadlines go by is ahead of this machine's; the stub twin's can be."""
+        return 0.0
+
     def __init__(
         self,
         options: BrokerOptions,
@@ -96,7 +92,7 @@ class JetStreamBroker(Broker):
         self.specs = {spec.name: spec for spec in queues}
         self.connection = Connection(options)
         self.worker_threads: int | None = None
-        self._live: _Live | None = None
+        self._live: Live | None = None
         self._live_lock = threading.RLock()
         self._processing = threading.local()
         super().__init__(default_middleware(options) if middleware is None else middleware)
@@ -106,7 +102,7 @@ class JetStreamBroker(Broker):
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue for this process; raises QueueNotFound unless it is one of the given queues."""
-        spec = self._spec(queue_name)
+        spec = self.spec(queue_name)
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues[queue_name] = spec
@@ -115,49 +111,70 @@ class JetStreamBroker(Broker):
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Store a message, now or scheduled; stored and confirmed when this returns.
 
-        `delay` is in milliseconds. Raises QueueNotFound, MessageTooLargeError, and Dramatiq's
-        ConnectionFailed or ConnectionClosed within connect and publish timeout.
+        `delay` is in milliseconds. Options of the message that the broker knows: `eta` and `deadline`
+        (Unix milliseconds), `unique_key`, `traceparent` and `tracestate`. Raises QueueNotFound,
+        MessageTooLargeError, NotUniqueError, ValueError for an option, and Dramatiq's ConnectionFailed
+        or ConnectionClosed within connect and publish timeout.
         """
-        spec = self._spec(message.queue_name)
+        return self.enqueue_many([message], delay=delay)[0]
+
+    def enqueue_many(
+        self, messages: Iterable[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
+        """Store messages in their order, many on the way at a time; returns what was stored.
+
+        Raises as `enqueue`, when all are settled. After an error some may be stored: enqueueing all of
+        them again is harmless for two minutes, unless they are unique.
+        """
+        stored: list[Message[Any]] = []
+        remaining = iter(messages)
+        while chunk := list(itertools.islice(remaining, _MOST_AT_ONCE)):
+            stored += self._enqueue_chunk(chunk, delay)
+        return stored
+
+    def _enqueue_chunk(self, chunk: list[Message[Any]], delay: int | None) -> list[Message[Any]]:
+        try:
+            prepared = [self._prepare(message, delay) for message in chunk]
+            errors = self.connection.publish([to_send for _, _, to_send in prepared])
+            for (message, _, _), error in zip(prepared, errors, strict=True):
+                if error is not None:
+                    self._explain(message, error)
+        except BrokerConnectionError:
+            self.hand_back_current()
+            raise
+        except NotUniqueError:
+            raise
+        except Exception as error:
+            self._fail_current(error)
+            raise
+        for message, due, _ in prepared:
+            self.emit_after("enqueue", message, due)
+        return [message for message, _, _ in prepared]
+
+    def _prepare(self, message: Message[Any], delay: int | None) -> tuple[Message[Any], int | None, Outgoing]:
+        spec = self.spec(message.queue_name)
         message = message.copy()
         eta_delay = delay_until(message.options.pop("eta", None))
         delay = eta_delay if delay is None else delay
         self.emit_before("enqueue", message, delay)
-        try:
-            self._store(spec, message, delay)
-        except BrokerConnectionError:
-            # Dramatiq swallows what its middleware raises and then acknowledges the message being
-            # processed: whatever should have followed it (retry, callback, pipeline) would be lost.
-            current = getattr(self._processing, "message", None)
-            if current is not None:
-                current.hand_back(self.options.hand_back_seconds)
-            raise
-        self.emit_after("enqueue", message, delay)
-        return message
+        return message, delay, outgoing(self.options, spec, message, delay)
 
-    def _store(self, spec: QueueSpec, message: Message[Any], delay: int | None) -> None:
-        body, headers = message.encode(), publish_headers(message)
-        retried = "attempts" in message.options
-        if len(body) > self.options.max_message_bytes and not retried:
-            raise MessageTooLargeError(
-                f"the message for {message.actor_name} has {len(body)} bytes, "
-                f"more than max_message_bytes ({self.options.max_message_bytes}): pass ids, not contents"
-            )
-        subject = ready_subject(self.options, spec.name)
-        if delay is not None and delay > 0:
-            headers |= schedule_headers(delay, subject)
-            subject = scheduled_subject(self.options, spec.name, message.message_id)
-        self.connection.run(self.connection.session().publish(subject, body, headers))
+    def _explain(self, message: Message[Any], error: Exception) -> None:
+        if not isinstance(error, PublishRefusedError):
+            raise error
+        spec, session = self.spec(message.queue_name), self.connection.session()
+        self.connection.run(unique.explain(session, spec, message, error))
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> JetStreamConsumer:
-        """Take messages of a queue, holding at most one per worker thread (or options.prefetch)."""
-        spec = self._spec(queue_name)
-        capacity = self.options.prefetch or min(prefetch, self.worker_threads or prefetch)
-        live = self._running()
+        """Take messages of a queue, holding no more than can be started soon (or options.prefetch)."""
+        spec = self.spec(queue_name)
+        threads = min(prefetch, self.worker_threads or prefetch)
+        live = self.running()
         intake = live.intakes.get(queue_name)
         if intake is None:
             intake = live.intakes[queue_name] = Intake(spec, live.session, live.holdings)
-        loop_thread().loop.call_soon_threadsafe(intake.start, capacity)
+        start = functools.partial(intake.start, threads, share=self.worker_threads is not None)
+        loop_thread().loop.call_soon_threadsafe(start)
         return JetStreamConsumer(self, intake, timeout)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -171,11 +188,29 @@ class JetStreamBroker(Broker):
         finally:
             self._processing.message = None
 
+    def hand_back_current(self) -> None:
+        """Let the message whose run is being wrapped up come again: what must follow could not be stored.
+
+        Dramatiq swallows what its middleware raises and then acknowledges the message being processed:
+        whatever should have followed it (retry, callback, pipeline, result) would be lost.
+        """
+        current = getattr(self._processing, "message", None)
+        if current is not None:
+            current.hand_back(self.options.hand_back_seconds)
+
+    def _fail_current(self, error: Exception) -> None:
+        """For the same reason, but what must follow will never be stored: no use in coming again."""
+        current = getattr(self._processing, "message", None)
+        if current is not None and not current.failed:
+            current.fail()
+            current.stuff_exception(error)
+            current.dead_reason = DeadReason.FOLLOW_UP_NOT_STORABLE
+
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue: ready, scheduled and in flight."""
-        spec = self._spec(queue_name)
+        spec = self.spec(queue_name)
         session = self.connection.session()
-        for subject in queue_subjects(self.options, queue_name):
+        for subject in message_subjects(self.options, queue_name):
             self.connection.run(session.api(f"STREAM.PURGE.{spec.stream}", {"filter": subject}))
 
     def flush_all(self) -> None:
@@ -189,14 +224,14 @@ class JetStreamBroker(Broker):
         Raises QueueJoinTimeout after `timeout` milliseconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
-        while not inspect.is_empty(self, self._spec(queue_name)):
+        while not inspect.is_empty(self, self.spec(queue_name)):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]  # Dramatiq's
             time.sleep(_JOIN_PAUSE_SECONDS)
 
     def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
         """(ready and in flight, scheduled, dead) messages of a queue."""
-        depth = inspect.depth(self, self._spec(queue_name))
+        depth = inspect.depth(self, self.spec(queue_name))
         return depth.ready + depth.in_flight, depth.scheduled, depth.dead
 
     def close(self) -> None:
@@ -216,95 +251,71 @@ class JetStreamBroker(Broker):
     def admit(self, intake: Intake, delivery: Delivery) -> JetStreamMessage | None:
         """Triage of an arrival: the message to run, or None when it was dealt with otherwise."""
         try:
-            return self._admit(delivery)
+            return triage(self, self.running(), delivery)
         except Exception as error:
             log.warning("Message %s is looked at again later: %s", delivery.key, error, exc_info=True)
             loop, pause = loop_thread().loop, self.options.hand_back_seconds
             loop.call_soon_threadsafe(lambda: loop.call_later(pause, intake.put, delivery))
             return None
 
-    def _admit(self, delivery: Delivery) -> JetStreamMessage | None:
-        try:
-            message = decode(delivery)
-        except DecodeError as error:
-            self._bury(delivery, None, DeadReason.UNDECODABLE, error)
-            return None
-        if not delivery.redelivered:
-            return message
-        live = self._running()
-        message.earlier_starts = self.connection.run(live.starts.count(message))
-        if message.earlier_starts >= self.options.max_crashes - 1:
-            self._bury_crash_loop(live, message)
-            return None
-        if delivery.deliveries >= self.options.max_deliver - 1:
-            self._renew(message)
-            return None
-        if message.earlier_starts and not live.gate.admit(message):
-            return None
-        return message
-
-    def _bury_crash_loop(self, live: _Live, message: JetStreamMessage) -> None:
-        last = self.connection.run(live.starts.last(message))
-        error = CrashLoopError(
-            f"{message.earlier_starts + 1} runs started and never ended, the last on worker "
-            f"{last.get('worker', 'unknown')}"
-        )
-        message.stuff_exception(error)
-        self._bury(message.delivery, message, DeadReason.CRASH_LOOP, error)
-        self.connection.start(live.starts.ended(message))
-
-    def _renew(self, message: JetStreamMessage) -> None:
-        """Store the message under a new sequence before the server's max_deliver strands it."""
-        delivery = message.delivery
-        headers = publish_headers(message)
-        headers["Nats-Msg-Id"] += f":renewed:{delivery.sequence}"
-        headers[CARRIED_HEADER] = str(delivery.deliveries + delivery.carried)
-        subject = ready_subject(self.options, delivery.spec.name)
-        self.connection.run(self.connection.session().publish(subject, delivery.data, headers))
-        self._settle(delivery, ACK)
-
     def note_start(self, message: JetStreamMessage) -> None:
         """Record durably that a suspect's run starts now."""
-        self.connection.run(self._running().starts.note(message))
+        self.connection.run(self.running().starts.note(message))
 
     def finish(self, message: JetStreamMessage) -> None:
         """Acknowledge a message; confirmed in the background."""
-        self._settle(message.delivery, ACK)
+        if message.delivery.settled:  # given back before it began
+            self.running().gate.leave(message)
+            return
+        self._end(message.delivery, message, ACK)
         self._run_ended(message)
 
     def give_back(self, message: JetStreamMessage, after_seconds: float) -> None:
         """Return a message to its queue without ending or changing it."""
         self._give_back(message.delivery, after_seconds)
-        self._running().gate.leave(message)
+        self.running().gate.leave(message)
 
     def _give_back(self, delivery: Delivery, after_seconds: float) -> None:
-        self._settle(delivery, nak(after_seconds))
+        self.settle(delivery, nak(after_seconds))
         if delivery.start_sequence is not None:
-            self.connection.start(self._running().starts.interrupted(delivery))
+            self.connection.start(self.running().starts.interrupted(delivery))
 
     def bury(self, message: JetStreamMessage) -> None:
         """Write a failed message's dead letter, confirmed, and end the message."""
-        self._bury(message.delivery, message, _reason(message), message.error)
+        self.bury_delivery(message.delivery, message, _reason(message), message.error)
         self._run_ended(message)
 
-    def _bury(
+    def bury_delivery(
         self, delivery: Delivery, message: JetStreamMessage | None, reason: DeadReason, error: Any
     ) -> None:
+        """Write a dead letter, confirmed, and end the message; `message` is None when undecodable."""
         headers = dead_letter.dead_headers(delivery, message, reason, error)
         self.connection.run(dead_letter.store(self.connection.session(), delivery, headers))
         log.error("Message %s is dead: %s (%s).", message or delivery.key, reason, error)
         dead_letter.tell(self, message, reason, error)
-        self._settle(delivery, b"+TERM " + reason.encode())
+        self._end(delivery, message, b"+TERM " + reason.encode())
+
+    def _end(self, delivery: Delivery, message: JetStreamMessage | None, answer: bytes) -> None:
+        """The last answer for a message; its unique key is free before the server hears it."""
+        if message is None or message.continued or not message.options.get("unique_key"):
+            self.settle(delivery, answer)
+        else:
+            self.connection.start(self._release_and_settle(message, answer))
+
+    async def _release_and_settle(self, message: JetStreamMessage, answer: bytes) -> None:
+        live, delivery = self.running(), message.delivery
+        released = unique.release(live.session, delivery.spec, message)
+        await live.holdings.settle_after(released, delivery, answer)
 
     def _run_ended(self, message: JetStreamMessage) -> None:
-        live = self._running()
+        live = self.running()
         if message.earlier_starts or message.delivery.start_sequence is not None:
             self.connection.start(live.starts.ended(message))
         live.gate.leave(message)
 
-    def _settle(self, delivery: Delivery, answer: bytes) -> None:
-        holdings = self._running().holdings
-        loop_thread().loop.call_soon_threadsafe(holdings.settle, delivery, answer)
+    def settle(self, delivery: Delivery, answer: bytes) -> None:
+        """End our hold on a delivery with an answer to the server, from any thread."""
+        self.running().holdings.settle_soon(delivery, answer, loop_thread().loop)
 
     def stop_intake(self, intake: Intake) -> None:
         """Take no more messages of a queue; those not yet given to a worker go back."""
@@ -321,28 +332,33 @@ class JetStreamBroker(Broker):
         if self._live is None:
             return
         for delivery in list(self._live.holdings.held.values()):
-            if started or not delivery.started:
+            if delivery.claim() or started:
                 self._give_back(delivery, 0)
 
-    def _spec(self, queue_name: str) -> QueueSpec:
+    def spec(self, queue_name: str) -> QueueSpec:
+        """The queue of that name; raises QueueNotFound."""
         try:
             return self.specs[queue_name]
         except KeyError:
             problem = f"{queue_name!r} is not one of {sorted(self.specs)}"
             raise QueueNotFound(problem) from None  # type: ignore[no-untyped-call]  # Dramatiq's
 
-    def _running(self) -> _Live:
+    def running(self) -> Live:
+        """What this process has running, started on first use."""
+        live = self._live
+        if live is not None and live.session is self.connection.current:
+            return live
         with self._live_lock:
             session = self.connection.session()
             if self._live is None or self._live.session is not session:
                 self._live = self.connection.run(self._start(session))
             return self._live
 
-    async def _start(self, session: Session) -> _Live:
-        return _Live(session, self._resume)
+    async def _start(self, session: Session) -> Live:
+        return Live(session, self._resume, functools.partial(longest_time_limit, self))
 
     def _resume(self, message: JetStreamMessage) -> None:
-        live = self._running()
+        live = self.running()
         loop_thread().loop.call_soon_threadsafe(live.intakes[message.queue_name].put, message)
 
 

@@ -14,21 +14,17 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from brokers.jetstream.errors import (
-    AWAY,
-    MessageTooLargeError,
-    PublishRefusedError,
-    connection_error,
-)
-from brokers.jetstream.loop import LoopThread
+from brokers.jetstream.errors import AWAY, connection_error
+from brokers.jetstream.loop import LoopThread, bell
 from brokers.jetstream.options import BrokerOptions
+from brokers.jetstream.publisher import Outgoing, Part, Publisher, Send
+from brokers.jetstream.shortcut import Shortcut
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -75,6 +71,7 @@ class Session:
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._outage_logged = False
+        self.publisher = Publisher(self)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` beside everything else, and keep a reference until it ends."""
@@ -85,27 +82,38 @@ class Session:
 
     async def client(self, timeout_seconds: float | None = None) -> Any:
         """The connected client; raises ConnectionFailed when there is none within the time."""
-        if self._client is not None and self._client.is_connected:
+        if self.connected_client is not None:
             return self._client
         wait = self.options.connect_timeout_seconds if timeout_seconds is None else timeout_seconds
-        self._open()
+        self.open()
         try:
             await asyncio.wait_for(self._up.wait(), wait)
         except TimeoutError:
-            cause = self._client.last_error if self._client else None
-            raise connection_error(f"connecting to {self._shown_servers()}", cause) from None
+            raise connection_error(f"connecting to {self.shown_servers}", self.last_error) from None
         return self._client
+
+    @property
+    def connected_client(self) -> Any:
+        """The client if it is connected now, else None."""
+        client = self._client
+        return client if client is not None and client.is_connected else None
+
+    @property
+    def last_error(self) -> BaseException | None:
+        """What the client ran into last."""
+        return self._client.last_error if self._client is not None else None
 
     async def connected(self) -> Any:
         """The connected client, however long that takes."""
         while True:
-            self._open()
+            self.open()
             await self._up.wait()
-            if self._client is not None and self._client.is_connected:
+            if self.connected_client is not None:
                 return self._client
             self._up.clear()
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Begin to connect unless that has begun already; reconnecting goes on for ever."""
         if self._client is not None and not self._client.is_closed:
             return
         if self._opening is None or self._opening.done():
@@ -148,9 +156,10 @@ class Session:
     async def _on_error(self, error: Exception) -> None:
         level = logging.DEBUG if self._outage_logged else logging.WARNING
         self._outage_logged = True
-        log.log(level, "NATS connection to %s: %s: %s", self._shown_servers(), type(error).__name__, error)
+        log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, error)
 
-    def _shown_servers(self) -> str:
+    @property
+    def shown_servers(self) -> str:
         """The servers without user names, passwords and tokens."""
         return ", ".join(url.rsplit("@", 1)[-1].removeprefix("nats://") for url in self.options.server_urls)
 
@@ -181,17 +190,21 @@ class Session:
         payload = json.dumps(body).encode() if body else b""
         return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
 
-    async def publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+    async def publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         """Store a message and return its sequence; safe to repeat when it carries a Nats-Msg-Id."""
-        try:
-            answer = await self.request(subject, payload, action=f"publishing on {subject}", headers=headers)
-        except nats.errors.MaxPayloadError as error:
-            raise MessageTooLargeError(f"{len(payload)} bytes are more than the server takes") from error
-        except nats.js.errors.APIError as error:
-            raise PublishRefusedError(f"publishing on {subject}: {error.description}") from error
-        if answer.get("duplicate"):
-            log.debug("A message with id %s was stored already.", headers.get("Nats-Msg-Id"))
-        return int(answer["seq"])
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[int] = loop.create_future()
+
+        def settled(sequence: int, error: Exception | None) -> None:
+            if stored.done():
+                return
+            if error is None:
+                stored.set_result(sequence)
+            else:
+                stored.set_exception(error)
+
+        self.publisher.submit([Send(Outgoing(Part(subject, payload, headers)), settled)], loop)
+        return await stored
 
     async def close(self) -> None:
         """Stop everything of this session; a later use opens a new connection."""
@@ -202,6 +215,33 @@ class Session:
             await self._client.close()
 
 
+class _Batch:
+    """Waits for a number of publishes, at least one."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._bell = bell()
+        self._outcomes: list[Exception | None] = [None] * size
+
+    def settled(self, number: int) -> Callable[[int, Exception | None], None]:
+        """What to call, in the loop, when that publish has ended."""
+
+        def settle(_: int, error: Exception | None) -> None:
+            self._outcomes[number] = error
+            self._left -= 1
+            if not self._left:
+                self._bell.ring()
+
+        return settle
+
+    def wait(self, seconds: float) -> list[Exception | None]:
+        """What became of each; raises TimeoutError."""
+        if not self._bell.wait(seconds):
+            raise TimeoutError
+        self._bell.close()
+        return self._outcomes
+
+
 class Connection:
     """The synchronous face of a session, usable from any thread or greenlet of any process."""
 
@@ -209,12 +249,19 @@ class Connection:
         self.options = options
         self._session: Session | None = None
         self._lock = threading.Lock()
+        self._shortcut = Shortcut(options.client_name)
         _Process.connections.add(self)
 
     def forget(self) -> None:
         """Called in a forked child: the parent's loop, socket and locks are not ours."""
         self._lock = threading.Lock()
+        self._shortcut = Shortcut(self.options.client_name)
         self._session = None
+
+    @property
+    def current(self) -> Session | None:
+        """The session of this process, if it has one."""
+        return self._session
 
     def session(self) -> Session:
         """The session of this process, created on first use (it connects when it must)."""
@@ -228,13 +275,42 @@ class Connection:
         thread = loop_thread()
         if thread.is_current():
             work.close()
-            raise RuntimeError("a callback inside the broker's event loop must not wait for the broker")
+        self._refuse_inside(thread)
         options = self.options
         limit = timeout_seconds or 2 * (options.connect_timeout_seconds + options.publish_timeout_seconds)
         try:
             return thread.run(work, limit)
         except TimeoutError as error:
             raise connection_error("waiting for the broker", error) from error
+
+    def publish(self, outgoing: Sequence[Outgoing]) -> list[Exception | None]:
+        """Store messages in this order, many on the way at a time.
+
+        Returns one entry per message: None when it is stored and confirmed, or why it is not:
+        Dramatiq's connection errors (then it may be stored), PublishRefusedError, MessageTooLargeError.
+        """
+        thread, options = loop_thread(), self.options
+        self._refuse_inside(thread)
+        if len(outgoing) == 1 and self._took_the_shortcut(outgoing[0]):
+            return [None]
+        batch = _Batch(len(outgoing))
+        sends = [Send(one, batch.settled(number)) for number, one in enumerate(outgoing)]
+        self.session().publisher.submit(sends, thread.loop)
+        try:
+            return batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
+        except TimeoutError as error:
+            raise connection_error("waiting for the broker", error) from error
+
+    def _took_the_shortcut(self, outgoing: Outgoing) -> bool:
+        client = self._session.connected_client if self._session is not None else None
+        server = client.connected_url if client is not None else None
+        if server is None or outgoing.lock is not None:
+            return False
+        return self._shortcut.try_to_publish(server, outgoing.message)
+
+    def _refuse_inside(self, thread: LoopThread) -> None:
+        if thread.is_current():
+            raise RuntimeError("a callback inside the broker's event loop must not wait for the broker")
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine in the loop without waiting for it."""
@@ -245,6 +321,7 @@ class Connection:
         """Close the connection, if this process opened one. Never raises."""
         with self._lock:
             session, self._session = self._session, None
+            self._shortcut.close()
         if session is None:
             return
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
@@ -15,17 +15,19 @@ from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.heartbeat import NAK, Holdings
+from brokers.jetstream.loop import Bell
+from brokers.jetstream.loop import bell as make_bell
 from brokers.jetstream.message import Delivery, JetStreamMessage
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.places import LONGEST_WAIT_SECONDS, Places
+from brokers.jetstream.presence import Presence
 from brokers.jetstream.pull import Pull
-from brokers.jetstream.rescue import patrol
+from brokers.jetstream.rescue import Patrol
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
 
 log = logging.getLogger(__name__)
-
-_LOOP_SECONDS = 10.0  # a loop that is later than this is stuck, not busy
 
 
 def nak(after_seconds: float = 0) -> bytes:
@@ -38,44 +40,52 @@ class Intake:
 
     def __init__(self, spec: QueueSpec, session: Session, holdings: Holdings) -> None:
         self.spec = spec
-        self.capacity = 1
+        self.places = Places(session.options)
         # Filled in the loop, emptied by a consumer thread or greenlet. No lock is shared by the
         # two: under gevent a contended one would stop the loop, and with it the heartbeats.
         self._arrivals: deque[Delivery | JetStreamMessage] = deque()
-        self._something = asyncio.Event()
+        self._ring: Callable[[], None] | None = None  # set while the consumer sleeps
         self._session, self._holdings = session, holdings
         self._pull: Pull | None = None
-        self._patrol: asyncio.Task[None] | None = None
-        self._patrol_seconds = session.options.patrol_seconds
+        self._presence: Presence | None = None
+        self._watches: list[asyncio.Task[None]] = []
         holdings.on_settled.append(self._settled)
 
-    def start(self, capacity: int) -> None:
-        """Begin to pull, holding at most `capacity` messages. In the loop."""
-        self.capacity = capacity
+    def start(self, threads: int, *, share: bool) -> None:
+        """Begin to pull for so many threads; `share` what no thread starts soon. In the loop."""
+        self.places.threads = threads
         if self._pull is None:
             self._pull = Pull(
                 self._session,
                 self.spec.stream,
                 self.spec.name,
-                room=self._room,
+                wanted=self._wanted,
                 on_message=self._arrived,
             )
             self._pull.start()
-            self._patrol = self._session.spawn(patrol(self._session, self.spec, self._patrol_seconds))
+            self._presence = Presence(self._session, self.spec, self._held, self._pull.withdraw)
+            watches = [self._presence.show(), Patrol(self._session, self.spec, self._presence).run()]
+            watches += [self._share()] if share else []
+            self._watches = [self._session.spawn(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Take no more messages; what still arrives goes straight back. In the loop."""
         pull, self._pull = self._pull, None
-        if self._patrol is not None:
-            self._patrol.cancel()
+        for watch in self._watches:
+            watch.cancel()
         if pull is not None:
             await pull.stop()
+        if self._presence is not None:
+            await self._presence.leave()
         while self._arrivals:
             item = self._arrivals.popleft()
             self._holdings.settle(item.delivery if isinstance(item, JetStreamMessage) else item, nak())
 
-    def _room(self) -> int:
-        return max(0, self.capacity - self._holdings.count(self.spec.name))
+    def _held(self) -> list[int]:
+        return [d.sequence for d in self._holdings.held.values() if d.spec.name == self.spec.name]
+
+    def _wanted(self, outstanding: int) -> int:
+        return self.places.wanted(self._holdings.count(self.spec.name) + outstanding)
 
     def _arrived(self, msg: Msg) -> None:
         delivery = Delivery.of(self.spec, msg)
@@ -89,25 +99,51 @@ class Intake:
     def put(self, item: Delivery | JetStreamMessage) -> None:
         """Add an arrival, or a message whose turn has come. In the loop."""
         self._arrivals.append(item)
-        self._something.set()
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            ring()
 
-    def pop(self) -> Delivery | JetStreamMessage | None:
-        """The oldest arrival, from any thread."""
+    def pop(self, bell: Bell, timeout_seconds: float) -> Delivery | JetStreamMessage | None:
+        """The oldest arrival, or None when none came within the time. From one consumer thread."""
+        item = self._pop_now()
+        if item is None:
+            self._ring = bell.ring
+            item = self._pop_now()  # it may have come before the bell was set
+            if item is None:
+                bell.wait(timeout_seconds)
+                item = self._pop_now()
+        return item
+
+    def _pop_now(self) -> Delivery | JetStreamMessage | None:
         try:
             return self._arrivals.popleft()
         except IndexError:
             return None
 
-    async def wait(self, timeout_seconds: float) -> None:
-        """Until there is an arrival or the time is over. In the loop."""
-        if not self._arrivals:
-            self._something.clear()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._something.wait(), timeout_seconds)
-
     def _settled(self, delivery: Delivery) -> None:
-        if self._pull is not None and delivery.spec.name == self.spec.name:
+        if delivery.spec.name != self.spec.name:
+            return
+        if delivery.began:
+            self.places.note_run(time.monotonic() - delivery.began)
+        if self._pull is not None:
             self._pull.wake()
+
+    async def _share(self) -> None:
+        """Give back what has waited here for long: another worker may have a free thread."""
+        while True:
+            await asyncio.sleep(LONGEST_WAIT_SECONDS / 2)
+            surplus = self.places.surplus(self._waiting_since(time.monotonic() - LONGEST_WAIT_SECONDS))
+            if surplus and self._pull is not None:
+                log.info("Gave %d waiting messages of %s back for others.", len(surplus), self.spec.name)
+                await self._pull.withdraw()
+            for delivery in surplus:
+                if delivery.claim():
+                    self._holdings.settle(delivery, nak())
+
+    def _waiting_since(self, moment: float) -> list[Delivery]:
+        held, parked = self._holdings.held.values(), self._holdings.parked
+        mine = [d for d in held if d.spec.name == self.spec.name and d not in parked]
+        return [d for d in mine if not d.began and d.arrived < moment]
 
 
 class JetStreamConsumer(Consumer):
@@ -117,13 +153,10 @@ class JetStreamConsumer(Consumer):
         self._broker = broker
         self._intake = intake
         self._timeout_seconds = timeout_ms / 1000
+        self._bell = make_bell()
 
     def __next__(self) -> JetStreamMessage | None:
-        item = self._intake.pop()
-        if item is None:
-            limit = self._timeout_seconds + _LOOP_SECONDS
-            self._broker.connection.run(self._intake.wait(self._timeout_seconds), timeout_seconds=limit)
-            item = self._intake.pop()
+        item = self._intake.pop(self._bell, self._timeout_seconds)
         if item is None:
             return None
         if isinstance(item, JetStreamMessage):

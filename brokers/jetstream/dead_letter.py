@@ -1,293 +1,182 @@
-"""Messages given up: how they are written down, and what a person can do with them.
+"""What a person can do with dead letters: list, read, replay one or many, discard, and look back.
 
-A dead letter keeps the original payload as its body and its history in headers, so a list costs
-headers only. It is stored and confirmed before the original is ended. Its id is its sequence.
+Every function may be called by several people and processes at once, and again after a crash: a
+letter is replayed once at most, and none vanishes without a record (`list_ended`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import json
-import logging
-import time
-import traceback
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import nats.js.errors
-from dramatiq.errors import DecodeError
-from dramatiq.message import Message, generate_unique_id
-from nats.js import api
+from dramatiq.errors import BrokerError
+from dramatiq.message import Message
 
+from brokers.jetstream import browse, bulk_replay, dead_records, replaying
+from brokers.jetstream.bulk_replay import LetterFilter, ReplayReport
+from brokers.jetstream.burial import DeadLetter, dead_headers, read_letter, store, tell
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import DeadLetterNotFoundError, MessageTooLargeError, NotReplayableError
-from brokers.jetstream.message import DeadReason, Delivery, JetStreamMessage, worker_name
-from brokers.jetstream.topology import dead_subject
+from brokers.jetstream.dead_records import EndedLetter, Outcome
+from brokers.jetstream.replaying import Order
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
-    from brokers.jetstream.memory import DeadLetterBox
 
-log = logging.getLogger(__name__)
-
-_TRACE_CHARACTERS, _MESSAGE_CHARACTERS = 8000, 1000
-_FETCH_SECONDS = 2.0
-_NEW_CONSUMER_PAUSE_SECONDS = 0.05
-# Options that describe the life of the old message, not what it asks for.
-_LIFE_OPTIONS = ("retries", "traceback", "requeue_timestamp", "attempts", "eta")
-
-
-@dataclasses.dataclass(frozen=True)
-class DeadLetter:
-    """One given-up message. `attempts` are dicts with attempt, worker, started_at, ended_at, error."""
-
-    id: int
-    queue: str
-    reason: str
-    actor: str | None
-    message_id: str | None
-    error_class: str | None
-    error_message: str
-    trace: str
-    attempts: list[dict[str, Any]]
-    origin_stream: str
-    origin_sequence: int
-    dead_at: datetime
-    worker: str
-    size_bytes: int
-    traceparent: str | None
-    truncated_bytes: int = 0
-    payload: bytes | None = None  # only from `get`
-
-
-def dead_headers(
-    delivery: Delivery, message: JetStreamMessage | None, reason: DeadReason, error: BaseException | None
-) -> dict[str, str]:
-    """The history of a message as headers; free text is JSON, which has no line breaks."""
-    trace = "".join(traceback.format_exception(error)) if error is not None else ""
-    message_id = message.message_id if message is not None else ""
-    headers = {
-        "Nats-Msg-Id": f"dead:{delivery.spec.stream}:{delivery.sequence}:{message_id}",
-        "Dead-Reason": str(reason),
-        "Dead-Error-Class": _class_name(error),
-        "Dead-Error-Message": json.dumps(str(error or "")[:_MESSAGE_CHARACTERS]),
-        "Dead-Trace": json.dumps(trace[-_TRACE_CHARACTERS:]),
-        "Dead-Attempts": json.dumps(message.options.get("attempts") or [] if message is not None else []),
-        "Dead-Stream": delivery.spec.stream,
-        "Dead-Sequence": str(delivery.sequence),
-        "Dead-Queue": delivery.spec.name,
-        "Dead-At": datetime.now(UTC).isoformat(),
-        "Dead-Worker": worker_name(),
-        "Dead-Size": str(len(delivery.data)),
-    }
-    if message is not None:
-        headers |= {"Dead-Actor": json.dumps(message.actor_name), "Dead-Message-Id": json.dumps(message_id)}
-    kept = {
-        name: delivery.headers[name] for name in ("traceparent", "tracestate") if name in delivery.headers
-    }
-    return headers | kept
-
-
-def _class_name(error: BaseException | None) -> str:
-    if error is None:
-        return ""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-async def store(session: Session, delivery: Delivery, headers: dict[str, str]) -> int:
-    """Write a dead letter and return its id; it is confirmed when this returns."""
-    subject = dead_subject(session.options, delivery.spec.name)
-    try:
-        return await session.publish(subject, delivery.data, headers)
-    except MessageTooLargeError:
-        room = session.options.max_message_bytes // 2
-        headers = headers | {"Dead-Truncated": str(len(delivery.data) - room)}
-        return await session.publish(subject, delivery.data[:room], headers)
-
-
-def _json(headers: dict[str, str], name: str, default: Any) -> Any:
-    try:
-        return json.loads(headers[name])
-    except (KeyError, ValueError):
-        return default
-
-
-def _number(headers: dict[str, str], name: str) -> int:
-    text = headers.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _read(sequence: int, subject: str, headers: dict[str, str], payload: bytes | None) -> DeadLetter:
-    try:
-        dead_at = datetime.fromisoformat(headers.get("Dead-At", ""))
-    except ValueError:
-        dead_at = datetime.fromtimestamp(0, UTC)
-    return DeadLetter(
-        id=sequence,
-        queue=headers.get("Dead-Queue") or subject.rsplit(".", 1)[-1],
-        reason=headers.get("Dead-Reason", "unknown"),
-        actor=_json(headers, "Dead-Actor", None),
-        message_id=_json(headers, "Dead-Message-Id", None),
-        error_class=headers.get("Dead-Error-Class") or None,
-        error_message=str(_json(headers, "Dead-Error-Message", "")),
-        trace=str(_json(headers, "Dead-Trace", "")),
-        attempts=list(_json(headers, "Dead-Attempts", [])),
-        origin_stream=headers.get("Dead-Stream", ""),
-        origin_sequence=_number(headers, "Dead-Sequence"),
-        dead_at=dead_at,
-        worker=headers.get("Dead-Worker", ""),
-        size_bytes=_number(headers, "Dead-Size"),
-        traceparent=headers.get("traceparent"),
-        truncated_bytes=_number(headers, "Dead-Truncated"),
-        payload=payload,
-    )
-
-
-def _in_memory(broker: JetStreamBroker) -> DeadLetterBox | None:
-    """Where the stub broker's dead letters lie; None for a broker with a server."""
-    memory = getattr(broker, "memory", None)
-    return memory.dead_letters if memory is not None else None
+__all__ = [
+    "DeadLetter",
+    "EndedLetter",
+    "Outcome",
+    "ReplayReport",
+    "dead_headers",
+    "discard",
+    "get",
+    "list_dead",
+    "list_ended",
+    "replay",
+    "replay_many",
+    "store",
+    "tell",
+]
 
 
 def list_dead(
-    broker: JetStreamBroker, limit: int = 50, *, queue: str | None = None, before: int | None = None
+    broker: JetStreamBroker,
+    limit: int = 50,
+    *,
+    queue: str | None = None,
+    reason: str | None = None,
+    actor: str | None = None,
+    before: int | None = None,
 ) -> list[DeadLetter]:
-    """The newest dead letters first, without payloads; `before` (an id) pages towards older ones."""
-    box = _in_memory(broker)
-    if box is not None:
-        return box.newest(limit, queue, before)
-    return broker.connection.run(_list(broker.connection.session(), limit, queue, before))
+    """The newest dead letters first, without payloads; `before` (an id) pages towards older ones.
+
+    Costs headers only. Raises Dramatiq's connection errors.
+    """
+    wanted = LetterFilter(queue, reason, actor)
+    return broker.connection.run(_list_dead(broker.connection.session(), limit, wanted, before))
 
 
-async def _list(session: Session, limit: int, queue: str | None, before: int | None) -> list[DeadLetter]:
-    state = (await session.api(f"STREAM.INFO.{session.options.dead_letter_stream}"))["state"]
-    end = min(before or state["last_seq"] + 1, state["last_seq"] + 1)
-    window, found = max(limit, 1), list[DeadLetter]()
-    while end > state["first_seq"] and len(found) < limit and state["messages"]:
-        start = max(state["first_seq"], end - window)
-        found += reversed(await _headers_between(session, queue, start, end))
-        end, window = start, window * 4
-    return found[:limit]
+async def _list_dead(
+    session: Session, limit: int, wanted: LetterFilter, before: int | None
+) -> list[DeadLetter]:
+    stream = session.options.dead_letter_stream
+    max_age = await _max_age(session)
 
+    def read(stored: browse.Stored) -> DeadLetter | None:
+        letter = read_letter(stored, max_age)
+        return letter if wanted(letter) else None
 
-async def _headers_between(session: Session, queue: str | None, start: int, end: int) -> list[DeadLetter]:
-    """Dead letters with start <= id < end, oldest first, by a headers-only consumer made for this."""
-    client = await session.client()
-    js, stream = client.jetstream(), session.options.dead_letter_stream
-    config = api.ConsumerConfig(
-        deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=start,
-        ack_policy=api.AckPolicy.NONE,
-        filter_subject=dead_subject(session.options, queue) if queue else None,
-        headers_only=True,
-        mem_storage=True,
-        num_replicas=1,
-        inactive_threshold=30.0,
-    )
-    info = await js.add_consumer(stream, config)
-    subscription = await js.pull_subscribe_bind(stream=stream, consumer=info.name)
-    found: list[DeadLetter] = []
-    try:
-        left = min(info.num_pending or 0, end - start)
-        while left > 0:
-            batch = await _fetch(subscription, left)
-            letters = [
-                _read(m.metadata.sequence.stream, m.subject, dict(m.headers or {}), None) for m in batch
-            ]
-            found += [letter for letter in letters if letter.id < end]
-            left = left - len(batch) if letters[-1].id < end else 0
-    finally:
-        await subscription.unsubscribe()
-        await js.delete_consumer(stream, info.name)
-    return found
-
-
-async def _fetch(subscription: Any, most: int) -> list[Any]:
-    """Messages of a consumer that was made a moment ago: not every server of a cluster knows it yet."""
-    deadline = time.monotonic() + _FETCH_SECONDS
-    while True:
-        try:
-            return list(await subscription.fetch(most, timeout=_FETCH_SECONDS))
-        except nats.js.errors.ServiceUnavailableError:
-            if time.monotonic() >= deadline:
-                raise
-            await asyncio.sleep(_NEW_CONSUMER_PAUSE_SECONDS)
+    subject = wanted.subject(session)
+    return await browse.newest_first(session, stream, subject, read, limit=limit, before=before)
 
 
 def get(broker: JetStreamBroker, dead_letter_id: int) -> DeadLetter:
-    """One dead letter with its payload; raises DeadLetterNotFoundError."""
-    box = _in_memory(broker)
-    if box is not None:
-        return box.get(dead_letter_id)
-    return broker.connection.run(_get(broker.connection.session(), dead_letter_id))
+    """One dead letter with its payload; raises DeadLetterNotFoundError, which says what became of it."""
+    session = broker.connection.session()
+
+    async def find() -> DeadLetter:
+        return await replaying.find(session, dead_letter_id, await _max_age(session))
+
+    return broker.connection.run(find())
 
 
-async def _get(session: Session, sequence: int) -> DeadLetter:
-    js = (await session.client()).jetstream()
-    try:
-        found = await js.get_msg(session.options.dead_letter_stream, sequence)
-    except nats.js.errors.NotFoundError:
-        raise DeadLetterNotFoundError(f"There is no dead letter {sequence}.") from None
-    return _read(sequence, found.subject, dict(found.headers or {}), found.data or b"")
+async def _max_age(session: Session) -> float:
+    info = await session.api(f"STREAM.INFO.{session.options.dead_letter_stream}")
+    return float(info["config"].get("max_age", 0)) / 1e9
 
 
-def replay(broker: JetStreamBroker, dead_letter_id: int) -> Message[Any]:
-    """Send a dead letter's message again as a new one that names it; then remove the dead letter.
+def list_ended(
+    broker: JetStreamBroker,
+    limit: int = 50,
+    *,
+    queue: str | None = None,
+    outcome: str | None = None,
+    before: int | None = None,
+) -> list[EndedLetter]:
+    """Dead letters that were replayed or discarded or expired, the newest end first.
 
-    In this order: a crash in between leaves both, never neither. Raises DeadLetterNotFoundError,
-    NotReplayableError, QueueNotFound, and Dramatiq's connection errors.
+    `before` (a `record`) pages towards older ones. They are kept for dead_record_max_age_seconds,
+    expired ones for dead_letter_max_age_seconds where that is shorter.
     """
-    letter = get(broker, dead_letter_id)
-    message = broker.enqueue(_successor(letter))
-    discard(broker, dead_letter_id)
-    return message
-
-
-def _successor(letter: DeadLetter) -> Message[Any]:
-    try:
-        old: Message[Any] = Message.decode(letter.payload or b"")
-    except DecodeError as error:
-        raise NotReplayableError(f"Dead letter {letter.id} ({letter.reason}) is not a message.") from error
-    options = {name: value for name, value in old.options.items() if name not in _LIFE_OPTIONS}
-    lineage = {"dead_letter": letter.id, "message_id": old.message_id, "reason": letter.reason}
-    return dataclasses.replace(
-        old,
-        message_id=generate_unique_id(),
-        message_timestamp=int(datetime.now(UTC).timestamp() * 1000),
-        options={**options, "replay_of": lineage},
+    session = broker.connection.session()
+    return broker.connection.run(
+        dead_records.list_ended(session, limit, queue=queue, outcome=outcome, before=before)
     )
 
 
-def discard(broker: JetStreamBroker, dead_letter_id: int) -> None:
-    """Remove a dead letter for good; removing one that is gone is no error."""
-    box = _in_memory(broker)
-    if box is not None:
-        box.discard(dead_letter_id)
-        return
-    session = broker.connection.session()
+def replay(
+    broker: JetStreamBroker,
+    dead_letter_id: int,
+    *,
+    by: str = "",
+    why: str = "",
+    max_replays: int | None = None,
+) -> Message[Any]:
+    """Send a dead letter's message again as a new one that names it; then remove the dead letter.
 
-    async def remove() -> None:
-        try:
-            await session.api(
-                f"STREAM.MSG.DELETE.{session.options.dead_letter_stream}", {"seq": dead_letter_id}
-            )
-        except nats.js.errors.APIError as error:
-            log.debug("Dead letter %s was gone: %s", dead_letter_id, error.description)
+    In this order: a crash in between leaves both, and a repetition finishes it without sending the
+    message twice. The new message's options["replay_of"] has dead_letter (the id), message_id and
+    reason of what it replaces, and root (message id) and depth of the line of replays. `by` and
+    `why` go into the record. `max_replays` caps the depth (None: options.max_replays).
 
-    broker.connection.run(remove())
+    Raises DeadLetterNotFoundError, NotReplayableError, ReplayLimitError, MessageTooLargeError,
+    PublishRefusedError, QueueNotFound, and Dramatiq's connection errors; the letter stays then.
+    """
+    done = replaying.replay(broker, [dead_letter_id], Order(by, why, max_replays))[dead_letter_id]
+    if isinstance(done, BrokerError):
+        raise done
+    return done.message
 
 
-def tell(broker: JetStreamBroker, message: JetStreamMessage | None, reason: DeadReason, error: Any) -> None:
-    """Call `after_dead_letter(broker, message, reason, error)` on each middleware that has it."""
-    listeners: Iterable[Any] = reversed(broker.middleware)
-    for middleware in listeners:
-        hook = getattr(middleware, "after_dead_letter", None)
-        if hook is None:
-            continue
-        try:
-            hook(broker, message, reason, error)
-        except Exception:
-            log.critical("Unexpected failure in after_dead_letter of %r.", middleware, exc_info=True)
+def replay_many(  # noqa: PLR0913 (all but the letters are options with a default)
+    broker: JetStreamBroker,
+    ids: Iterable[int] | None = None,
+    *,
+    queue: str | None = None,
+    reason: str | None = None,
+    actor: str | None = None,
+    per_second: float | None = 50.0,
+    limit: int | None = None,
+    stop_on_failure_share: float | None = None,
+    on_progress: Callable[[ReplayReport], bool | None] | None = None,
+    by: str = "",
+    why: str = "",
+    max_replays: int | None = None,
+) -> ReplayReport:
+    """Replay the letters with these ids, or all that there are now of a queue, reason or actor.
+
+    per_second             new messages per second; None: as fast as it goes
+    limit                  look at the first so many letters only, for a trial of a few
+    stop_on_failure_share  stop when more than this share of at least ten letters failed (0 to 1)
+    on_progress            called with the report after every few letters; returning False cancels
+
+    A letter that fails (not a message, over max_replays, queue unknown, refused) stays dead and is
+    reported. When the server goes away the run stops, and says so in the report; calling it again
+    sends nothing twice. Raises ValueError unless either ids or a filter is given.
+    """
+    wanted = LetterFilter(queue, reason, actor)
+    if (ids is None) == (wanted == LetterFilter()):
+        raise ValueError("give either ids or at least one of queue, reason and actor")
+    if per_second is not None and not per_second > 0:
+        raise ValueError(f"per_second must be greater than 0 (or None), not {per_second}")
+    return bulk_replay.replay_many(
+        broker,
+        bulk_replay.matching(broker, wanted) if ids is None else ids,
+        Order(by, why, max_replays),
+        per_second=per_second,
+        limit=limit,
+        on_progress=on_progress,
+        stop_on_failure_share=stop_on_failure_share,
+    )
+
+
+def discard(
+    broker: JetStreamBroker, dead_letter_id: int, *, reason: str = "", by: str = ""
+) -> EndedLetter | None:
+    """Remove a dead letter for good, and record who did that and why; returns the record.
+
+    One that is gone already is no error: the record says how it ended. It says "replayed" where a
+    replay had sent the message and died before it could finish. None: nothing is known of that id.
+    A replay at the same moment wins. Raises Dramatiq's connection errors.
+    """
+    return replaying.discard(broker, dead_letter_id, by=by, why=reason)

@@ -10,7 +10,7 @@ import asyncio
 
 import nats.errors
 import nats.js.errors
-from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
+from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionClosed, ConnectionFailed
 
 # The server is away, busy electing a leader, or the connection broke: asking again can help.
 AWAY: tuple[type[BaseException], ...] = (
@@ -26,6 +26,14 @@ AWAY: tuple[type[BaseException], ...] = (
     nats.errors.StaleConnectionError,
     nats.js.errors.ServiceUnavailableError,
 )
+
+# The same and everything else that a background task outlives: it tries again later.
+TRY_LATER: tuple[type[BaseException], ...]
+
+
+# The server's codes for publications that it refuses.
+WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
+BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
 
 
 class JetStreamError(BrokerError):
@@ -51,8 +59,28 @@ class MessageTooLargeError(JetStreamError):
     """The encoded message does not fit the size limit."""
 
 
-class PublishRefusedError(JetStreamError):
-    """The stream said no, and will say no again; the message holds the server's words."""
+class PublishRefusedError(JetStreamError, ConnectionFailed):
+    """The stream said no; the message holds the server's words.
+
+    Also one of Dramatiq's connection errors: when there is no room for a retry or a dead letter, the
+    original must be kept and tried again, as if the server were away. `code` is the server's own
+    error code (err_code), 0 when the client refused.
+    """
+
+    code: int = 0
+
+
+class ResultNotStorableError(JetStreamError):
+    """The result of a run cannot be encoded, is too large, or is refused by the server."""
+
+
+class ContentionError(JetStreamError):
+    """Others changed the same rate limit faster than this process, for too long."""
+
+    @property
+    def code(self) -> int | None:
+        """The server's error code."""
+        return getattr(self.__cause__, "err_code", None)
 
 
 class DeadLetterNotFoundError(JetStreamError):
@@ -63,14 +91,53 @@ class NotReplayableError(JetStreamError):
     """The dead letter's payload cannot be read as a message."""
 
 
+class ReplayLimitError(NotReplayableError):
+    """The message was replayed as often as is allowed, and died each time."""
+
+
 class CrashLoopError(Exception):
     """Runs of a message started and never ended: it takes its worker down."""
+
+
+class NotUniqueError(JetStreamError):
+    """A message with the same unique key is not done yet; `message_id` is that one's, if known."""
+
+    message_id: str | None = None
+
+
+class NotScheduledError(JetStreamError):
+    """No such message waits for its time (any more): it was sent, cancelled, or never there."""
+
+
+class FutureVersionError(Exception):
+    """The message was written by a newer version of the broker than this worker understands."""
+
+
+class DeadlineError(Exception):
+    """The message's deadline passed before a run could start."""
+
+
+TRY_LATER = (*AWAY, BrokerConnectionError, JetStreamError, nats.js.errors.APIError, nats.errors.Error)
 
 
 def connection_error(action: str, error: BaseException | None) -> ConnectionFailed | ConnectionClosed:
     """Dramatiq's connection error for something that could not be done; `action` says what."""
     detail = f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
-    message = f"{action}: the NATS server does not answer ({detail})"
+    problem = "says no for now" if isinstance(error, nats.js.errors.APIError) else "does not answer"
+    message = f"{action}: the NATS server {problem} ({detail})"
     if isinstance(error, nats.errors.ConnectionClosedError | nats.errors.ConnectionDrainingError):
         return ConnectionClosed(message)  # type: ignore[no-untyped-call]  # as above
     return ConnectionFailed(message)  # type: ignore[no-untyped-call]  # as above
+
+
+def refusal(subject: str, error: Exception) -> Exception:
+    """What the caller of a publish gets that the client or the stream will refuse again and again."""
+    if isinstance(error, nats.errors.MaxPayloadError):
+        return MessageTooLargeError("the message is larger than the server takes")
+    if isinstance(error, nats.js.errors.APIError):
+        refused = PublishRefusedError(f"publishing on {subject}: {error.description}")
+        refused.code = error.err_code or 0
+        return refused
+    if isinstance(error, JetStreamError):
+        return error
+    return PublishRefusedError(f"publishing on {subject}: {type(error).__name__}: {error}")

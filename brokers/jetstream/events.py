@@ -59,6 +59,10 @@ async def _send(session: Session, subject: str, payload: bytes, headers: dict[st
         log.debug("Dropped an event on %s: %s", subject, error)
 
 
+def _wanted(outstanding: int) -> int:
+    return _CREDIT - outstanding if outstanding * 2 <= _CREDIT else 0
+
+
 class EventSubscription:
     """A running subscription; `close()` ends it, from any thread."""
 
@@ -131,7 +135,7 @@ class EventSubscription:
             self._session,
             self._session.options.status_stream,
             consumer,
-            room=lambda: _CREDIT,
+            wanted=_wanted,
             on_message=self._receive,
         )
         pull.start()

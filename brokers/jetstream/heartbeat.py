@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+from brokers.jetstream.answers import Answers
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import AWAY
+from brokers.jetstream.errors import AWAY, TRY_LATER
 from brokers.jetstream.message import Delivery
 
 log = logging.getLogger(__name__)
 
 ACK, NAK, IN_PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 _TICK_SECONDS = 1.0
-_CONFIRM_SECONDS = 2.0
-_LONGEST_PAUSE_SECONDS = 5.0
 _FINISHED_KEPT = 10_000
 
 
@@ -32,10 +31,15 @@ class Holdings:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.held: dict[tuple[str, int], Delivery] = {}
-        self._finished: OrderedDict[tuple[str, int], None] = OrderedDict()
-        self._unconfirmed: set[asyncio.Task[None]] = set()
-        self._tick = _TICK_SECONDS
+        self.parked: set[Delivery] = set()  # held, but occupying no place (waiting suspects)
+        self.answers = Answers(session)
         self.on_settled: list[Callable[[Delivery], None]] = []
+        self._places: Counter[str] = Counter()
+        self._ended: deque[tuple[Delivery, bytes]] = deque()
+        self._woken = False
+        self._first: set[asyncio.Task[None]] = set()
+        self._finished: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._tick = _TICK_SECONDS
         session.on_connect.append(self._renew_all)
         session.spawn(self._beat())
 
@@ -46,58 +50,70 @@ class Holdings:
         (its ack was lost) is acknowledged again and not run again.
         """
         if delivery.key in self._finished:
-            self._send(delivery, ACK)
+            self.answers.put(delivery, ACK)
             return False
         ours = self.held.get(delivery.key)
         if ours is not None:
             ours.reply, ours.deliveries = delivery.reply, delivery.deliveries
             return False
         self.held[delivery.key] = delivery
+        self._places[delivery.spec.name] += 1
         self._tick = min(self._tick, delivery.spec.heartbeat_seconds / 4)
         return True
+
+    def settle_soon(self, delivery: Delivery, answer: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        """`settle` from any thread; many of them wake the loop once."""
+        self._ended.append((delivery, answer))
+        if not self._woken:
+            self._woken = True
+            loop.call_soon_threadsafe(self._settle_ended)
+
+    def _settle_ended(self) -> None:
+        self._woken = False
+        while self._ended:
+            self.settle(*self._ended.popleft())
 
     def settle(self, delivery: Delivery, answer: bytes) -> None:
         """End our hold with an answer to the server (+ACK, +TERM, -NAK), confirmed in the background."""
         if delivery.settled:
             return
         delivery.settled = True
-        self.held.pop(delivery.key, None)
+        if self.held.pop(delivery.key, None) is not None:
+            self._places[delivery.spec.name] -= 1
+        self.parked.discard(delivery)
         if not answer.startswith(NAK):
             self._finished[delivery.key] = None
             while len(self._finished) > _FINISHED_KEPT:
                 self._finished.popitem(last=False)
-        self._send(delivery, answer)
+        self.answers.put(delivery, answer)
         for callback in self.on_settled:
             callback(delivery)
 
+    async def settle_after(self, work: Coroutine[Any, Any, None], delivery: Delivery, answer: bytes) -> None:
+        """Settle when `work` is done; when it cannot be done, let the message come again."""
+        task = self._session.spawn(work)
+        self._first.add(task)
+        try:
+            await task
+        except TRY_LATER as error:
+            log.warning("Message %s is not ended, what must come first failed: %s", delivery.key, error)
+            delivery.beat_until = 0.0
+        else:
+            self.settle(delivery, answer)
+        finally:
+            self._first.discard(task)
+
     def count(self, queue: str) -> int:
-        """Messages of a queue that occupy a place; parked suspects do not."""
-        return sum(1 for d in self.held.values() if d.spec.name == queue and not d.parked)
+        """Messages of a queue that occupy a place."""
+        return self._places[queue] - sum(1 for d in tuple(self.parked) if d.spec.name == queue)
 
     async def confirmed(self, timeout_seconds: float) -> None:
-        """Wait until the server has confirmed every answer, or the time is over."""
-        if self._unconfirmed:
-            await asyncio.wait(self._unconfirmed, timeout=timeout_seconds)
-
-    def _send(self, delivery: Delivery, answer: bytes) -> None:
-        task = self._session.spawn(self._confirm(delivery, answer))
-        self._unconfirmed.add(task)
-        task.add_done_callback(self._unconfirmed.discard)
-
-    async def _confirm(self, delivery: Delivery, answer: bytes) -> None:
-        """Send until confirmed. After ack_wait the server gives the message away anyhow."""
-        deadline = time.monotonic() + max(delivery.spec.ack_wait_seconds, 30.0)
-        pause = 0.1
-        while time.monotonic() < deadline:
-            client = await self._session.connected()
-            try:
-                await client.request(delivery.reply, answer, _CONFIRM_SECONDS)
-            except AWAY:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            else:
-                return
-        log.warning("%s for message %s was never confirmed.", answer.decode(), delivery.key)
+        """Wait until the server has confirmed every answer; raises TimeoutError when the time is over."""
+        if self._first:
+            await asyncio.wait(self._first, timeout=timeout_seconds)
+            await asyncio.sleep(0)
+        self._settle_ended()
+        await self.answers.confirmed(timeout_seconds)
 
     def _renew_all(self) -> None:
         for delivery in self.held.values():

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.topology import dead_subject, queue_subjects
+from brokers.jetstream.topology import dead_subject, ready_subject, scheduled_subjects
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
-    from brokers.jetstream.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,6 @@ def depths(broker: JetStreamBroker) -> list[QueueDepth]:
 
 def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
     """The depth of one queue."""
-    memory: Memory | None = getattr(broker, "memory", None)
-    if memory is not None:
-        return memory.depth(spec)
     return broker.connection.run(_depth(broker.connection.session(), spec))
 
 
@@ -62,13 +58,14 @@ def is_empty(broker: JetStreamBroker, spec: QueueSpec) -> bool:
 
 
 async def _is_empty(session: Session, spec: QueueSpec) -> bool:
-    ready, waiting, _ = queue_subjects(session.options, spec.name)
+    ready = ready_subject(session.options, spec.name)
+    scheduled = scheduled_subjects(session.options, spec.name).removesuffix(">")
     offset = 0
     while True:
         body = {"subjects_filter": ">", "offset": offset}
         info = await session.api(f"STREAM.INFO.{spec.stream}", body)
         page = info["state"].get("subjects") or {}
-        if ready in page or any(subject.startswith(waiting.removesuffix(">")) for subject in page):
+        if ready in page or any(subject.startswith(scheduled) for subject in page):
             return False
         offset += len(page)
         if not page or offset >= int(info.get("total", 0)):

@@ -20,10 +20,19 @@ def time_limit_seconds(broker: Broker, message: Any) -> float:
     """How long the message's actor may run: Dramatiq's TimeLimit rules, in seconds."""
     actor = broker.actors.get(message.actor_name)
     limit = message.options.get("time_limit") or (actor and actor.options.get("time_limit"))
-    if not limit:
-        found = [m.time_limit for m in broker.middleware if isinstance(m, TimeLimit)]
-        limit = found[0] if found else _DEFAULT_TIME_LIMIT_MS
-    return float(limit) / 1000
+    return float(limit) / 1000 if limit else _default_limit_seconds(broker)
+
+
+def longest_time_limit(broker: Broker) -> float:
+    """The longest time limit of any actor of this process, in seconds."""
+    default = _default_limit_seconds(broker)
+    limits = [actor.options.get("time_limit") for actor in tuple(broker.actors.values())]
+    return max((float(limit) / 1000 if limit else default for limit in limits), default=default)
+
+
+def _default_limit_seconds(broker: Broker) -> float:
+    found = [m.time_limit for m in broker.middleware if isinstance(m, TimeLimit)]
+    return float(found[0] if found else _DEFAULT_TIME_LIMIT_MS) / 1000
 
 
 class Lifecycle(Middleware):
@@ -38,11 +47,11 @@ class Lifecycle(Middleware):
         if not isinstance(message, JetStreamMessage):
             return
         delivery = message.delivery
-        delivery.started = True
-        if delivery.settled:  # given back at shutdown a moment before a thread took it
-            raise SkipMessage("The message was given back already.")
+        if not delivery.claim():
+            raise SkipMessage("The message was given back before it began.")
+        delivery.began = time.monotonic()
         message.started_at = time.time()
-        delivery.beat_until = time.monotonic() + time_limit_seconds(broker, message)
+        delivery.beat_until = delivery.began + time_limit_seconds(broker, message)
         if delivery.redelivered:
             self._note_start(broker, message)
 

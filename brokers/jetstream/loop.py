@@ -8,6 +8,7 @@ signal. Its locks, shared between threads, can lose a wake-up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import sys
 from collections.abc import Coroutine
@@ -30,6 +31,59 @@ def threads_are_greenlets() -> bool:
     """True when gevent has replaced the threads of this process."""
     monkey = sys.modules.get("gevent.monkey")
     return bool(monkey is not None and monkey.is_module_patched("threading"))
+
+
+class _ThreadBell:
+    """A binary semaphore made of the original lock: the cheapest thing that one thread can wait for."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = original("_thread", "allocate_lock")()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Let the waiter go on, now or when it comes; ringing twice is ringing once."""
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """True when it rang within the time."""
+        return bool(self._lock.acquire(timeout=max(0.0, seconds)))
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class _GreenletBell:
+    """The same for a greenlet: gevent's own thread-safe signal wakes it in its hub."""
+
+    def __init__(self) -> None:
+        self._rang = importlib.import_module("gevent.event").Event()
+        self._signal = importlib.import_module("gevent").get_hub().loop.async_()
+        self._signal.start(self._rang.set)
+
+    def ring(self) -> None:
+        """Let the waiter go on, now or when it comes."""
+        self._signal.send()
+
+    def wait(self, seconds: float) -> bool:
+        """True when it rang within the time."""
+        rang = bool(self._rang.wait(seconds))
+        self._rang.clear()
+        return rang
+
+    def close(self) -> None:
+        """Give the signal back; only when nobody can ring any more."""
+        self._signal.close()
+
+
+Bell = _ThreadBell | _GreenletBell
+
+
+def bell() -> Bell:
+    """What the calling thread or greenlet can wait for while the loop thread works."""
+    return _GreenletBell() if threads_are_greenlets() else _ThreadBell()
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -77,34 +131,22 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T], limit_seconds: float) -> T:
         """Run a coroutine in the loop and wait for it; raises TimeoutError."""
-        if threads_are_greenlets():
-            return self._run_for_greenlet(work, limit_seconds)
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result(limit_seconds)
-        except TimeoutError:
-            future.cancel()
-            raise
-
-    def _run_for_greenlet(self, work: Coroutine[Any, Any, T], limit_seconds: float) -> T:
-        finished = importlib.import_module("gevent.event").Event()
-        signal = importlib.import_module("gevent").get_hub().loop.async_()
+        finished = bell()
         tasks: list[asyncio.Task[T]] = []
 
         def begin() -> None:
             tasks.append(self.loop.create_task(work))
-            tasks[0].add_done_callback(lambda _: signal.send())
+            tasks[0].add_done_callback(lambda _: finished.ring())
 
         def cancel() -> None:
             tasks[0].cancel()
 
-        signal.start(finished.set)
         self.loop.call_soon_threadsafe(begin)
         if not finished.wait(limit_seconds):
             self.loop.call_soon_threadsafe(cancel)
             if not finished.wait(_CANCEL_SECONDS):
-                raise TimeoutError  # the loop is stuck; it may still use the signal, which stays open
-        signal.close()
+                raise TimeoutError  # the loop is stuck; it may still ring, so the bell stays open
+        finished.close()
         try:
             return tasks[0].result()
         except asyncio.CancelledError:

@@ -1,284 +1,331 @@
-"""What the stub broker has instead of a server: queues, dead letters and a clock in this process's memory.
+"""What the stub twin has instead of a server: streams, queues and a clock in this process's memory.
 
-It keeps the server's rules that a test can notice: an id is stored once within the duplicate window, a
-second schedule of a message replaces the first, redeliveries come before fresh messages, and no more than
-max_ack_pending messages are handed out. It never runs out of patience with a holder (no ack_wait) and
-forgets nothing by age.
+It keeps the server's rules that a test can notice: an id is stored once within the duplicate window,
+expected sequences, batches, schedules, ages, pauses, redeliveries before fresh messages, and no more
+than max_ack_pending in flight. It never runs out of patience with a holder (no ack_wait).
 """
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from brokers.jetstream.dead_letter import DeadLetter, _read
-from brokers.jetstream.errors import DeadLetterNotFoundError
-from brokers.jetstream.inspect import QueueDepth
+import nats.errors
+import nats.js.errors
+
+from brokers.jetstream.browse import Stored
+from brokers.jetstream.errors import DUPLICATE_IN_BATCH
 from brokers.jetstream.memory_events import EventLog
+from brokers.jetstream.memory_schedule import next_due
+from brokers.jetstream.memory_stream import Stream
 from brokers.jetstream.message import Delivery
 from brokers.jetstream.options import BrokerOptions, QueueSpec
-from brokers.jetstream.topology import dead_subject
+from brokers.jetstream.publisher import Part
+from brokers.jetstream.topology import ready_subject, scheduled_subjects, stream_configs
 
-_DUPLICATE_WINDOW_SECONDS = 120.0
+_INVALID_PATTERN = 10189
+_ONCE = "@at "
+_MARKER = "Nats-Marker-Reason"
+_FOR_THE_SERVER = ("Nats-Expected-", "Nats-Batch-")
 
 
 class Clock:
     """Real time that a test can put forward."""
 
     def __init__(self) -> None:
-        self._ahead = 0.0
+        self.ahead_seconds = 0.0
 
     def now(self) -> float:
         """Unix time in seconds."""
-        return time.time() + self._ahead
+        return time.time() + self.ahead_seconds
 
     def advance(self, seconds: float) -> None:
         """Put the clock forward; it never goes back."""
         if seconds < 0:
             raise ValueError(f"a clock goes forward only, not by {seconds!r} seconds")
-        self._ahead += seconds
+        self.ahead_seconds += seconds
 
 
 @dataclass(eq=False)
-class _Stored:
-    """One message of a stream. `replaces` names the schedule that it is, if it is one."""
+class Lane:
+    """Where the ready messages of one queue are: each in one of fresh, again, resting and held."""
 
-    sequence: int
-    data: bytes
-    headers: dict[str, str]
-    replaces: str | None = None
-    deliveries: int = 0
-
-
-@dataclass(eq=False)
-class _Lane:
-    """Where the messages of one queue are: each in one of fresh, again, scheduled, paused and held."""
-
+    spec: QueueSpec
+    stream: Stream
+    subject: str
     is_open: bool = False
-    fresh: deque[_Stored] = field(default_factory=deque)
-    again: deque[_Stored] = field(default_factory=deque)
-    scheduled: dict[str, _Stored] = field(default_factory=dict)
-    paused: dict[int, _Stored] = field(default_factory=dict)
-    held: dict[int, tuple[Delivery, _Stored]] = field(default_factory=dict)
-    timers: list[tuple[float, int, _Stored]] = field(default_factory=list)  # a heap, by due time
-
-    def clear(self) -> None:
-        for part in (self.fresh, self.again, self.scheduled, self.paused, self.held, self.timers):
-            part.clear()
+    paused_until: float = 0.0
+    fresh: deque[int] = field(default_factory=deque)
+    again: deque[int] = field(default_factory=deque)
+    resting: set[int] = field(default_factory=set)
+    held: dict[int, Delivery] = field(default_factory=dict)
+    deliveries: Counter[int] = field(default_factory=Counter)
 
     @property
     def in_flight(self) -> int:
         """Handed out and not ended: the server counts what was given back, too."""
-        return len(self.held) + len(self.paused) + len(self.again)
+        return len(self.held) + len(self.resting) + len(self.again)
 
-    @property
-    def empty(self) -> bool:
-        return not (self.fresh or self.scheduled or self.in_flight)
+    def waiting(self, most_in_flight: int) -> deque[int]:
+        """Redeliveries first: they have their place in max_ack_pending already."""
+        return self.fresh if not self.again and self.in_flight < most_in_flight else self.again
+
+    def forget(self, sequence: int) -> None:
+        """The message is stored no longer."""
+        self.deliveries.pop(sequence, None)
+        if self.held.pop(sequence, None) is None and sequence not in self.resting:
+            (self.again if sequence in self.again else self.fresh).remove(sequence)
+        self.resting.discard(sequence)
 
 
 class Memory:
-    """The queues of one stub broker. Every method may be called from any thread."""
+    """The server of one stub twin. Every method may be called from any thread."""
 
     def __init__(self, options: BrokerOptions, specs: Iterable[QueueSpec]) -> None:
+        queues = list(specs)
+        self.options = options
         self.clock = Clock()
-        self.dead_letters = DeadLetterBox(options)
         self.events = EventLog(options)
-        self._most_in_flight = options.max_ack_pending
-        self._window = min(_DUPLICATE_WINDOW_SECONDS, options.queue_max_age_seconds)
-        self._lanes = {spec.name: _Lane() for spec in specs}
-        self._seen: dict[tuple[str, str], float] = {}
-        self._sequences = itertools.count(1)
-        self._changed = threading.Condition()
+        self.away = False
+        self.streams = {str(config.name): Stream(config) for config in stream_configs(options, queues)}
+        self.lanes = {
+            spec.name: Lane(spec, self.streams[spec.stream], ready_subject(options, spec.name))
+            for spec in queues
+        }
+        self._ready = {lane.subject: lane for lane in self.lanes.values()}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []  # a heap, by due time
+        self._numbers = itertools.count()
+        self.changed = threading.Condition()
+
+    # Time
 
     def advance(self, seconds: float) -> None:
-        """Put the clock forward; what is due by then can be taken at once."""
-        with self._changed:
+        """Put the clock forward; everything that is due by then happens now, in its order."""
+        with self.changed:
             self.clock.advance(seconds)
-            self._changed.notify_all()
+            self.tick()
 
-    def store(
-        self, spec: QueueSpec, data: bytes, headers: dict[str, str], *, delay_seconds: float = 0
-    ) -> None:
-        """Keep a message, now or for later; one whose Nats-Msg-Id was stored a moment ago is dropped."""
-        with self._changed:
-            if self._is_duplicate(spec.stream, headers.get("Nats-Msg-Id")):
-                return
-            lane, stored = self._lanes[spec.name], _Stored(next(self._sequences), data, headers)
-            if delay_seconds > 0:
-                stored.replaces = headers["Dramatiq-Message-Id"]
-                lane.scheduled[stored.replaces] = stored
-                self._wake_at(lane, delay_seconds, stored)
-            else:
-                lane.fresh.append(stored)
-            self._changed.notify_all()
+    def tick(self) -> float | None:
+        """Let everything happen that is due; seconds until the next timer, None without one."""
+        with self.changed:
+            now = self.clock.now()
+            while self._timers and self._timers[0][0] <= now:
+                heapq.heappop(self._timers)[2]()
+                self.changed.notify_all()
+            return self._timers[0][0] - now if self._timers else None
 
-    def _is_duplicate(self, stream: str, message_id: str | None) -> bool:
-        now = self.clock.now()
-        while self._seen and now - next(iter(self._seen.values())) >= self._window:
-            del self._seen[next(iter(self._seen))]  # the oldest: the dict keeps the order of storing
-        if message_id is None or (stream, message_id) in self._seen:
-            return message_id is not None
-        self._seen[stream, message_id] = now
-        return False
+    def _at(self, due: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (due, next(self._numbers), action))
 
-    def _wake_at(self, lane: _Lane, delay_seconds: float, stored: _Stored) -> None:
-        heapq.heappush(lane.timers, (self.clock.now() + delay_seconds, stored.sequence, stored))
+    # Storing
 
-    def _fire(self, lane: _Lane) -> float | None:
-        """Make ready what is due; seconds until the next timer, None without one."""
-        now = self.clock.now()
-        while lane.timers and lane.timers[0][0] <= now:
-            _, _, stored = heapq.heappop(lane.timers)
-            if lane.scheduled.get(stored.replaces or "") is stored:
-                del lane.scheduled[stored.replaces or ""]
-                lane.fresh.append(_Stored(next(self._sequences), stored.data, stored.headers))
-            elif lane.paused.pop(stored.sequence, None) is not None:
-                lane.again.append(stored)
-        return lane.timers[0][0] - now if lane.timers else None
+    def publish(self, parts: Sequence[Part]) -> int:
+        """Store all parts in their order, or none; the last one's sequence.
+
+        Raises what the server would say (nats.js.errors.APIError), NoRespondersError without a stream.
+        """
+        with self.changed:
+            self.tick()
+            now = self.clock.now()
+            streams = [self._stream_of(part.subject) for part in parts]
+            for part, stream in zip(parts, streams, strict=True):
+                known = stream.known(part.headers.get("Nats-Msg-Id"), now)
+                if known is not None and len(parts) == 1:
+                    return known
+                if known is not None:
+                    description = "batch publish contains duplicate message id"
+                    raise nats.js.errors.BadRequestError(400, description, DUPLICATE_IN_BATCH)
+                stream.check(part.subject, part.headers)
+                self._first_due(part, now)
+            for part, stream in zip(parts, streams, strict=True):
+                sequence = self._store(stream, part, now)
+            self.changed.notify_all()
+            return sequence
+
+    def _stream_of(self, subject: str) -> Stream:
+        for stream in self.streams.values():
+            if stream.takes(subject):
+                return stream
+        raise nats.errors.NoRespondersError
+
+    def _first_due(self, part: Part, now: float) -> float | None:
+        """When a schedule fires first; an "@at" is the sender's time, and only ours was put forward."""
+        pattern = part.headers.get("Nats-Schedule")
+        if pattern is None:
+            return None
+        try:
+            due = next_due(pattern, part.headers.get("Nats-Schedule-Time-Zone"), now)
+        except (ValueError, KeyError) as error:
+            description = "message schedules pattern is invalid"
+            raise nats.js.errors.BadRequestError(400, description, _INVALID_PATTERN) from error
+        return due + self.clock.ahead_seconds if pattern.startswith(_ONCE) else due
+
+    def _store(self, stream: Stream, part: Part, now: float) -> int:
+        for replaced in stream.replaces(part.subject, part.headers):
+            self._remove(stream, replaced)
+        headers = {n: value for n, value in part.headers.items() if not n.startswith(_FOR_THE_SERVER)}
+        sequence = stream.store(part.subject, part.payload, headers, now).sequence
+        lifetime = _lifetime(headers.get("Nats-TTL"), stream.config.max_age)
+        if lifetime:
+            self._at(now + lifetime, functools.partial(self._expire, stream, sequence))
+        due = self._first_due(part, now)
+        if due is not None:
+            self._at(due, functools.partial(self._fire, stream, sequence, due))
+        elif part.subject in self._ready:
+            self._ready[part.subject].fresh.append(sequence)
+        return sequence
+
+    def _fire(self, stream: Stream, sequence: int, due: float) -> None:
+        """Send what a schedule holds, and set its timer again if it recurs."""
+        schedule = stream.get(sequence)
+        if schedule is None:  # replaced or removed
+            return
+        headers = {n: value for n, value in schedule.headers.items() if not n.startswith("Nats-")}
+        headers |= {"Nats-Scheduler": schedule.subject, "Nats-Schedule-Next": "purge"}
+        if schedule.headers["Nats-Schedule"].startswith(_ONCE):
+            self._remove(stream, sequence)
+        else:
+            zone = schedule.headers.get("Nats-Schedule-Time-Zone")
+            following = next_due(schedule.headers["Nats-Schedule"], zone, due)
+            headers["Nats-Schedule-Next"] = datetime.fromtimestamp(following, UTC).isoformat()
+            self._at(following, functools.partial(self._fire, stream, sequence, following))
+        target = schedule.headers["Nats-Schedule-Target"]
+        self._store(stream, Part(target, schedule.payload or b"", headers), due)
+
+    def _expire(self, stream: Stream, sequence: int) -> None:
+        stored, now = self._remove(stream, sequence), self.clock.now()
+        marker = stream.config.subject_delete_marker_ttl
+        if stored is None or not marker or _MARKER in stored.headers or stream.last_on(stored.subject):
+            return
+        self._store(
+            stream, Part(stored.subject, b"", {_MARKER: "MaxAge", "Nats-TTL": f"{int(marker)}s"}), now
+        )
+
+    def delete(self, stream: Stream, sequence: int) -> bool:
+        """Forget one message; False when there is none."""
+        with self.changed:
+            self.tick()
+            return self._remove(stream, sequence) is not None
+
+    def purge(self, stream: Stream, pattern: str) -> int:
+        """Forget all messages on the subjects that a pattern covers; how many."""
+        with self.changed:
+            self.tick()
+            found = [stored.sequence for stored in stream.on(pattern)]
+            for sequence in found:
+                self._remove(stream, sequence)
+            return len(found)
+
+    def _remove(self, stream: Stream, sequence: int) -> Stored | None:
+        stored = stream.remove(sequence)
+        if stored is not None and stored.subject in self._ready:
+            self._ready[stored.subject].forget(sequence)
+        self.changed.notify_all()
+        return stored
+
+    # Handing out
 
     def open(self, queue: str) -> None:
         """Let messages of a queue be taken."""
-        with self._changed:
-            self._lanes[queue].is_open = True
+        with self.changed:
+            self.lanes[queue].is_open = True
 
     def shut(self, queue: str | None = None) -> None:
         """Hand out no more messages of a queue, or of all."""
-        with self._changed:
-            for lane in self._lanes.values() if queue is None else [self._lanes[queue]]:
+        with self.changed:
+            for lane in self.lanes.values() if queue is None else [self.lanes[queue]]:
                 lane.is_open = False
 
-    def take(self, spec: QueueSpec, capacity: int, timeout_seconds: float) -> Delivery | None:
+    def pause(self, queue: str, until: float) -> None:
+        """Hand out nothing of a queue before a moment of the clock; one in the past ends a pause."""
+        with self.changed:
+            self.lanes[queue].paused_until = until
+            self._at(until, lambda: None)  # whoever waits looks again then
+            self.changed.notify_all()
+
+    def take(self, queue: str, capacity: int, timeout_seconds: float) -> Delivery | None:
         """The next message, or None when there is none in time or `capacity` are held already."""
-        lane, deadline = self._lanes[spec.name], time.monotonic() + timeout_seconds
-        with self._changed:
+        lane, deadline = self.lanes[queue], time.monotonic() + timeout_seconds
+        with self.changed:
             while True:
-                pause = self._fire(lane)
-                waiting = self._waiting(lane)
-                if waiting and lane.is_open and len(lane.held) < capacity:
-                    return self._hand_out(spec, lane, waiting.popleft())
+                pause = self.tick()
+                waiting = lane.waiting(self.options.max_ack_pending)
+                may = lane.is_open and lane.paused_until <= self.clock.now() and len(lane.held) < capacity
+                if waiting and may:
+                    return self._hand_out(lane, waiting.popleft())
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
-                self._changed.wait(left if pause is None else min(left, pause))
+                self.changed.wait(left if pause is None else min(left, pause))
 
-    def _waiting(self, lane: _Lane) -> deque[_Stored]:
-        """Redeliveries first: they have their place in max_ack_pending already."""
-        return lane.fresh if not lane.again and lane.in_flight < self._most_in_flight else lane.again
-
-    def _hand_out(self, spec: QueueSpec, lane: _Lane, stored: _Stored) -> Delivery:
-        stored.deliveries += 1
-        delivery = Delivery(
-            spec=spec,
+    def _hand_out(self, lane: Lane, sequence: int) -> Delivery:
+        stored = lane.stream.get(sequence)
+        assert stored is not None, "a lane forgets what its stream forgets"
+        lane.deliveries[sequence] += 1
+        lane.held[sequence] = delivery = Delivery(
+            spec=lane.spec,
             reply="",
-            sequence=stored.sequence,
-            deliveries=stored.deliveries,
-            data=stored.data,
+            sequence=sequence,
+            deliveries=lane.deliveries[sequence],
+            data=stored.payload or b"",
             headers=stored.headers,
+            arrived=time.monotonic(),
         )
-        lane.held[stored.sequence] = (delivery, stored)
         return delivery
 
     def end(self, delivery: Delivery) -> None:
         """Forget a message for good."""
-        with self._changed:
-            self._let_go(delivery)
+        with self.changed:
+            if self._let_go(delivery):
+                self._remove(self.lanes[delivery.spec.name].stream, delivery.sequence)
 
     def give_back(self, delivery: Delivery, after_seconds: float) -> None:
         """Return a message to its queue, to be taken again after a pause."""
-        with self._changed:
-            lane, stored = self._lanes[delivery.spec.name], self._let_go(delivery)
-            if stored is not None and after_seconds > 0:
-                lane.paused[stored.sequence] = stored
-                self._wake_at(lane, after_seconds, stored)
-            elif stored is not None:
-                lane.again.append(stored)
+        with self.changed:
+            if not self._let_go(delivery):
+                return
+            lane = self.lanes[delivery.spec.name]
+            del lane.held[delivery.sequence]
+            lane.resting.add(delivery.sequence)
+            self._at(
+                self.clock.now() + after_seconds, functools.partial(self._rested, lane, delivery.sequence)
+            )
+            self.tick()
 
-    def _let_go(self, delivery: Delivery) -> _Stored | None:
-        """What was held; None for a delivery that was settled before, or flushed."""
+    def _rested(self, lane: Lane, sequence: int) -> None:
+        if sequence in lane.resting:
+            lane.resting.discard(sequence)
+            lane.again.append(sequence)
+
+    def _let_go(self, delivery: Delivery) -> bool:
+        """False for a delivery that was settled before, or whose message is gone."""
         delivery.settled = True
-        held = self._lanes[delivery.spec.name].held
-        ours, stored = held.get(delivery.sequence, (None, None))
-        if ours is not delivery:
-            return None
-        del held[delivery.sequence]
-        self._changed.notify_all()
-        return stored
+        return self.lanes[delivery.spec.name].held.get(delivery.sequence) is delivery
 
     def held(self) -> list[Delivery]:
         """Everything that was handed out and not settled yet."""
-        with self._changed:
-            return [delivery for lane in self._lanes.values() for delivery, _ in lane.held.values()]
-
-    def flush(self, queue: str) -> None:
-        """Drop all messages of a queue, in flight too."""
-        with self._changed:
-            self._lanes[queue].clear()
-            self._changed.notify_all()
+        with self.changed:
+            return [delivery for lane in self.lanes.values() for delivery in lane.held.values()]
 
     def wait_empty(self, queue: str, timeout_seconds: float | None) -> bool:
         """True once nothing of a queue is ready, scheduled or in flight; False when time is over first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._lanes[queue].empty, timeout_seconds)
-
-    def depth(self, spec: QueueSpec) -> QueueDepth:
-        """The numbers that a server would give."""
-        with self._changed:
-            lane = self._lanes[spec.name]
-            self._fire(lane)
-            return QueueDepth(
-                queue=spec.name,
-                ready=len(lane.fresh),
-                scheduled=len(lane.scheduled),
-                in_flight=lane.in_flight,
-                dead=self.dead_letters.count(spec.name),
+        lane, scheduled = self.lanes[queue], scheduled_subjects(self.options, queue)
+        with self.changed:
+            return self.changed.wait_for(
+                lambda: not lane.stream.counts(lane.subject) and not lane.stream.counts(scheduled),
+                timeout_seconds,
             )
 
 
-class DeadLetterBox:
-    """Dead letters in memory, as headers and payload; the newest has the highest id."""
-
-    def __init__(self, options: BrokerOptions) -> None:
-        self._options = options
-        self._letters: dict[int, tuple[dict[str, str], bytes]] = {}
-        self._ids = itertools.count(1)
-        self._lock = threading.Lock()
-
-    def put(self, headers: dict[str, str], payload: bytes) -> int:
-        """Keep a dead letter; its id."""
-        with self._lock:
-            number = next(self._ids)
-            self._letters[number] = (headers, payload)
-            return number
-
-    def newest(self, limit: int, queue: str | None, before: int | None) -> list[DeadLetter]:
-        """Newest first, without payloads; `before` (an id) pages towards older ones."""
-        with self._lock:
-            numbers = [number for number in self._letters if before is None or number < before]
-            letters = (self._letter(number, None) for number in reversed(numbers))
-            return list(itertools.islice((one for one in letters if queue in (None, one.queue)), limit))
-
-    def get(self, number: int) -> DeadLetter:
-        """One dead letter with its payload; raises DeadLetterNotFoundError."""
-        with self._lock:
-            if number not in self._letters:
-                raise DeadLetterNotFoundError(f"There is no dead letter {number}.")
-            return self._letter(number, self._letters[number][1])
-
-    def _letter(self, number: int, payload: bytes | None) -> DeadLetter:
-        headers = self._letters[number][0]
-        return _read(number, dead_subject(self._options, headers["Dead-Queue"]), headers, payload)
-
-    def discard(self, number: int) -> None:
-        """Remove a dead letter; one that is gone is no error."""
-        with self._lock:
-            self._letters.pop(number, None)
-
-    def count(self, queue: str) -> int:
-        """How many dead letters a queue has."""
-        with self._lock:
-            return sum(1 for headers, _ in self._letters.values() if headers["Dead-Queue"] == queue)
+def _lifetime(ttl: str | None, max_age: float | None) -> float | None:
+    """Seconds that a message is kept; None for ever."""
+    if ttl == "never":
+        return None
+    return min(float(ttl.removesuffix("s")), max_age or float("inf")) if ttl else max_age

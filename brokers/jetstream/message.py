@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -14,10 +15,15 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 from nats.aio.msg import Msg
 
+from brokers.jetstream.errors import FutureVersionError
 from brokers.jetstream.options import QueueSpec
 
+FORMAT_HEADER = "Dramatiq-Format"
+FORMAT = 1  # grows when older workers could not read what is written
 CARRIED_HEADER = "Dramatiq-Deliveries"  # deliveries under earlier sequences of the same message
 _TRACE_HEADERS = ("traceparent", "tracestate")
+_SHORT_REPLY_TOKENS = 9
+_LAST_OF_SCHEDULE = "purge"  # what a one-time schedule says comes next
 _MOST_ATTEMPTS_KEPT = 20
 _ERROR_CHARACTERS = 300
 
@@ -31,7 +37,10 @@ class DeadReason(StrEnum):
     UNKNOWN_ACTOR = "unknown-actor"
     CRASH_LOOP = "crash-loop"
     EXPIRED = "expired"
+    FUTURE_VERSION = "future-version"
+    FOLLOW_UP_NOT_STORABLE = "follow-up-not-storable"
     REJECTED = "rejected"
+    RESULT_NOT_STORABLE = "result-not-storable"
 
 
 def worker_name() -> str:
@@ -55,24 +64,40 @@ class Delivery:
     headers: dict[str, str]
     beat_due: float = 0.0
     beat_until: float = float("inf")
-    parked: bool = False
-    started: bool = False
+    arrived: float = 0.0
+    began: float = 0.0  # when a thread started it; 0: not yet
     settled: bool = False
     start_sequence: int | None = None  # where its run was noted, if it was
+    _unclaimed: list[None] = field(default_factory=lambda: [None])
 
     @classmethod
     def of(cls, spec: QueueSpec, msg: Msg) -> Delivery:
-        """Read a message that a pull consumer handed over."""
-        meta = msg.metadata
+        """Read a message that a pull consumer handed over.
+
+        Its reply subject says where it comes from: $JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.…,
+        with domain and account before the stream when there are more than nine tokens.
+        """
+        now = time.monotonic()
+        tokens = msg.reply.split(".")
+        first = 4 if len(tokens) == _SHORT_REPLY_TOKENS else 6
         return cls(
             spec=spec,
             reply=msg.reply,
-            sequence=meta.sequence.stream,
-            deliveries=meta.num_delivered,
+            sequence=int(tokens[first + 1]),
+            deliveries=int(tokens[first]),
             data=msg.data,
             headers=dict(msg.headers or {}),
-            beat_due=time.monotonic() + spec.heartbeat_seconds,
+            beat_due=now + spec.heartbeat_seconds,
+            arrived=now,
         )
+
+    def claim(self) -> bool:
+        """True for exactly one caller of any thread: who may start the message, or give it back unstarted."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
 
     @property
     def key(self) -> tuple[str, int]:
@@ -82,8 +107,7 @@ class Delivery:
     @property
     def carried(self) -> int:
         """Deliveries before this sequence; 0 for what is not a number."""
-        text = self.headers.get(CARRIED_HEADER, "")
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return number(self.headers.get(CARRIED_HEADER))
 
     @property
     def redelivered(self) -> bool:
@@ -99,6 +123,7 @@ class JetStreamMessage(MessageProxy):
         self.delivery = delivery
         self.dead_reason: DeadReason | None = None
         self.hand_back_seconds: float | None = None  # set: do not end it, give it back after this pause
+        self.continued = False  # a retry of it is stored: it ends, what it is about does not
         self.started_at: float | None = None  # Unix time
         self.earlier_starts = 0  # runs that were noted and never ended
 
@@ -117,11 +142,20 @@ class JetStreamMessage(MessageProxy):
         self.hand_back_seconds = after_seconds
 
 
+def number(text: str | None) -> int:
+    """A header's number; 0 when it is missing or anything else."""
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
 def decode(delivery: Delivery) -> JetStreamMessage:
     """Read the payload; raises Dramatiq's DecodeError for anything that is not a message of ours.
 
-    An eta is dropped: the server has waited already, and Dramatiq would wait again, in memory.
+    An eta is dropped: the server has waited already, and Dramatiq would wait again, in memory. What a
+    recurring schedule sends gets an id of its own each time. Raises FutureVersionError, too.
     """
+    version = number(delivery.headers.get(FORMAT_HEADER))
+    if version > FORMAT:
+        raise FutureVersionError(f"written in format {version}, this worker reads up to {FORMAT}: upgrade it")
     message: Message[Any] = Message.decode(delivery.data)
     fields = (message.queue_name, message.actor_name, message.message_id)
     objects = (message.options, message.kwargs)
@@ -134,6 +168,9 @@ def decode(delivery: Delivery) -> JetStreamMessage:
     if message.queue_name != delivery.spec.name:
         raise _not_ours(f"A message of queue {message.queue_name!r} lay in another.", delivery)
     message.options.pop("eta", None)
+    if delivery.headers.get("Nats-Schedule-Next", _LAST_OF_SCHEDULE) != _LAST_OF_SCHEDULE:
+        origin = f"{delivery.headers.get('Nats-Scheduler')}:{delivery.spec.stream}:{delivery.sequence}"
+        message = message.copy(message_id=str(uuid.uuid5(uuid.NAMESPACE_OID, origin)))
     return JetStreamMessage(message, delivery)
 
 
@@ -159,6 +196,7 @@ def publish_headers(message: Any) -> dict[str, str]:
         "Nats-Msg-Id": f"{message.message_id}:{attempt_of(message)}",
         "Dramatiq-Actor": message.actor_name,
         "Dramatiq-Message-Id": message.message_id,
+        FORMAT_HEADER: str(FORMAT),
     }
     for name in _TRACE_HEADERS:
         if isinstance(message.options.get(name), str):

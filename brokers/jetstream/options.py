@@ -56,11 +56,18 @@ class BrokerOptions:
     max_crashes           runs that start and never end before a message is dead (a crash loop)
     max_deliver           the server's own limit per stream sequence: the last resort, see README
     max_ack_pending       unfinished messages handed out per queue, for the whole fleet
-    prefetch              messages held per queue and process; None: one per worker thread
+    prefetch              messages held per queue and process; None: by measured job time (places.py)
     connect_timeout_seconds   how long an operation waits for a connection that is down
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
-    patrol_seconds        how often a worker looks for messages that the server gave up on
+    hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
+                          time limit is ended (uses faulthandler's one timer); None: never
+    patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
+    max_replays           how often a dead message may be replayed, its successors' replays included
+    dead_record_max_age_seconds   how long it stays known that a dead letter was replayed or discarded
     hand_back_seconds     pause before a message whose retry could not be stored is run again
+    results_bucket        key-value bucket of JetStreamResultBackend
+    results_max_age_seconds   no result lives longer, whatever its result_ttl
+    limits_bucket         key-value bucket of JetStreamRateLimiterBackend
     """
 
     servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
@@ -76,15 +83,22 @@ class BrokerOptions:
     reconnect_seconds: float = 1.0
     hand_back_seconds: float = 5.0
     close_timeout_seconds: float = 3.0
-    patrol_seconds: float = 30.0
+    patrol_seconds: float = 5.0
+    hung_grace_seconds: float | None = None
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
     dead_letter_stream: str = "DLQ_TRANSFORMS"
     dead_letter_max_age_seconds: float = 30 * _DAY_SECONDS
+    dead_record_stream: str = "DLQ_RECORDS"
+    dead_record_max_age_seconds: float = 90 * _DAY_SECONDS
+    max_replays: int = 5
     status_stream: str = "TRANSFORM_STATUS"
     status_max_age_seconds: float = 3600.0
     status_max_messages: int = 100_000
+    results_bucket: str = "transforms_results"
+    results_max_age_seconds: float = 7 * _DAY_SECONDS
+    limits_bucket: str = "transforms_limits"
     client_name: str = "dramatiq-jetstream"
 
     def __post_init__(self) -> None:
@@ -96,12 +110,13 @@ class BrokerOptions:
             *(
                 name
                 for name in self.__dataclass_fields__
-                if name.endswith("_seconds") and name != "backoff_seconds"
+                if name.endswith("_seconds") and name != "backoff_seconds" and getattr(self, name) is not None
             ),
         )
 
     def _check_counts(self) -> None:
         _positive(self, "replicas", "max_attempts", "max_crashes", "max_ack_pending", "max_message_bytes")
+        _positive(self, "max_replays")
         if self.max_deliver < _FEWEST_DELIVERIES:
             raise ValueError(f"max_deliver must be at least {_FEWEST_DELIVERIES}, not {self.max_deliver}")
         if self.prefetch is not None and self.prefetch < 1:
@@ -110,6 +125,14 @@ class BrokerOptions:
             raise ValueError(f"backoff_seconds needs values of 0 or more, not {self.backoff_seconds!r}")
         if not _NAME.fullmatch(self.subject_root):
             raise ValueError(f"subject_root {self.subject_root!r} must be one plain word")
+        self._check_buckets()
+
+    def _check_buckets(self) -> None:
+        for field in ("results_bucket", "limits_bucket"):
+            if not _NAME.fullmatch(getattr(self, field)):
+                raise ValueError(f"{field} {getattr(self, field)!r} must be one plain word")
+        if self.results_bucket == self.limits_bucket:
+            raise ValueError(f"results_bucket and limits_bucket must differ, not both {self.limits_bucket!r}")
 
     @property
     def server_urls(self) -> tuple[str, ...]:

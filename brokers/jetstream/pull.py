@@ -1,12 +1,13 @@
 """A lingering pull: messages arrive as they come, but never more than there is room for.
 
-One request stays open at the server and is topped up when half of its credit is used. Credit that
-the server gave up (expiry, leader change, reconnection, silence) is asked for again.
+Requests stay open at the server; `wanted` says how much more to ask for. Credit that the server
+gave up (expiry, leader change, reconnection, silence) is asked for again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -30,7 +31,11 @@ _NOT_DRAINED: tuple[type[BaseException], ...] = (*AWAY, asyncio.CancelledError, 
 
 
 class Pull:
-    """Feeds `on_message` from a pull consumer while `room()` says that more is welcome."""
+    """Feeds `on_message` from a pull consumer.
+
+    `wanted(outstanding)` says how many more messages to ask for when `outstanding` were asked for
+    and have not come yet; 0 for none.
+    """
 
     def __init__(
         self,
@@ -38,39 +43,60 @@ class Pull:
         stream: str,
         consumer: str,
         *,
-        room: Callable[[], int],
+        wanted: Callable[[int], int],
         on_message: Callable[[Msg], None],
     ) -> None:
         self._session = session
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._name = f"{stream}/{consumer}"
-        self._room, self._on_message = room, on_message
+        self._wanted, self._on_message = wanted, on_message
         self._outstanding = 0
         self._requests = 0
         self._generation = 0
         self._heard = time.monotonic()
         self._wake = asyncio.Event()
+        self._withdrawn = asyncio.Event()  # cleared: withdraw what is open
         self._stopping = False
         self._pausing = False
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.missing = asyncio.Event()  # the server said that there is no such consumer
 
     def wake(self) -> None:
-        """Room may have grown."""
+        """More may be wanted."""
+        if self._wanted(self._outstanding) > 0:
+            self._wake.set()
+
+    async def withdraw(self) -> None:
+        """Take open requests back and ask anew for what is wanted now.
+
+        Also what helps after a pause was ended: the server looks only at new requests then.
+        """
+        self._withdrawn.clear()
         self._wake.set()
+        with contextlib.suppress(TimeoutError):  # disconnected: then nothing is open
+            await asyncio.wait_for(self._withdrawn.wait(), 2 * _STOP_SECONDS)
 
     def start(self) -> None:
         """Begin to pull; goes on until stopped, through any number of reconnections."""
-        self._session.on_connect.append(self.wake)
+        self._session.on_connect.append(self._wake.set)
         self._task = self._session.spawn(self._run())
+        self._tick()
+
+    def _tick(self) -> None:
+        """Look at the clock now and then, for credit that was lost silently."""
+        self._timer = asyncio.get_running_loop().call_later(_IDLE_HEARTBEAT_SECONDS, self._tick)
+        self._wake.set()
 
     async def stop(self) -> None:
         """Take no more. What the server has sent already still reaches `on_message` before this returns."""
         self._stopping = True
         self._wake.set()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=2 * _STOP_SECONDS)
-            self._session.on_connect.remove(self.wake)
+            self._session.on_connect.remove(self._wake.set)
             self._task = None
 
     async def _run(self) -> None:
@@ -78,13 +104,15 @@ class Pull:
             client = await self._session.connected()
             inbox = client.new_inbox()
             subscription = await client.subscribe(f"{inbox}.*", cb=self._receive)
+            self._outstanding = 0
+            self._withdrawn.set()
             try:
                 await self._pull_on(client, inbox)
             finally:
                 await self._unsubscribe(subscription)
 
     async def _pull_on(self, client: Any, inbox: str) -> None:
-        while not self._stopping and not client.is_closed:
+        while self._withdrawn.is_set() and not self._stopping and not client.is_closed:
             self._forget_lost_credit()
             self._wake.clear()
             try:
@@ -92,9 +120,7 @@ class Pull:
                     await asyncio.sleep(_NO_CONSUMER_PAUSE_SECONDS)
                     self._pausing = False
                 await self._top_up(client, inbox)
-                await asyncio.wait_for(self._wake.wait(), _IDLE_HEARTBEAT_SECONDS)
-            except TimeoutError:
-                continue
+                await self._wake.wait()
             except AWAY:
                 await self._session.connected()
 
@@ -106,9 +132,8 @@ class Pull:
             self._heard = time.monotonic()
 
     async def _top_up(self, client: Any, inbox: str) -> None:
-        room = self._room()
-        batch = room - self._outstanding
-        if batch <= 0 or (self._outstanding and batch * 2 < room):
+        batch = self._wanted(self._outstanding)
+        if batch <= 0:
             return
         body = {
             "batch": batch,
@@ -127,8 +152,7 @@ class Pull:
             self._on_message(msg)
         elif status != "100":
             self._request_ended(status, msg.headers or {})
-        if self._outstanding * 2 <= self._room():
-            self._wake.set()
+        self.wake()
 
     def _request_ended(self, status: str, headers: dict[str, str]) -> None:
         unused = headers.get("Nats-Pending-Messages", "")

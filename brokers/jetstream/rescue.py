@@ -1,65 +1,110 @@
-"""The net below max_deliver: messages that the server will not deliver again are found and renewed.
+"""The nets below max_deliver and ack_wait: messages that nobody works on are found and renewed.
 
-A message is renewed long before its last delivery, so this happens only when workers died on two
-deliveries in a row before they could look at it. The server tells nobody unless somebody pulls at
-that moment, so idle workers look for themselves.
+Orphans: in the hands of a worker that is gone (presence.py). The server would give them away after
+ack_wait, which is minutes; here it takes two patrols.
+Stranded: the server will not deliver them again. A message is renewed long before its last delivery,
+so this happens only when workers died on two deliveries in a row before they could look at it. The
+server tells nobody unless somebody pulls at that moment, so workers look for themselves.
+Overdue: see overdue.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from typing import Any
 
 import nats.js.errors
-from dramatiq.errors import BrokerConnectionError
 
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import JetStreamError
-from brokers.jetstream.message import CARRIED_HEADER
+from brokers.jetstream.errors import TRY_LATER
+from brokers.jetstream.message import CARRIED_HEADER, number
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.overdue import Overdue, server_time
+from brokers.jetstream.presence import Presence
+from brokers.jetstream.stored import own_headers, stored_payload
 from brokers.jetstream.topology import ready_subject
 
 log = logging.getLogger(__name__)
 
 
-async def patrol(session: Session, spec: QueueSpec, every_seconds: float) -> None:
-    """Look for stranded messages of a queue now and then, for ever; one seen twice is renewed."""
-    suspect: int | None = None
-    while True:
-        await asyncio.sleep(every_seconds)
+class Patrol:
+    """Looks after one queue from one worker; what it acts on it has seen twice in a row."""
+
+    def __init__(self, session: Session, spec: QueueSpec, presence: Presence) -> None:
+        self._session, self._spec, self._presence = session, spec, presence
+        self._overdue = Overdue(session, spec)
+        self._stranded: int | None = None
+        self._gone: set[str] = set()
+        self._orphans: set[int] = set()
+
+    async def run(self) -> None:
+        """Patrol for ever."""
+        while True:
+            await asyncio.sleep(self._session.options.patrol_seconds)
+            try:
+                await self.once()
+            except TRY_LATER as error:
+                log.debug("Could not look after %s: %s", self._spec.name, error)
+
+    async def once(self) -> None:
+        """One look at the queue."""
+        consumer = await self._session.api(f"CONSUMER.INFO.{self._spec.stream}.{self._spec.name}")
+        await self._overdue.nudge(server_time(consumer["ts"]))
+        await self._look_for_stranded(consumer)
+        await self._look_for_orphans(consumer)
+
+    async def _look_for_stranded(self, consumer: dict[str, Any]) -> None:
+        idle = not consumer["num_ack_pending"]
+        limit = int(consumer["delivered" if idle else "ack_floor"]["stream_seq"])
+        found = await self._next(1)
+        sequence = int(found["seq"]) if found is not None and int(found["seq"]) <= limit else None
+        if found is not None and sequence is not None and sequence == self._stranded:
+            log.warning("Message %s of %s had no deliveries left; it is renewed.", sequence, self._spec.name)
+            await self._renew(found)
+        self._stranded = sequence
+
+    async def _look_for_orphans(self, consumer: dict[str, Any]) -> None:
+        roll = await self._presence.call_roll()
+        orphans: dict[int, dict[str, Any]] = {}
+        if roll.gone and not roll.silent and consumer["num_ack_pending"]:
+            orphans = await self._in_flight(consumer, roll.held)
+        if roll.gone & self._gone:
+            for sequence in orphans.keys() & self._orphans:
+                log.warning("The worker of message %s of %s is gone; renewed.", sequence, self._spec.name)
+                await self._renew(orphans.pop(sequence))
+            if not roll.silent and not orphans:
+                for worker in roll.gone & self._gone:
+                    await self._presence.strike_off(worker)
+        self._gone, self._orphans = roll.gone, set(orphans)
+
+    async def _in_flight(self, consumer: dict[str, Any], held: set[int]) -> dict[int, dict[str, Any]]:
+        """Messages that were delivered and are stored still, without those that a worker holds."""
+        found: dict[int, dict[str, Any]] = {}
+        message = await self._next(int(consumer["ack_floor"]["stream_seq"]) + 1)
+        while message is not None and int(message["seq"]) <= int(consumer["delivered"]["stream_seq"]):
+            if int(message["seq"]) not in held:
+                found[int(message["seq"])] = message
+            message = await self._next(int(message["seq"]) + 1)
+        return found
+
+    async def _next(self, sequence: int) -> dict[str, Any] | None:
+        """The first ready message at or after a sequence."""
+        body = {"seq": sequence, "next_by_subj": ready_subject(self._session.options, self._spec.name)}
         try:
-            found = await find_stranded(session, spec)
-            if found is not None and int(found["seq"]) == suspect:
-                await renew_stranded(session, spec, found)
-            suspect = int(found["seq"]) if found is not None else None
-        except (BrokerConnectionError, JetStreamError, nats.js.errors.APIError) as error:
-            log.debug("Could not look for stranded messages of %s: %s", spec.name, error)
+            answer = await self._session.api(f"STREAM.MSG.GET.{self._spec.stream}", body)
+        except nats.js.errors.NotFoundError:
+            return None
+        return dict(answer["message"])
 
-
-async def find_stranded(session: Session, spec: QueueSpec) -> dict[str, Any] | None:
-    """The oldest message that was delivered, is not being worked on, and yet is still stored."""
-    consumer = await session.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
-    idle = not consumer["num_ack_pending"]
-    limit = int(consumer["delivered" if idle else "ack_floor"]["stream_seq"])
-    body = {"seq": 1, "next_by_subj": ready_subject(session.options, spec.name)}
-    try:
-        answer = await session.api(f"STREAM.MSG.GET.{spec.stream}", body)
-    except nats.js.errors.NotFoundError:
-        return None
-    message: dict[str, Any] = answer["message"]
-    return message if int(message["seq"]) <= limit else None
-
-
-async def renew_stranded(session: Session, spec: QueueSpec, found: dict[str, Any]) -> None:
-    """Store the message under a new sequence, then remove the stranded one."""
-    sequence = int(found["seq"])
-    log.warning("Message %s of %s had no deliveries left; it is renewed.", sequence, spec.name)
-    headers = {
-        "Nats-Msg-Id": f"stranded:{spec.stream}:{sequence}",
-        CARRIED_HEADER: str(session.options.max_deliver),
-    }
-    payload = base64.b64decode(found.get("data") or "")
-    await session.publish(ready_subject(session.options, spec.name), payload, headers)
-    await session.api(f"STREAM.MSG.DELETE.{spec.stream}", {"seq": sequence})
+    async def _renew(self, found: dict[str, Any]) -> None:
+        """Store a message under a new sequence, then remove the old one; twice is harmless."""
+        stream, sequence = self._spec.stream, int(found["seq"])
+        headers = own_headers(found)
+        headers |= {
+            "Nats-Msg-Id": f"renewed:{stream}:{sequence}",
+            CARRIED_HEADER: str(number(headers.get(CARRIED_HEADER)) + 1),
+        }
+        subject = ready_subject(self._session.options, self._spec.name)
+        await self._session.publish(subject, stored_payload(found), headers)
+        await self._session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})

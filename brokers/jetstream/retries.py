@@ -11,9 +11,10 @@ from dramatiq.common import compute_backoff
 from dramatiq.errors import BrokerConnectionError, Retry
 from dramatiq.middleware import Retries, Shutdown
 
-from brokers.jetstream.errors import MessageTooLargeError, PublishRefusedError
+from brokers.jetstream.errors import MessageTooLargeError
 from brokers.jetstream.message import DeadReason, JetStreamMessage, attempt_of, note_attempt
 from brokers.jetstream.options import BrokerOptions
+from brokers.jetstream.schedule import is_past
 
 _TRACE_CHARACTERS = 4000
 
@@ -64,9 +65,7 @@ class ScheduledRetries(Retries):
             self.logger.critical(
                 "Retrying message %r failed: %r.", message.message_id, problem, exc_info=True
             )
-            if isinstance(problem, PublishRefusedError) and isinstance(message, JetStreamMessage):
-                message.hand_back(self._options.hand_back_seconds)
-            elif not message.failed:
+            if not message.failed:
                 self._give_up(message, exception, DeadReason.REJECTED)
 
     def _decide(self, broker: Broker, message: MessageProxy, exception: BaseException) -> None:
@@ -96,9 +95,12 @@ class ScheduledRetries(Retries):
             self._give_up(message, error, DeadReason.ATTEMPTS_EXHAUSTED)
             self._tell_exhausted(broker, actor, message, retries)
             return
+        delay = self._delay_ms(message, actor, retries, error)
+        if is_past(message.options.get("deadline"), in_ms=delay):
+            self._give_up(message, error, DeadReason.EXPIRED)
+            return
         if isinstance(message, JetStreamMessage):
             note_attempt(message, error)
-        delay = self._delay_ms(message, actor, retries, error)
         message.options["retries"] = retries + 1
         message.options["traceback"] = "".join(traceback.format_exception(error, limit=30))[
             -_TRACE_CHARACTERS:
@@ -107,6 +109,8 @@ class ScheduledRetries(Retries):
         self.logger.info("Retrying message %r in %d milliseconds.", message.message_id, delay)
         try:
             broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # Dramatiq passes the proxy, too
+            if isinstance(message, JetStreamMessage):
+                message.continued = True
         except MessageTooLargeError as too_large:
             self._give_up(message, too_large, DeadReason.REJECTED)
 

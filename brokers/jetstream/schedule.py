@@ -11,7 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 def schedule_headers(delay_ms: float, target: str) -> dict[str, str]:
     """Headers that make the server publish the message on `target` when `delay_ms` are over."""
-    due = datetime.now(UTC) + timedelta(milliseconds=delay_ms)
+    return schedule_at(datetime.now(UTC) + timedelta(milliseconds=delay_ms), target)
+
+
+def schedule_at(due: datetime, target: str) -> dict[str, str]:
+    """The same for a moment; one in the past fires at once."""
     return {
         "Nats-Schedule": f"@at {due.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}",
         "Nats-Schedule-Target": target,
@@ -24,3 +28,10 @@ def delay_until(eta_ms: object) -> int | None:
     if isinstance(eta_ms, bool) or not isinstance(eta_ms, int | float):
         return None
     return max(0, int(eta_ms - datetime.now(UTC).timestamp() * 1000))
+
+
+def is_past(deadline_ms: object, *, in_ms: float = 0) -> bool:
+    """True for a deadline (Unix milliseconds) that is over `in_ms` from now; False for none or nonsense."""
+    if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, int | float):
+        return False
+    return datetime.now(UTC).timestamp() * 1000 + in_ms > deadline_ms

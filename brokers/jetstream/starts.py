@@ -73,8 +73,9 @@ class Starts:
 class SuspectGate:
     """Lets one suspect of this process run at a time; the others wait outside the worker's threads."""
 
-    def __init__(self, resume: Callable[[JetStreamMessage], None]) -> None:
+    def __init__(self, resume: Callable[[JetStreamMessage], None], parked: set[Delivery]) -> None:
         self._resume = resume
+        self._placeless = parked  # shared with Holdings: they occupy no place while they wait
         self._lock = threading.Lock()
         self._running: JetStreamMessage | None = None
         self._parked: deque[JetStreamMessage] = deque()
@@ -85,7 +86,7 @@ class SuspectGate:
             if self._running is None:
                 self._running = message
                 return True
-            message.delivery.parked = True
+            self._placeless.add(message.delivery)
             self._parked.append(message)
             return False
 
@@ -97,5 +98,5 @@ class SuspectGate:
             self._running = self._parked.popleft() if self._parked else None
             following = self._running
         if following is not None:
-            following.delivery.parked = False
+            self._placeless.discard(following.delivery)
             self._resume(following)

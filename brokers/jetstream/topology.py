@@ -16,6 +16,7 @@ from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
 from brokers.jetstream.errors import ReplicasError, ServerTooOldError, TopologyError
+from brokers.jetstream.kv import bucket_configs
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 
 # Delayed messages in WorkQueue streams (2.12) with the leak and loss fixes of 2.14.1.
@@ -59,14 +60,44 @@ def scheduled_subject(options: BrokerOptions, queue: str, message_id: str) -> st
     return f"{options.subject_root}.scheduled.{queue}.{token(message_id)}"
 
 
+def scheduled_subjects(options: BrokerOptions, queue: str) -> str:
+    """Where all delayed messages of a queue wait."""
+    return f"{options.subject_root}.scheduled.{queue}.>"
+
+
 def started_subject(options: BrokerOptions, queue: str, message_id: str, attempt: int) -> str:
     """Where runs of a redelivered message are noted before they start."""
     return f"{options.subject_root}.started.{queue}.{token(message_id)}.{attempt}"
 
 
+def unique_subject(options: BrokerOptions, queue: str, key: str) -> str:
+    """Where the lock of a unique key lies until its message is done."""
+    return f"{options.subject_root}.unique.{queue}.{token(key)}"
+
+
+def recurring_subject(options: BrokerOptions, queue: str, name: str) -> str:
+    """Where a recurring schedule lies."""
+    return f"{options.subject_root}.recurring.{queue}.{token(name)}"
+
+
+def roster_subject(options: BrokerOptions, queue: str, worker: str) -> str:
+    """Where a worker is written down while it works on the queue."""
+    return f"{options.subject_root}.roster.{queue}.{worker}"
+
+
+def presence_subject(options: BrokerOptions, queue: str, worker: str) -> str:
+    """What a worker listens to while it lives; in no stream."""
+    return f"{options.subject_root}.presence.{queue}.{worker}"
+
+
 def dead_subject(options: BrokerOptions, queue: str) -> str:
     """Where the queue's dead letters lie."""
     return f"{options.subject_root}.dead.{queue}"
+
+
+def replayed_subject(options: BrokerOptions, queue: str, message_id: str) -> str:
+    """Where it is marked that this successor of a dead letter was stored (see replaying.py)."""
+    return f"{options.subject_root}.replayed.{queue}.{token(message_id)}"
 
 
 def status_subjects(options: BrokerOptions) -> str:
@@ -77,18 +108,27 @@ def status_subjects(options: BrokerOptions) -> str:
 def queue_subjects(options: BrokerOptions, queue: str) -> list[str]:
     """All subjects of a queue inside its WorkQueue stream."""
     root = options.subject_root
-    return [f"{root}.ready.{queue}", f"{root}.scheduled.{queue}.>", f"{root}.started.{queue}.>"]
+    others = [f"{root}.recurring.{queue}.>", roster_subject(options, queue, "*")]
+    return [*message_subjects(options, queue), *others]
+
+
+def message_subjects(options: BrokerOptions, queue: str) -> list[str]:
+    """The subjects of a queue that hold messages and notes about them."""
+    root = options.subject_root
+    kinds = ("scheduled", "started", "unique")
+    return [f"{root}.ready.{queue}", *(f"{root}.{kind}.{queue}.>" for kind in kinds)]
 
 
 def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[api.StreamConfig]:
-    """The streams of these queues, the dead letters and the status events.
+    """The streams of these queues, the dead letters, the status events and the key-value buckets.
 
     The WorkQueue streams carry schedules and therefore no size limit: the server refuses
     discard-new beside schedules, and discard-old would silently drop the oldest jobs.
     """
     subjects: dict[str, list[str]] = {}
     for spec in queues:
-        subjects.setdefault(spec.stream, []).extend(queue_subjects(options, spec.name))
+        names = [*queue_subjects(options, spec.name), f"{options.subject_root}.replayed.{spec.name}.*"]
+        subjects.setdefault(spec.stream, []).extend(names)
     common: dict[str, Any] = {
         "storage": api.StorageType.FILE,
         "num_replicas": options.replicas,
@@ -103,11 +143,13 @@ def stream_configs(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[
             duplicate_window=min(120.0, options.queue_max_age_seconds),
             allow_msg_schedules=True,
             allow_msg_ttl=True,
+            allow_atomic=True,
             **common,
         )
         for name, names in subjects.items()
     ]
-    return [*work, _dead_letter_config(options, common), _status_config(options, common)]
+    others = (_dead_letter_config, _dead_record_config, _status_config)
+    return [*work, *(config(options, common) for config in others), *bucket_configs(options)]
 
 
 def _dead_letter_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
@@ -117,6 +159,22 @@ def _dead_letter_config(options: BrokerOptions, common: Mapping[str, Any]) -> ap
         retention=api.RetentionPolicy.LIMITS,
         max_age=options.dead_letter_max_age_seconds,
         duplicate_window=min(_DEAD_LETTER_WINDOW_SECONDS, options.dead_letter_max_age_seconds),
+        **common,
+    )
+
+
+def _dead_record_config(options: BrokerOptions, common: Mapping[str, Any]) -> api.StreamConfig:
+    """Records carry their own time to live; the server raises one that is shorter than its markers'."""
+    ages = (options.dead_letter_max_age_seconds, options.dead_record_max_age_seconds)
+    return api.StreamConfig(
+        name=options.dead_record_stream,
+        subjects=[f"{options.subject_root}.record.>"],
+        retention=api.RetentionPolicy.LIMITS,
+        max_age=max(ages),
+        duplicate_window=min(120.0, *ages),
+        allow_msg_ttl=True,
+        allow_rollup_hdrs=True,
+        subject_delete_marker_ttl=max(1.0, min(ages)),
         **common,
     )
 
@@ -159,6 +217,7 @@ def consumer_configs(
 _STREAM_FIELDS = (
     "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
+    "allow_atomic", "max_msgs_per_subject", "allow_direct", "subject_delete_marker_ttl",
 )  # fmt: skip
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 

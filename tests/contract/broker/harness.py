@@ -16,8 +16,10 @@ from brokers import (
     JetStreamBroker,
     JetStreamStubBroker,
     QueueSpec,
+    control,
     default_middleware,
     inspect,
+    recurring,
 )
 from tests.integration.broker.workers import make_options, wait_until
 
@@ -51,10 +53,14 @@ def make_broker(kind: str, url: str | None, **changes: Any) -> Broker:
 
 def empty(broker: JetStreamBroker) -> None:
     """Remove what an earlier test left on the server."""
+    options = broker.options
     for spec in QUEUES:
         broker.flush(spec.name)
+        control.resume(broker, spec.name)
+        for schedule in recurring.schedules(broker, spec.name):
+            recurring.unschedule(broker, spec.name, schedule.name)
     session = broker.connection.session()
-    for stream in (broker.options.dead_letter_stream, broker.options.status_stream):
+    for stream in (options.dead_letter_stream, options.dead_record_stream, options.status_stream):
         broker.connection.run(session.api(f"STREAM.PURGE.{stream}"))
 
 

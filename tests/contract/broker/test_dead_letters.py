@@ -125,7 +125,7 @@ def test_a_discarded_dead_letter_is_gone_and_discarding_it_again_is_no_error(
     dead_letter.discard(broker, letter.id)
     dead_letter.discard(broker, letter.id)
     assert dead_letter.list_dead(broker) == []
-    with pytest.raises(DeadLetterNotFoundError, match=f"no dead letter {letter.id}"):
+    with pytest.raises(DeadLetterNotFoundError, match=f"no dead letter {letter.id} any more"):
         dead_letter.get(broker, letter.id)
     with pytest.raises(DeadLetterNotFoundError):
         dead_letter.replay(broker, letter.id)
@@ -150,6 +150,7 @@ def test_a_replay_is_a_new_message_that_names_the_old_one(broker: JetStreamBroke
     assert not {"attempts", "retries", "traceback"} & set(replayed.options)
     assert replayed.options["replay_of"] == {
         "dead_letter": letter.id, "message_id": sent.message_id, "reason": "attempts-exhausted",
+        "root": sent.message_id, "depth": 1,
     }  # fmt: skip
     assert dead_letter.list_dead(broker) == []
 

@@ -14,7 +14,7 @@ from brokers import JetStreamBroker, default_middleware
 from tests.integration.broker.workers import QUEUES, make_options
 
 
-def _setting(name: str, default: str = "") -> str:
+def setting(name: str, default: str = "") -> str:
     return os.environ.get(name, default)  # noqa: TID251 (set by workers.py)
 
 
@@ -28,7 +28,7 @@ class CancelledError(Exception):
 
 def write(*words: object) -> None:
     line = " ".join(map(str, words)) + f" {os.getpid()} {time.time():.3f}\n"
-    with Path(_setting("TEST_HISTORY")).open("a") as history:
+    with Path(setting("TEST_HISTORY")).open("a") as history:
         history.write(line)
 
 
@@ -63,7 +63,7 @@ def fail(name: str, until: int) -> None:
 
 
 def _history() -> list[list[str]]:
-    return [line.split() for line in Path(_setting("TEST_HISTORY")).read_text().splitlines()]
+    return [line.split() for line in Path(setting("TEST_HISTORY")).read_text().splitlines()]
 
 
 def refuse(name: str) -> None:
@@ -96,8 +96,8 @@ def declare(broker: JetStreamBroker) -> None:
 
 
 def set_up() -> None:
-    prefetch = int(_setting("TEST_PREFETCH", "0")) or None
-    options = make_options(_setting("TEST_NATS_URL"), prefetch=prefetch)
+    prefetch = int(setting("TEST_PREFETCH", "0")) or None
+    options = make_options(setting("TEST_NATS_URL"), prefetch=prefetch)
     broker = JetStreamBroker(options, QUEUES, middleware=[*default_middleware(options), Teller()])
     declare(broker)
     dramatiq.set_broker(broker)

@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dramatiq
 import pytest
 
 from brokers import BrokerOptions, JetStreamBroker, topology
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import QUEUES, Workers, make_options
+from tests.integration.broker.workers import QUEUES, StartWorker, Workers, make_options
 
 
 @pytest.fixture
@@ -37,3 +38,19 @@ def workers(options: BrokerOptions, server: NatsServer, tmp_path: Path) -> Itera
     workers = Workers(server.url, tmp_path / "history")
     yield workers
     workers.stop_all()
+
+
+@pytest.fixture
+def start_worker(broker: JetStreamBroker) -> Iterator[StartWorker]:
+    """Starts workers inside the test's own process."""
+    started: list[dramatiq.Worker] = []
+
+    def start(threads: int = 2) -> dramatiq.Worker:
+        worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=100)
+        worker.start()
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop(timeout=2000)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import dramatiq
 import pytest
 from dramatiq.errors import BrokerConnectionError, DecodeError, QueueNotFound
 from dramatiq.middleware import Middleware
@@ -21,27 +19,18 @@ from brokers import (
     dead_letter,
     inspect,
 )
-from brokers.jetstream.message import JetStreamMessage
-from brokers.jetstream.rescue import find_stranded, renew_stranded
+from brokers.jetstream.presence import Presence
+from brokers.jetstream.rescue import Patrol
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import QUEUES, message, wait_until
-
-StartWorker = Callable[..., dramatiq.Worker]
-
-
-@pytest.fixture
-def start_worker(broker: JetStreamBroker) -> Iterator[StartWorker]:
-    started: list[dramatiq.Worker] = []
-
-    def start(threads: int = 2) -> dramatiq.Worker:
-        worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=100)
-        worker.start()
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.stop(timeout=2000)
+from tests.integration.broker.workers import (
+    QUEUES,
+    StartWorker,
+    declare,
+    message,
+    publish_raw,
+    take,
+    wait_until,
+)
 
 
 class Told(Middleware):
@@ -50,24 +39,6 @@ class Told(Middleware):
 
     def after_dead_letter(self, broker: Any, message: Any, reason: Any, error: Any) -> None:
         self.dead.append((message and message.message_id, str(reason), type(error)))
-
-
-def declare(
-    broker: JetStreamBroker, function: Callable[..., Any], **options: Any
-) -> dramatiq.Actor[..., Any]:
-    decorate: Any = dramatiq.actor(broker=broker, queue_name="quick", **options)
-    actor: dramatiq.Actor[..., Any] = decorate(function)
-    return actor
-
-
-def take(broker: JetStreamBroker, seconds: float = 3.0) -> tuple[Any, JetStreamMessage]:
-    consumer = broker.consume("quick", prefetch=1, timeout=100)
-    return consumer, wait_until(lambda: next(consumer), seconds)
-
-
-def publish_raw(broker: JetStreamBroker, payload: bytes) -> None:
-    session = broker.connection.session()
-    broker.connection.run(session.publish("transforms.ready.quick", payload, {}))
 
 
 def test_enqueue_fails_fast_with_dramatiqs_error_while_the_server_is_away(
@@ -163,15 +134,15 @@ def test_a_callback_that_could_not_be_stored_hands_the_original_back(
 
 
 def _fail_next_store(broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, failures = broker._store, [1]
+    real, failures = broker.connection.publish, [1]
 
-    def store(*args: Any) -> None:
+    def publish(outgoing: Any) -> list[Exception | None]:
         if failures:
             failures.pop()
-            raise BrokerConnectionError("the server went away")  # type: ignore[no-untyped-call]
-        real(*args)
+            return [BrokerConnectionError("the server went away")]  # type: ignore[no-untyped-call]
+        return real(outgoing)
 
-    monkeypatch.setattr(broker, "_store", store)
+    monkeypatch.setattr(broker.connection, "publish", publish)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +183,10 @@ def test_an_unknown_actor_is_dead_at_once_and_can_be_replayed_when_it_is_known(
     replayed = dead_letter.replay(broker, letter.id)
     wait_until(lambda: done == ["argument"], 5)
     assert replayed.message_id != sent.message_id
-    lineage = {"dead_letter": letter.id, "message_id": sent.message_id, "reason": "unknown-actor"}
-    assert replayed.options["replay_of"] == lineage
+    assert replayed.options["replay_of"] == {
+        "dead_letter": letter.id, "message_id": sent.message_id, "reason": "unknown-actor",
+        "root": sent.message_id, "depth": 1,
+    }  # fmt: skip
     assert dead_letter.list_dead(broker) == []
     with pytest.raises(DeadLetterNotFoundError):
         dead_letter.replay(broker, letter.id)
@@ -262,24 +235,26 @@ def test_a_message_whose_deliveries_ran_out_unseen_is_found_and_renewed(broker: 
 
     broker.connection.run(use_up_all_deliveries())
     assert next(broker.consume("quick", timeout=300)) is None
-    stranded = broker.connection.run(find_stranded(session, spec))
-    assert stranded is not None
-    broker.connection.run(renew_stranded(session, spec, stranded))
+    patrol = Patrol(session, spec, Presence(session, spec, list))
+    for _ in range(2):  # it acts on what it has seen twice
+        broker.connection.run(patrol.once())
     consumer, found = take(broker)
     assert found.message_id == sent.message_id
     consumer.ack(found)
     broker.join("quick", timeout=3000)
-    assert broker.connection.run(find_stranded(session, spec)) is None
+    for _ in range(2):
+        broker.connection.run(patrol.once())
+    assert not any(broker.get_queue_message_counts("quick"))
 
 
 def test_a_finished_message_that_comes_again_is_not_run_again(broker: JetStreamBroker) -> None:
     broker.enqueue(message("work", "once"))
     consumer, found = take(broker)
-    live = broker._running()
-    live.holdings._send = lambda *_: None  # type: ignore[method-assign]  # the ack is lost
+    answers = broker.running().holdings.answers
+    answers.put = lambda *_: None  # type: ignore[method-assign]  # the ack is lost
     consumer.ack(found)
     time.sleep(0.1)
-    del live.holdings._send
+    del answers.put
     wait_until(lambda: inspect.depths(broker)[0].in_flight == 0, 4)  # it came and was acknowledged again
     assert next(consumer) is None
 

@@ -77,7 +77,7 @@ def test_a_process_that_is_replaced_after_some_jobs_loses_nothing_and_doubles_no
 ) -> None:
     names = [f"job{number}" for number in range(250)]
     send(broker, names, 0.05)
-    workers.start(processes=1, threads=4, set_up=f"{recycled.__name__}:set_up")
+    workers.start(processes=1, threads=4, module=recycled.__name__)
     assert_each_once(broker, workers, names, seconds=60)
     assert workers.count("boot") > 2
 

@@ -17,7 +17,10 @@ def test_applying_twice_changes_nothing_and_a_dry_run_changes_nothing(server: Na
         "create stream QUICK",
         "create stream OTHER",
         "create stream DLQ_TRANSFORMS",
+        "create stream DLQ_RECORDS",
         "create stream TRANSFORM_STATUS",
+        "create stream KV_transforms_results",
+        "create stream KV_transforms_limits",
         "create consumer QUICK/quick",
         "create consumer OTHER/other",
     ]
@@ -32,6 +35,7 @@ def test_a_changed_option_is_shown_and_then_applied(server: NatsServer) -> None:
     longer = [dataclasses.replace(QUEUES[0], ack_wait_seconds=60.0), QUEUES[1]]
     wanted = [
         "update stream DLQ_TRANSFORMS: max_age 2592000.0 -> 86400.0",
+        "update stream DLQ_RECORDS: subject_delete_marker_ttl 2592000.0 -> 86400.0",
         "update consumer QUICK/quick: ack_wait 1.5 -> 60.0",
         "update consumer QUICK/quick: max_ack_pending 100 -> 7",
         "update consumer OTHER/other: max_ack_pending 100 -> 7",

@@ -13,7 +13,7 @@ from typing import Any
 
 import dramatiq
 
-from brokers import BrokerOptions, QueueSpec
+from brokers import BrokerOptions, JetStreamBroker, JetStreamMessage, QueueSpec
 
 QUEUES = [
     QueueSpec(name="quick", stream="QUICK", ack_wait_seconds=1.5),
@@ -27,6 +27,7 @@ def make_options(url: str, **changes: Any) -> BrokerOptions:
         "servers": url,
         "backoff_seconds": (0.3, 0.6, 1.2, 3.0),
         "hand_back_seconds": 0.5,
+        "patrol_seconds": 1.0,
         "reconnect_seconds": 0.2,
         "connect_timeout_seconds": 1.0,
         "publish_timeout_seconds": 2.0,
@@ -48,6 +49,27 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = 
     raise AssertionError(f"not within {seconds} s: {what or condition}")
 
 
+StartWorker = Callable[..., dramatiq.Worker]
+
+
+def declare(
+    broker: JetStreamBroker, function: Callable[..., Any], **options: Any
+) -> dramatiq.Actor[..., Any]:
+    decorate: Any = dramatiq.actor(broker=broker, queue_name="quick", **options)
+    actor: dramatiq.Actor[..., Any] = decorate(function)
+    return actor
+
+
+def take(broker: JetStreamBroker, seconds: float = 3.0) -> tuple[Any, JetStreamMessage]:
+    consumer = broker.consume("quick", prefetch=1, timeout=100)
+    return consumer, wait_until(lambda: next(consumer), seconds)
+
+
+def publish_raw(broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None) -> None:
+    session = broker.connection.session()
+    broker.connection.run(session.publish("transforms.ready.quick", payload, headers or {}))
+
+
 class Workers:
     """Workers of tests/integration/broker/actors.py that append lines to one history file."""
 
@@ -64,12 +86,12 @@ class Workers:
         grace_ms: int = 10_000,
         prefetch: int | None = None,
         program: str = "dramatiq",
-        set_up: str = "tests.integration.broker.actors:set_up",
+        module: str = "tests.integration.broker.actors",
     ) -> subprocess.Popen[bytes]:
         before = self.count("boot")
         command = [
             str(Path(sys.executable).with_name(program)),
-            set_up,
+            f"{module}:set_up",
             *("--processes", str(processes), "--threads", str(threads)),
             *("--worker-shutdown-timeout", str(grace_ms)),
         ]

@@ -37,6 +37,10 @@ def test_heartbeats_come_at_a_third_of_ack_wait() -> None:
         ("backoff_seconds", (1.0, -1.0)),
         ("publish_timeout_seconds", 0),
         ("subject_root", "two.words"),
+        ("results_bucket", "two.words"),
+        ("limits_bucket", ""),
+        ("limits_bucket", "transforms_results"),
+        ("results_max_age_seconds", 0),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_by_its_name(field: str, value: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from nats.js.api import StreamConfig
 
 from brokers import BrokerOptions, QueueSpec, ServerTooOldError
 from brokers.jetstream import topology
@@ -17,7 +18,10 @@ def test_streams_have_the_names_retention_and_limits_of_the_guide() -> None:
         "COLLECTION_TRANSFORMS",
         "VISUALIZATION_TRANSFORMS",
         "DLQ_TRANSFORMS",
+        "DLQ_RECORDS",
         "TRANSFORM_STATUS",
+        "KV_transforms_results",
+        "KV_transforms_limits",
     ]
     work, dead = configs["COLLECTION_TRANSFORMS"], configs["DLQ_TRANSFORMS"]
     status = configs["TRANSFORM_STATUS"]
@@ -25,6 +29,18 @@ def test_streams_have_the_names_retention_and_limits_of_the_guide() -> None:
     assert (dead.retention, dead.max_age) == ("limits", 30 * 86_400)
     assert (status.retention, status.max_age, status.max_msgs) == ("limits", 3600, 100_000)
     assert {config.num_replicas for config in configs.values()} == {3}
+
+
+def record_config(options: BrokerOptions) -> StreamConfig:
+    configs = topology.stream_configs(options, QUEUES)
+    return next(config for config in configs if config.name == options.dead_record_stream)
+
+
+def test_records_outlive_dead_letters_but_the_servers_markers_cannot() -> None:
+    records = record_config(BrokerOptions())
+    assert (records.max_age, records.subject_delete_marker_ttl) == (90 * 86_400, 30 * 86_400)
+    short = record_config(BrokerOptions(dead_record_max_age_seconds=5))
+    assert (short.max_age, short.subject_delete_marker_ttl) == (30 * 86_400, 5)
 
 
 def test_streams_with_schedules_have_no_size_limit() -> None:

@@ -1,0 +1,138 @@
+"""What an operator does to queues and waiting messages, enforced by the server."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import nats.js.errors
+from dramatiq.message import Message
+
+from brokers.jetstream import unique
+from brokers.jetstream.connection import Session
+from brokers.jetstream.errors import NotScheduledError, PublishRefusedError
+from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.presence import EVERYBODY
+from brokers.jetstream.schedule import schedule_at
+from brokers.jetstream.stored import all_headers, own_headers, stored_payload
+from brokers.jetstream.topology import presence_subject, ready_subject, scheduled_subject
+
+if TYPE_CHECKING:
+    from brokers.jetstream.broker import JetStreamBroker
+
+_TIMER_SECONDS = 0.1  # between a timer's firing and the end of what it does; microseconds were seen
+_PUT_OFF_SECONDS = 10.0
+
+
+def pause(broker: JetStreamBroker, queue: str, until: datetime) -> datetime:
+    """Hand out no message of a queue until a moment; what runs goes on. Returns that moment.
+
+    The server keeps it, so it ends by itself. Raises QueueNotFound, ValueError (a moment without time
+    zone, or in the past), and Dramatiq's connection errors.
+    """
+    if until.tzinfo is None:
+        raise ValueError("until must carry a time zone")
+    if until <= datetime.now(UTC):
+        raise ValueError(f"until must lie in the future, not at {until.isoformat()}")
+    _pause(broker, queue, {"pause_until": until.astimezone(UTC).isoformat().replace("+00:00", "Z")})
+    return until
+
+
+def resume(broker: JetStreamBroker, queue: str) -> None:
+    """End a pause now; no error when there is none."""
+    _pause(broker, queue, {})
+    session = broker.connection.session()
+    broker.connection.run(_wake_workers(session, presence_subject(broker.options, queue, EVERYBODY)))
+
+
+async def _wake_workers(session: Session, subject: str) -> None:
+    await (await session.client()).publish(subject, b"")
+
+
+def _pause(broker: JetStreamBroker, queue: str, body: dict[str, Any]) -> None:
+    spec = broker.spec(queue)
+    name = f"CONSUMER.PAUSE.{spec.stream}.{spec.name}"
+    broker.connection.run(broker.connection.session().api(name, body))
+
+
+def paused_until(broker: JetStreamBroker, queue: str) -> datetime | None:
+    """When a queue's pause ends; None when it is not paused."""
+    spec = broker.spec(queue)
+    call = broker.connection.session().api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
+    info = broker.connection.run(call)
+    if not info.get("paused"):
+        return None
+    return datetime.now(UTC) + timedelta(microseconds=int(info.get("pause_remaining", 0)) / 1000)
+
+
+def cancel(broker: JetStreamBroker, queue: str, message_id: str) -> None:
+    """Remove a scheduled message before its time: when this returns, it will never run.
+
+    Raises NotScheduledError when it was sent already, cancelled before, or never there.
+    """
+    broker.connection.run(_cancel(broker.connection.session(), broker.spec(queue), message_id))
+
+
+async def _cancel(session: Session, spec: QueueSpec, message_id: str) -> None:
+    """Put off, look, remove.
+
+    Removing alone would race the timer: the server takes the message out of the store before it
+    sends it, and says "removed" for one that is on its way (measured: one in eight at the due
+    moment). Sending purges the subject, though, so a replacement that is still there a moment later
+    proves that nothing was sent. A crash in between only delays the message.
+    """
+    found = await _waiting(session, spec, message_id)
+    sequence = await _replace(session, spec, found, _later(found))
+    await asyncio.sleep(_TIMER_SECONDS)
+    try:
+        await session.api(f"STREAM.MSG.DELETE.{spec.stream}", {"seq": sequence})
+    except nats.js.errors.APIError as error:
+        raise _not_waiting(spec, message_id) from error
+    await unique.release(session, spec, Message.decode(stored_payload(found)))
+
+
+def run_now(broker: JetStreamBroker, queue: str, message_id: str) -> None:
+    """Let a scheduled message run now instead of at its time; it runs once.
+
+    Raises NotScheduledError as `cancel`.
+    """
+    broker.connection.run(_run_now(broker.connection.session(), broker.spec(queue), message_id))
+
+
+async def _run_now(session: Session, spec: QueueSpec, message_id: str) -> None:
+    found = await _waiting(session, spec, message_id)
+    await _replace(session, spec, found, datetime.now(UTC))
+
+
+async def _waiting(session: Session, spec: QueueSpec, message_id: str) -> dict[str, Any]:
+    subject = scheduled_subject(session.options, spec.name, message_id)
+    try:
+        answer = await session.api(f"STREAM.MSG.GET.{spec.stream}", {"last_by_subj": subject})
+    except nats.js.errors.NotFoundError:
+        raise _not_waiting(spec, message_id) from None
+    return dict(answer["message"])
+
+
+async def _replace(session: Session, spec: QueueSpec, found: dict[str, Any], due: datetime) -> int:
+    """Store the schedule anew with another time; the server refuses if the known one is gone."""
+    headers = own_headers(found) | schedule_at(due, ready_subject(session.options, spec.name))
+    headers["Nats-Expected-Last-Subject-Sequence"] = str(found["seq"])
+    try:
+        return await session.publish(found["subject"], stored_payload(found), headers)
+    except PublishRefusedError as error:
+        raise _not_waiting(spec, found["subject"].rpartition(".")[2]) from error
+
+
+def _later(found: dict[str, Any]) -> datetime:
+    """A time at which the replacement surely does not fire while we look."""
+    soon = datetime.now(UTC) + timedelta(seconds=_PUT_OFF_SECONDS)
+    try:
+        due = datetime.fromisoformat(all_headers(found)["Nats-Schedule"].removeprefix("@at "))
+    except (KeyError, ValueError):
+        return soon
+    return max(due, soon)
+
+
+def _not_waiting(spec: QueueSpec, message_id: str) -> NotScheduledError:
+    return NotScheduledError(f"no message {message_id} of queue {spec.name} waits for its time")

@@ -1,0 +1,25 @@
+"""Messages as the server's API hands them out: dicts with subject, seq, and base64 data and headers."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+_SEPARATOR = b": "
+
+
+def stored_payload(found: dict[str, Any]) -> bytes:
+    """The body of a stored message."""
+    return base64.b64decode(found.get("data") or "")
+
+
+def all_headers(found: dict[str, Any]) -> dict[str, str]:
+    """All headers of a stored message."""
+    lines = base64.b64decode(found.get("hdrs") or "").splitlines()[1:]
+    pairs = [line.partition(_SEPARATOR) for line in lines if _SEPARATOR in line]
+    return {name.decode(errors="replace"): value.decode(errors="replace").strip() for name, _, value in pairs}
+
+
+def own_headers(found: dict[str, Any]) -> dict[str, str]:
+    """The headers of a stored message without those that told the server what to do."""
+    return {name: value for name, value in all_headers(found).items() if not name.startswith("Nats-")}

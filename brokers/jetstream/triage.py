@@ -1,0 +1,93 @@
+"""What an arrived message is: to be run, or dealt with here because no run can or should start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dramatiq.errors import DecodeError
+
+from brokers.jetstream.errors import CrashLoopError, DeadlineError, FutureVersionError
+from brokers.jetstream.heartbeat import ACK
+from brokers.jetstream.live import Live
+from brokers.jetstream.message import (
+    CARRIED_HEADER,
+    DeadReason,
+    Delivery,
+    JetStreamMessage,
+    decode,
+    publish_headers,
+)
+from brokers.jetstream.publisher import Outgoing, Part
+from brokers.jetstream.schedule import is_past
+from brokers.jetstream.topology import ready_subject
+
+if TYPE_CHECKING:
+    from brokers.jetstream.broker import JetStreamBroker
+
+
+def triage(broker: JetStreamBroker, live: Live, delivery: Delivery) -> JetStreamMessage | None:
+    """The message to run, or None when it was dealt with; raises Dramatiq's connection errors."""
+    message = _read(broker, delivery)
+    if message is None or not delivery.redelivered:
+        return message
+    return message if _may_run_again(broker, live, message) else None
+
+
+def _read(broker: JetStreamBroker, delivery: Delivery) -> JetStreamMessage | None:
+    try:
+        message = decode(delivery)
+    except DecodeError as error:
+        broker.bury_delivery(delivery, None, DeadReason.UNDECODABLE, error)
+        return None
+    except FutureVersionError as error:
+        broker.bury_delivery(delivery, None, DeadReason.FUTURE_VERSION, error)
+        return None
+    if not is_past(message.options.get("deadline"), in_ms=broker.clock_ahead_ms):
+        return message
+    late = DeadlineError(f"its deadline {message.options['deadline']} (Unix ms) passed before it could run")
+    _bury(broker, message, DeadReason.EXPIRED, late)
+    return None
+
+
+def _bury(broker: JetStreamBroker, message: JetStreamMessage, reason: DeadReason, error: Exception) -> None:
+    """A dead letter that no run asked for; middleware hears of it as of any other."""
+    message.fail()
+    message.stuff_exception(error)
+    broker.emit_before("nack", message)
+    broker.bury_delivery(message.delivery, message, reason, error)
+    broker.emit_after("nack", message)
+
+
+def _may_run_again(broker: JetStreamBroker, live: Live, message: JetStreamMessage) -> bool:
+    """Whether a suspect runs now; else it is dead, stored under a new sequence, or parked."""
+    message.earlier_starts = broker.connection.run(live.starts.count(message))
+    if message.earlier_starts >= broker.options.max_crashes - 1:
+        _bury_crash_loop(broker, live, message)
+        return False
+    if message.delivery.deliveries >= broker.options.max_deliver - 1:
+        _renew(broker, message)
+        return False
+    return not message.earlier_starts or live.gate.admit(message)
+
+
+def _bury_crash_loop(broker: JetStreamBroker, live: Live, message: JetStreamMessage) -> None:
+    last = broker.connection.run(live.starts.last(message))
+    error = CrashLoopError(
+        f"{message.earlier_starts + 1} runs started and never ended, the last on worker "
+        f"{last.get('worker', 'unknown')}"
+    )
+    _bury(broker, message, DeadReason.CRASH_LOOP, error)
+    broker.connection.start(live.starts.ended(message))
+
+
+def _renew(broker: JetStreamBroker, message: JetStreamMessage) -> None:
+    """Store the message under a new sequence before the server's max_deliver strands it."""
+    delivery = message.delivery
+    headers = publish_headers(message)
+    headers["Nats-Msg-Id"] += f":renewed:{delivery.sequence}"
+    headers[CARRIED_HEADER] = str(delivery.deliveries + delivery.carried)
+    subject = ready_subject(broker.options, delivery.spec.name)
+    (error,) = broker.connection.publish([Outgoing(Part(subject, delivery.data, headers))])
+    if error is not None:
+        raise error
+    broker.settle(delivery, ACK)

@@ -1,0 +1,68 @@
+"""Jobs that take their worker down, or that no worker can run; and healthy ones beside them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import sys
+import time
+from typing import Any
+
+import dramatiq
+
+from brokers import JetStreamBroker, default_middleware
+from tests.integration.broker.actors import Teller, setting, work, write
+from tests.integration.broker.workers import QUEUES, make_options
+
+
+def leave(name: str) -> None:
+    write("start", name)
+    os._exit(9)
+
+
+def segfault(name: str) -> None:
+    write("start", name)
+    ctypes.string_at(0)
+
+
+def memory_bomb(name: str) -> None:
+    """Eats memory until the test's out-of-memory killer sees it."""
+    write("start", name, os.getpid())
+    eaten = []
+    while True:
+        eaten.append(b"x" * 10_000_000)
+        time.sleep(0.01)
+
+
+def hold_the_lock(name: str) -> None:
+    """One native call of (about) for ever: no other thread of the process runs."""
+    write("start", name)
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def deep_recursion(name: str) -> None:
+    """Past the end of the native stack, in native code that asks the interpreter's limit."""
+    write("start", name)
+    sys.setrecursionlimit(10**9)
+    json.loads("[" * 1_000_000)
+
+
+def grow(name: str) -> None:
+    """Its retry is larger than the server takes."""
+    write("start", name)
+    raise RuntimeError(name)
+
+
+def declare(broker: JetStreamBroker) -> None:
+    for function in (leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work):
+        decorate: Any = dramatiq.actor(queue_name="quick", broker=broker, time_limit=2000)
+        decorate(function)
+
+
+def set_up() -> None:
+    options = make_options(setting("TEST_NATS_URL"), hung_grace_seconds=1.0)
+    broker = JetStreamBroker(options, QUEUES, middleware=[*default_middleware(options), Teller()])
+    declare(broker)
+    dramatiq.set_broker(broker)

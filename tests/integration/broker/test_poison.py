@@ -1,0 +1,99 @@
+"""Ten kinds of poison: each ends as a dead letter with its reason, and healthy jobs go on beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brokers import DeadReason, JetStreamBroker, dead_letter
+from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import Workers, message, publish_raw, wait_until
+
+_MODULE = "tests.integration.broker.poisons"
+_MOST_BYTES = 600_000_000
+
+
+@pytest.fixture
+def supervised(server: NatsServer, workers: Workers) -> Iterator[Workers]:
+    """Two command lines of workers, each started again when it ends, as a cluster would."""
+    stopping = threading.Event()
+
+    def supervise() -> None:
+        mine: subprocess.Popen[bytes] | None = None
+        while not stopping.wait(0.1):
+            if mine is None or mine.poll() is not None:
+                mine = workers.start(threads=2, module=_MODULE)
+
+    supervisors = [threading.Thread(target=supervise) for _ in range(2)]
+    for supervisor in supervisors:
+        supervisor.start()
+    yield workers
+    stopping.set()
+    for supervisor in supervisors:
+        supervisor.join()
+
+
+def kill_the_greedy(workers: Workers) -> None:
+    """What the kernel does to who takes more memory than there is."""
+    for line in workers.lines():
+        if line[:2] == ("start", "memory_bomb"):
+            status = Path(f"/proc/{line[2]}/statm")
+            if (
+                status.exists()
+                and int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > _MOST_BYTES
+            ):
+                os.kill(int(line[2]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("poison", ["leave", "segfault", "memory_bomb", "hold_the_lock", "deep_recursion"])
+def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_others_go_on(
+    broker: JetStreamBroker, supervised: Workers, poison: str
+) -> None:
+    healthy = 40
+    broker.enqueue(message(poison, poison))
+    for number in range(healthy):
+        broker.enqueue(message("work", f"healthy{number}", 0.05))
+
+    def dead() -> list[Any]:
+        kill_the_greedy(supervised)
+        return dead_letter.list_dead(broker)
+
+    (letter,) = wait_until(dead, 60, "the poison is a dead letter")
+    assert (letter.reason, letter.actor) == (DeadReason.CRASH_LOOP, poison)
+    assert supervised.count("start", poison) == 3
+    broker.join("quick", timeout=20_000)
+    assert all(supervised.count("end", f"healthy{number}") >= 1 for number in range(healthy))
+    assert len(dead_letter.list_dead(broker)) == 1
+
+
+Publish = Callable[[JetStreamBroker], None]
+
+
+@pytest.mark.parametrize(
+    ("publish", "reason"),
+    [
+        (lambda broker: publish_raw(broker, b"\xff\xfe\x00"), DeadReason.UNDECODABLE),
+        (lambda broker: broker.enqueue(message("nobody_knows")), DeadReason.UNKNOWN_ACTOR),
+        (
+            lambda broker: publish_raw(broker, message("work").encode(), {"Dramatiq-Format": "99"}),
+            DeadReason.FUTURE_VERSION,
+        ),
+    ],
+    ids=["undecodable", "unknown actor", "future version"],
+)
+def test_what_no_worker_can_run_is_dead_at_once_while_others_go_on(
+    broker: JetStreamBroker, supervised: Workers, publish: Publish, reason: DeadReason
+) -> None:
+    publish(broker)
+    broker.enqueue(message("work", "healthy"))
+    (letter,) = wait_until(lambda: dead_letter.list_dead(broker), 20)
+    assert letter.reason == reason
+    wait_until(lambda: supervised.count("end", "healthy") == 1)
+    assert broker.get_queue_message_counts("quick")[0] == 0
