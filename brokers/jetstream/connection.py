@@ -255,6 +255,7 @@ class Connection:
     def forget(self) -> None:
         """Called in a forked child: the parent's loop, socket and locks are not ours."""
         self._lock = threading.Lock()
+        self._shortcut.close()  # our copies of the parent's sockets
         self._shortcut = Shortcut(self.options.client_name)
         self._session = None
 

@@ -1,0 +1,191 @@
+"""Random histories against a real server, compared with a model of a dozen lines.
+
+Whatever is published, taken, ended, given back, paused, cancelled, replayed, and whenever the process
+that holds messages dies: in the end every message is where the model says, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from brokers import BrokerOptions, JetStreamBroker, QueueSpec, control, dead_letter, topology
+from brokers.jetstream.message import JetStreamMessage
+from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import make_options, message, wait_until
+
+_SPEC = QueueSpec(name="quick", stream="QUICK", ack_wait_seconds=1.0)
+_HOUR = timedelta(hours=1)
+_which = st.integers(min_value=0, max_value=10**6)
+
+
+class _Shared:
+    """One server for all histories: starting one takes longer than a history."""
+
+    server: NatsServer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        _Shared.server = NatsServer(Path(folder))
+        _Shared.server.start()
+        topology.apply(_options(), [_SPEC])
+        yield
+        _Shared.server.kill()
+
+
+def _options() -> BrokerOptions:
+    return make_options(_Shared.server.url, prefetch=50, patrol_seconds=0.3)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """The model: sets of message ids by where they are."""
+
+    @initialize()
+    def start(self) -> None:
+        self.broker = JetStreamBroker(_options(), [_SPEC])
+        control.resume(self.broker, "quick")
+        self.broker.flush("quick")
+        for letter in dead_letter.list_dead(self.broker, 1000):
+            dead_letter.discard(self.broker, letter.id)
+        self.ready: set[str] = set()
+        self.late: set[str] = set()  # past their deadline: dead as soon as somebody looks at them
+        self.scheduled: list[str] = []
+        self.held: list[tuple[Any, JetStreamMessage]] = []
+        self.dead: set[str] = set()
+        self.paused = False
+
+    @rule()
+    def publish(self) -> None:
+        self.ready.add(self.broker.enqueue(message("work")).message_id)
+
+    @rule(count=st.integers(min_value=2, max_value=20))
+    def publish_many(self, count: int) -> None:
+        sent = self.broker.enqueue_many(message("work", number) for number in range(count))
+        self.ready.update(one.message_id for one in sent)
+
+    @rule()
+    def publish_too_late(self) -> None:
+        self.late.add(self.broker.enqueue(message("work", deadline=1)).message_id)
+
+    @rule()
+    def schedule(self) -> None:
+        self.scheduled.append(self.broker.enqueue(message("work"), delay=3_600_000).message_id)
+
+    @precondition(lambda self: self.scheduled)
+    @rule(which=_which)
+    def cancel(self, which: int) -> None:
+        control.cancel(self.broker, "quick", self.scheduled.pop(which % len(self.scheduled)))
+
+    @precondition(lambda self: self.scheduled)
+    @rule(which=_which)
+    def run_now(self, which: int) -> None:
+        sent = self.scheduled.pop(which % len(self.scheduled))
+        control.run_now(self.broker, "quick", sent)
+        self.ready.add(sent)
+
+    @precondition(lambda self: not self.paused and self.ready and len(self.held) < 20)
+    @rule()
+    def fetch(self) -> None:
+        consumer = self.broker.consume("quick", prefetch=50, timeout=50)
+        found = wait_until(lambda: next(consumer), 10, "a ready message comes")
+        self.ready.remove(found.message_id)
+        self.held.append((consumer, found))
+
+    def _held(self, which: int) -> tuple[Any, JetStreamMessage]:
+        return self.held.pop(which % len(self.held))
+
+    @precondition(lambda self: self.held)
+    @rule(which=_which)
+    def ack(self, which: int) -> None:
+        consumer, found = self._held(which)
+        consumer.ack(found)
+
+    @precondition(lambda self: self.held)
+    @rule(which=_which)
+    def nack(self, which: int) -> None:
+        consumer, found = self._held(which)
+        found.fail()
+        found.stuff_exception(RuntimeError("broken"))
+        consumer.nack(found)
+        self.dead.add(found.message_id)
+
+    @precondition(lambda self: self.held)
+    @rule(which=_which)
+    def requeue(self, which: int) -> None:
+        consumer, found = self._held(which)
+        consumer.requeue([found])
+        self.ready.add(found.message_id)
+
+    @rule()
+    def crash(self) -> None:
+        """The process is gone with all that it held: no goodbye, no answer to the server."""
+        running = self.broker.running()  # a lost answer would only mean that a message comes again
+        self.broker.connection.run(running.holdings.confirmed(5))
+        self.broker.connection.close()
+        self.ready.update(found.message_id for _, found in self.held)
+        self.held.clear()
+        self.broker = JetStreamBroker(_options(), [_SPEC])
+
+    @precondition(lambda self: self.dead)
+    @rule(which=_which)
+    def replay(self, which: int) -> None:
+        letters = dead_letter.list_dead(self.broker, 1000)
+        letter = letters[which % len(letters)]
+        self.dead.remove(str(letter.message_id))
+        successor = dead_letter.replay(self.broker, letter.id).message_id
+        (self.late if letter.reason == "expired" else self.ready).add(successor)
+
+    @rule()
+    def pause(self) -> None:
+        control.pause(self.broker, "quick", datetime.now(UTC) + _HOUR)
+        self.paused = True
+
+    @precondition(lambda self: self.paused)
+    @rule()
+    def resume(self) -> None:
+        control.resume(self.broker, "quick")
+        self.paused = False
+
+    @invariant()
+    def what_waits_for_its_time_is_counted(self) -> None:
+        count = self.broker.get_queue_message_counts
+        wait_until(
+            lambda: count("quick")[1] == len(self.scheduled), 5, f"{len(self.scheduled)} are scheduled"
+        )
+
+    def teardown(self) -> None:
+        """Drain, and compare."""
+        if not hasattr(self, "broker"):
+            return
+        control.resume(self.broker, "quick")
+        for consumer, found in self.held:
+            consumer.ack(found)
+        consumer = self.broker.consume("quick", prefetch=50, timeout=20)
+        end = time.monotonic() + 15
+        while (
+            self.ready or any(self.broker.get_queue_message_counts("quick")[:1])
+        ) and time.monotonic() < end:
+            arrived = next(consumer)
+            if arrived is not None:
+                self.ready.remove(arrived.message_id)
+                consumer.ack(arrived)
+        assert not self.ready, f"lost: {self.ready}"
+        letters = {letter.message_id for letter in dead_letter.list_dead(self.broker, 1000)}
+        assert letters == self.dead | self.late
+        self.broker.close()
+
+
+TestBroker = pytest.mark.usefixtures("_server")(BrokerMachine.TestCase)
+TestBroker.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
