@@ -14,6 +14,7 @@ from dramatiq.middleware import Middleware
 from brokers import (
     BrokerOptions,
     JetStreamBroker,
+    JetStreamMessage,
     JetStreamStubBroker,
     QueueSpec,
     control,
@@ -79,6 +80,11 @@ def publish_raw(
         return
     session = broker.connection.session()
     broker.connection.run(session.publish(f"transforms.ready.{queue}", payload, headers or {}))
+
+
+def take(broker: JetStreamBroker) -> tuple[Any, JetStreamMessage]:
+    consumer = broker.consume("default", prefetch=1, timeout=100)
+    return consumer, wait_until(lambda: next(consumer))
 
 
 def depth(broker: JetStreamBroker, queue: str = "default") -> inspect.QueueDepth:

@@ -26,7 +26,7 @@ from brokers import (
     dead_letter,
     inspect,
 )
-from tests.contract.broker.harness import Run, StartWorker, counts, declare, depth, only_ours
+from tests.contract.broker.harness import Run, StartWorker, counts, declare, depth, only_ours, take
 from tests.integration.broker.workers import message, wait_until
 
 pytestmark = only_ours
@@ -34,11 +34,6 @@ pytestmark = only_ours
 
 def job(*args: Any, **options: Any) -> dramatiq.Message[Any]:
     return message("job", *args, queue="default", **options)
-
-
-def take(broker: JetStreamBroker) -> tuple[Any, JetStreamMessage]:
-    consumer = broker.consume("default", prefetch=1, timeout=100)
-    return consumer, wait_until(lambda: next(consumer))
 
 
 def test_the_middleware_is_dramatiqs_with_our_retries(broker: JetStreamBroker) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dramatiq
@@ -12,9 +14,12 @@ from dramatiq.errors import ConnectionFailed, QueueNotFound
 from brokers import (
     BrokerOptions,
     JetStreamStubBroker,
+    NotUniqueError,
     QueueSpec,
+    control,
     dead_letter,
     inspect,
+    recurring,
     topology,
 )
 from brokers.jetstream.memory_events import matches
@@ -184,3 +189,99 @@ def test_dead_letters_say_where_their_message_came_from(broker: JetStreamStubBro
 )  # fmt: skip
 def test_its_events_are_followed_by_natss_wildcards(pattern: str, subject: str, *, covered: bool) -> None:
     assert matches(pattern, subject) is covered
+
+
+def test_a_recurring_schedule_sends_one_message_for_each_of_its_times(
+    broker: JetStreamStubBroker, work: Callable[[], None]
+) -> None:
+    ran: list[int] = []
+    message = declare(broker, lambda: ran.append(1)).message()
+    recurring.schedule_every(broker, "hourly", message, timedelta(hours=1))
+    broker.advance(3599)
+    work()
+    assert ran == []
+    broker.advance(DAY_SECONDS)
+    work()
+    assert len(ran) == 24
+    recurring.unschedule(broker, "default", "hourly")
+    broker.advance(DAY_SECONDS)
+    work()
+    assert len(ran) == 24
+
+
+def test_a_pause_ends_by_its_clock(broker: JetStreamStubBroker) -> None:
+    control.pause(broker, "default", datetime.now(UTC) + timedelta(hours=1))
+    declare(broker, lambda: None).send()
+    consumer = broker.consume("default", timeout=20)
+    broker.advance(3500)
+    assert next(consumer) is None
+    broker.advance(100)
+    assert control.paused_until(broker, "default") is None
+    assert next(consumer) is not None
+
+
+def test_a_deadline_passes_by_its_clock(broker: JetStreamStubBroker) -> None:
+    job = declare(broker, lambda: None)
+    job.send_with_options(deadline=int(time.time() * 1000) + 60_000)
+    broker.advance(61)
+    assert next(broker.consume("default", timeout=20)) is None
+    (letter,) = dead_letter.list_dead(broker)
+    assert (letter.reason, letter.error_class) == ("expired", "brokers.jetstream.errors.DeadlineError")
+
+
+def test_what_was_sent_after_the_clock_was_put_forward_still_waits_for_its_delay(
+    broker: JetStreamStubBroker,
+) -> None:
+    broker.advance(7 * DAY_SECONDS)
+    sent = declare(broker, lambda: None).send_with_options(delay=60_000)
+    assert broker.get_queue_message_counts("default") == (0, 1, 0)
+    control.run_now(broker, "default", sent.message_id)
+    assert broker.get_queue_message_counts("default") == (1, 0, 0)
+
+
+def test_a_dead_letter_expires_by_its_clock_and_leaves_a_record(broker: JetStreamStubBroker) -> None:
+    broker.publish_raw("default", b"bad")
+    assert next(broker.consume("default", timeout=20)) is None
+    (letter,) = dead_letter.list_dead(broker)
+    broker.advance(31 * DAY_SECONDS)
+    assert dead_letter.list_dead(broker) == []
+    (ended,) = dead_letter.list_ended(broker)
+    assert (ended.id, ended.outcome, ended.reason) == (letter.id, "expired", "undecodable")
+
+
+def test_messages_end_by_age_unless_they_wait_for_their_time(broker: JetStreamStubBroker) -> None:
+    job = declare(broker, lambda: None)
+    job.send()
+    job.send_with_options(delay=30 * DAY_SECONDS * 1000)
+    broker.advance(8 * DAY_SECONDS)
+    assert broker.get_queue_message_counts("default") == (0, 1, 0)
+    broker.join("other", timeout=100)
+
+
+def test_while_it_is_away_dead_letters_and_control_say_so(broker: JetStreamStubBroker) -> None:
+    broker.away = True
+    for operation in (dead_letter.list_dead, inspect.ping):
+        with pytest.raises(ConnectionFailed):
+            operation(broker)
+    with pytest.raises(ConnectionFailed):
+        control.resume(broker, "default")
+
+
+def test_a_unique_key_is_kept_while_the_key_cannot_be_freed(broker: JetStreamStubBroker) -> None:
+    job = declare(broker, lambda: None)
+    job.send_with_options(unique_key="k")
+    consumer = broker.consume("default", timeout=20)
+    taken = next(consumer)
+    assert taken is not None
+    broker.away = True
+    consumer.ack(taken)
+    wait_until(lambda: not broker.memory.held())
+    broker.away = False
+    with pytest.raises(NotUniqueError, match=taken.message_id):
+        job.send_with_options(unique_key="k")
+    broker.advance(60)  # hand_back_seconds
+    again = next(consumer)
+    assert again is not None
+    consumer.ack(again)
+    broker.join("default", timeout=5000)
+    job.send_with_options(unique_key="k")
