@@ -94,6 +94,7 @@ class Memory:
         self.clock = Clock()
         self.events = EventLog(options)
         self.away = False
+        self.listeners: list[Callable[[Part], None]] = []  # told of what was published
         self.streams = {str(config.name): Stream(config) for config in stream_configs(options, queues)}
         self.lanes = {
             spec.name: Lane(spec, self.streams[spec.stream], ready_subject(options, spec.name))
@@ -146,8 +147,14 @@ class Memory:
                 self._first_due(part, now)
             for part, stream in zip(parts, streams, strict=True):
                 sequence = self._store(stream, part, now)
+                self.tell(part)
             self.changed.notify_all()
             return sequence
+
+    def tell(self, part: Part) -> None:
+        """Let those who subscribed hear of a message, stored or not."""
+        for listener in list(self.listeners):
+            listener(part)
 
     def _stream_of(self, subject: str) -> Stream:
         for stream in self.streams.values():

@@ -59,6 +59,18 @@ class MemoryApi:
         """The parts of an atomic batch that came so far."""
         return self._batches.pop(name, []) if ended else self._batches.setdefault(name, [])
 
+    def last_of(self, name: str, subjects: Sequence[str]) -> list[Part]:
+        """The last messages of subjects as a direct read gives them, and what says that they are all."""
+        with self._memory.changed:
+            self._memory.tick()
+            stream = self._stream(name)
+            found = [stored for subject in subjects if (stored := stream.last_on(subject)) is not None]
+            answers = [
+                Part(s.subject, s.payload or b"", {**s.headers, "Nats-Subject": s.subject}) for s in found
+            ]
+            end = {"Status": "204", "Nats-UpTo-Sequence": str(stream.last_sequence)}
+            return [*answers, Part("", b"", end)]
+
     def _stream(self, name: str) -> Stream:
         try:
             return self._memory.streams[name]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,10 +21,14 @@ from brokers.jetstream.connection import Connection, Session
 from brokers.jetstream.errors import AWAY, connection_error, refusal
 from brokers.jetstream.memory import Memory
 from brokers.jetstream.memory_api import MemoryApi
+from brokers.jetstream.memory_events import matches
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.publisher import Part, Publisher, Send, _check_size
 
+Hear = Callable[[Msg], Awaitable[None]]
+
 _MAX_PAYLOAD = 1_048_576  # the server's default
+_DIRECT_GET = "$JS.API.DIRECT.GET."
 
 
 class MemoryConnection(Connection):
@@ -116,12 +121,24 @@ class MemoryClient:
         """Read with a consumer that was made for this."""
         return _Reader(stream, self._api.reader(consumer))
 
+    def new_inbox(self) -> str:
+        """A subject of the caller's own."""
+        return f"_INBOX.{uuid.uuid4().hex}"
+
+    async def subscribe(self, subject: str, cb: Hear | None = None) -> _Subscription:
+        """Hear what is stored on a subject from now on."""
+        return _Subscription(self._memory, subject, cb)
+
     async def publish(
-        self, subject: str, payload: bytes = b"", _reply: str = "", headers: Mapping[str, str] | None = None
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """A part of a batch; anything else is for other processes, and there are none."""
+        """A part of a batch, or a direct read; what is for other processes is heard by nobody."""
         if headers is not None and "Nats-Batch-Id" in headers:
             self._api.batch(headers["Nats-Batch-Id"]).append(Part(subject, payload, headers))
+        elif subject.startswith(_DIRECT_GET):
+            found = self._api.last_of(subject.removeprefix(_DIRECT_GET), json.loads(payload)["multi_last"])
+            for part in found:
+                self._memory.tell(Part(reply, part.payload, part.headers))
 
     async def request(
         self,
@@ -143,6 +160,41 @@ class MemoryClient:
                 "error": {"code": error.code, "err_code": error.err_code, "description": error.description}
             }
         return SimpleNamespace(data=json.dumps(answer).encode())
+
+
+class _Subscription:
+    """What was stored on a subject, on its way to whoever hears it. Belongs to the loop thread."""
+
+    def __init__(self, memory: Memory, subject: str, cb: Hear | None) -> None:
+        self._memory, self._subject, self._cb = memory, subject, cb
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Queue[Msg] = asyncio.Queue()
+        self._told: set[asyncio.Task[None]] = set()
+        memory.listeners.append(self._hear)
+
+    def _hear(self, part: Part) -> None:
+        if matches(self._subject, part.subject):
+            msg = Msg(None, part.subject, "", part.payload, dict(part.headers))  # type: ignore[arg-type]
+            self._loop.call_soon_threadsafe(self._put, msg)
+
+    def _put(self, msg: Msg) -> None:
+        if self._cb is None:
+            self._waiting.put_nowait(msg)
+            return
+        task = self._loop.create_task(self._tell(self._cb, msg))
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
+
+    async def _tell(self, cb: Hear, msg: Msg) -> None:
+        await cb(msg)
+
+    async def next_msg(self, timeout: float) -> Msg:  # noqa: ASYNC109 (nats-py's signature)
+        """The next message; raises TimeoutError."""
+        return await asyncio.wait_for(self._waiting.get(), timeout)
+
+    async def unsubscribe(self) -> None:
+        """Hear no more."""
+        self._memory.listeners.remove(self._hear)
 
 
 class _Reader:
