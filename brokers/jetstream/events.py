@@ -41,7 +41,7 @@ def publish_event(
     """
     memory: Memory | None = getattr(broker, "memory", None)
     if memory is not None:
-        memory.events.publish(subject, payload, msg_id)
+        memory.events.publish(subject, payload, msg_id, confirm=confirm, away=memory.away)
         return
     session = broker.connection.session()
     headers = {"Nats-Msg-Id": msg_id} if msg_id else {}

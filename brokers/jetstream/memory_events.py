@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from brokers.jetstream.errors import connection_error
 from brokers.jetstream.events import EventCallback, EventSubscription
 from brokers.jetstream.options import BrokerOptions
 
@@ -36,8 +37,17 @@ class EventLog:
         self._followers: list[Follower] = []
         self._lock = threading.RLock()  # a follower may publish
 
-    def publish(self, subject: str, payload: bytes, msg_id: str | None) -> None:
-        """Keep an event and tell its followers; an id that was there before is dropped."""
+    def publish(
+        self, subject: str, payload: bytes, msg_id: str | None, *, confirm: bool = False, away: bool = False
+    ) -> None:
+        """Keep an event and tell its followers; an id that was there before is dropped.
+
+        While the twin is `away`, an event is dropped, or refused (ConnectionFailed) if it is to be confirmed.
+        """
+        if away and confirm:
+            raise connection_error(f"publishing on {subject}", None)
+        if away:
+            return
         with self._lock:
             if msg_id is not None and msg_id in self._ids:
                 return

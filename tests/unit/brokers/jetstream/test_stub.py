@@ -19,6 +19,7 @@ from brokers import (
     control,
     dead_letter,
     inspect,
+    publish_event,
     recurring,
     topology,
 )
@@ -265,6 +266,9 @@ def test_while_it_is_away_dead_letters_and_control_say_so(broker: JetStreamStubB
             operation(broker)
     with pytest.raises(ConnectionFailed):
         control.resume(broker, "default")
+    with pytest.raises(ConnectionFailed):
+        publish_event(broker, "transforms.status.x", b"", confirm=True)
+    publish_event(broker, "transforms.status.x", b"")  # is dropped
 
 
 def test_a_unique_key_is_kept_while_the_key_cannot_be_freed(broker: JetStreamStubBroker) -> None:
