@@ -69,4 +69,6 @@ async def _send(client: Any, messages: Sequence[Publication]) -> dict[str, Any]:
 
 def _refused(subject: str, error: nats.js.errors.APIError) -> PublishRefusedError:
     hint = "; apply the streams' configuration again" if error.err_code == BATCH_DISABLED else ""
-    return PublishRefusedError(f"publishing a batch on {subject}: {error.description}{hint}")
+    refused = PublishRefusedError(f"publishing a batch on {subject}: {error.description}{hint}")
+    refused.code = error.err_code or 0
+    return refused

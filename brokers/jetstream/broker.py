@@ -235,15 +235,17 @@ class JetStreamBroker(Broker):
         return depth.ready + depth.in_flight, depth.scheduled, depth.dead
 
     def close(self) -> None:
-        """Wait a moment for outstanding confirmations and disconnect. Never raises."""
-        with self._live_lock:
-            live, self._live = self._live, None
-        if live is not None and live.session is self.connection.session():
+        """Give back what was not begun, wait a moment for confirmations, and disconnect. Never raises."""
+        live = self._live
+        if live is not None and live.session is self.connection.current:
             try:
+                self.stop_intakes()
+                self.give_back_held(started=False)
                 limit = self.options.close_timeout_seconds
                 self.connection.run(live.holdings.confirmed(limit), timeout_seconds=limit + 1)
             except Exception:  # the process is about to end; the server will redeliver
                 log.debug("Not all answers were confirmed.", exc_info=True)
+        self._live = None
         self.connection.close()
 
     # What the consumer and the lifecycle need

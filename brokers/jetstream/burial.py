@@ -113,7 +113,8 @@ async def _store(session: Session, delivery: Delivery, headers: dict[str, str]) 
     try:
         return await session.publish(subject, delivery.data, headers)
     except MessageTooLargeError:
-        room = session.options.max_message_bytes // 2
+        client = await session.client()
+        room = min(session.options.max_message_bytes, client.max_payload) // 2
         headers = headers | {"Dead-Truncated": str(len(delivery.data) - room)}
         return await session.publish(subject, delivery.data[:room], headers)
 

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
@@ -71,6 +72,7 @@ class Session:
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._outage_logged = False
+        self._closed = False
         self.publisher = Publisher(self)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -85,11 +87,13 @@ class Session:
         if self.connected_client is not None:
             return self._client
         wait = self.options.connect_timeout_seconds if timeout_seconds is None else timeout_seconds
-        self.open()
         try:
+            self.open()
             await asyncio.wait_for(self._up.wait(), wait)
         except TimeoutError:
             raise connection_error(f"connecting to {self.shown_servers}", self.last_error) from None
+        except nats.errors.ConnectionClosedError as error:
+            raise connection_error(f"connecting to {self.shown_servers}", error) from error
         return self._client
 
     @property
@@ -113,7 +117,13 @@ class Session:
             self._up.clear()
 
     def open(self) -> None:
-        """Begin to connect unless that has begun already; reconnecting goes on for ever."""
+        """Begin to connect unless that has begun already; reconnecting goes on for ever.
+
+        Raises ConnectionClosedError when the session was closed: what outlives that must not bring
+        back a connection that nobody looks after.
+        """
+        if self._closed:
+            raise nats.errors.ConnectionClosedError
         if self._client is not None and not self._client.is_closed:
             return
         if self._opening is None or self._opening.done():
@@ -207,7 +217,8 @@ class Session:
         return await stored
 
     async def close(self) -> None:
-        """Stop everything of this session; a later use opens a new connection."""
+        """Stop everything of this session, for good."""
+        self._closed = True
         for task in list(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()

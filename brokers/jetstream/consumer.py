@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.errors import BrokerConnectionError
 from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
@@ -172,12 +173,21 @@ class JetStreamConsumer(Consumer):
             self._broker.finish(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Write a dead letter, then end the message; ConnectionFailed makes Dramatiq call again."""
+        """Write a dead letter, then end the message; ConnectionFailed makes Dramatiq call again.
+
+        Any other error would leave the message in our hands with nobody to look after it.
+        """
         assert isinstance(message, JetStreamMessage)
         if message.hand_back_seconds is not None:
             self._broker.give_back(message, message.hand_back_seconds)
-        else:
+            return
+        try:
             self._broker.bury(message)
+        except BrokerConnectionError:
+            raise
+        except Exception:
+            log.exception("The dead letter of %s could not be written; it comes again.", message)
+            self._broker.give_back(message, self._broker.options.hand_back_seconds)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give unstarted messages back at once."""

@@ -101,6 +101,8 @@ class MemoryPublisher(Publisher):
 class MemoryClient:
     """As much of nats.aio.client.Client as the broker's parts use beside the session's own methods."""
 
+    max_payload = _MAX_PAYLOAD
+
     def __init__(self, memory: Memory, api_: MemoryApi) -> None:
         self._memory, self._api = memory, api_
 

@@ -100,6 +100,13 @@ class Pull:
             self._task = None
 
     async def _run(self) -> None:
+        try:
+            await self._go_on()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _go_on(self) -> None:
         while not self._stopping:
             client = await self._session.connected()
             inbox = client.new_inbox()

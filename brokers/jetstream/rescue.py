@@ -70,13 +70,19 @@ class Patrol:
         if roll.gone and not roll.silent and consumer["num_ack_pending"]:
             orphans = await self._in_flight(consumer, roll.held)
         if roll.gone & self._gone:
-            for sequence in orphans.keys() & self._orphans:
-                log.warning("The worker of message %s of %s is gone; renewed.", sequence, self._spec.name)
-                await self._renew(orphans.pop(sequence))
+            await self._renew_orphans(orphans)
             if not roll.silent and not orphans:
                 for worker in roll.gone & self._gone:
                     await self._presence.strike_off(worker)
         self._gone, self._orphans = roll.gone, set(orphans)
+
+    async def _renew_orphans(self, orphans: dict[int, dict[str, Any]]) -> None:
+        """Renew what was an orphan at the last patrol, too, unless somebody has taken it this moment."""
+        due = orphans.keys() & self._orphans
+        taken = (await self._presence.call_roll()).held if due else set()
+        for sequence in due - taken:
+            log.warning("The worker of message %s of %s is gone; renewed.", sequence, self._spec.name)
+            await self._renew(orphans.pop(sequence))
 
     async def _in_flight(self, consumer: dict[str, Any], held: set[int]) -> dict[int, dict[str, Any]]:
         """Messages that were delivered and are stored still, without those that a worker holds."""

@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from typing import Any
 
+import dramatiq
 import pytest
 from dramatiq.errors import BrokerConnectionError, DecodeError, QueueNotFound
 from dramatiq.middleware import Middleware
@@ -143,6 +144,19 @@ def _fail_next_store(broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch) -
         return real(outgoing)
 
     monkeypatch.setattr(broker.connection, "publish", publish)
+
+
+def test_a_follower_that_can_never_be_stored_makes_its_message_a_dead_letter(
+    broker: JetStreamBroker, start_worker: StartWorker
+) -> None:
+    first = declare(broker, object, actor_name="first")  # no JSON of it
+    second = declare(broker, lambda _: None, actor_name="second")
+    steps: Any = dramatiq.pipeline([first.message(), second.message()], broker=broker)
+    steps.run()
+    start_worker()
+    wait_until(lambda: broker.get_queue_message_counts("quick") == (0, 0, 1))
+    (letter,) = dead_letter.list_dead(broker)
+    assert (letter.actor, letter.reason) == ("first", "follow-up-not-storable")
 
 
 @pytest.mark.parametrize(

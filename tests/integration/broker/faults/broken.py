@@ -67,7 +67,9 @@ def _counterfeit(message: Any) -> MessageProxy | None:
     """The same delivery once more, as if nobody had begun it."""
     if message is None:
         return None
-    return JetStreamMessage(message._message, replace(message.delivery, _unclaimed=[None]))
+    again = JetStreamMessage(message._message, replace(message.delivery, _unclaimed=[None]))
+    again.__dict__ |= {name: value for name, value in message.__dict__.items() if name not in again.__dict__}
+    return again
 
 
 class AcksBeforeRunning(RecordingBroker):

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from nats.js.api import StreamConfig
 
 from brokers import BrokerOptions, QueueSpec, ServerTooOldError
 from brokers.jetstream import topology
@@ -31,15 +32,14 @@ def test_streams_have_the_names_retention_and_limits_of_the_guide() -> None:
     assert {config.num_replicas for config in configs.values()} == {3}
 
 
-def record_config(options: BrokerOptions) -> StreamConfig:
-    configs = topology.stream_configs(options, QUEUES)
-    return next(config for config in configs if config.name == options.dead_record_stream)
+def _stream(name: str, options: BrokerOptions) -> Any:
+    return next(config for config in topology.stream_configs(options, QUEUES) if config.name == name)
 
 
 def test_records_outlive_dead_letters_but_the_servers_markers_cannot() -> None:
-    records = record_config(BrokerOptions())
+    records = _stream("DLQ_RECORDS", BrokerOptions())
     assert (records.max_age, records.subject_delete_marker_ttl) == (90 * 86_400, 30 * 86_400)
-    short = record_config(BrokerOptions(dead_record_max_age_seconds=5))
+    short = _stream("DLQ_RECORDS", BrokerOptions(dead_record_max_age_seconds=5))
     assert (short.max_age, short.subject_delete_marker_ttl) == (30 * 86_400, 5)
 
 
