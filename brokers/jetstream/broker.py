@@ -77,11 +77,6 @@ class JetStreamBroker(Broker):
     (topology.apply).
     """
 
-    @property
-    def clock_ahead_ms(self) -> float:
-        """How far the clock that deadlines go by is ahead of this machine's; the stub twin's can be."""
-        return 0.0
-
     def __init__(
         self,
         options: BrokerOptions,
@@ -249,6 +244,11 @@ class JetStreamBroker(Broker):
         self.connection.close()
 
     # What the consumer and the lifecycle need
+
+    @property
+    def clock_ahead_ms(self) -> float:
+        """How far the clock that deadlines go by is ahead of this machine's; the stub twin's can be."""
+        return 0.0
 
     def admit(self, intake: Intake, delivery: Delivery) -> JetStreamMessage | None:
         """Triage of an arrival: the message to run, or None when it was dealt with otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,10 @@ from dramatiq.errors import ConnectionFailed, QueueNotFound
 
 from brokers import (
     BrokerOptions,
+    JetStreamResultBackend,
     JetStreamStubBroker,
     NotUniqueError,
+    PublishRefusedError,
     QueueSpec,
     control,
     dead_letter,
@@ -23,6 +26,7 @@ from brokers import (
     recurring,
     topology,
 )
+from brokers.jetstream import kv
 from brokers.jetstream.memory_events import matches
 from tests.integration.broker.workers import wait_until
 
@@ -289,3 +293,33 @@ def test_a_unique_key_is_kept_while_the_key_cannot_be_freed(broker: JetStreamStu
     consumer.ack(again)
     broker.join("default", timeout=5000)
     job.send_with_options(unique_key="k")
+
+
+def test_a_race_lost_while_a_cluster_replicates_the_winner_is_told_as_such(
+    broker: JetStreamStubBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = declare(broker, lambda: None)
+    first = job.send_with_options(unique_key="k")
+    refused = PublishRefusedError("wrong last sequence")
+    refused.code = 10164
+    monkeypatch.setattr(broker.connection, "publish", lambda _: [refused])
+    with pytest.raises(NotUniqueError, match=first.message_id):
+        job.send_with_options(unique_key="k")
+
+
+def test_who_waits_for_a_result_hears_of_it(
+    broker: JetStreamStubBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv, "_FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(kv, "_LONGEST_PAUSE_SECONDS", 60.0)
+    backend, message = JetStreamResultBackend(broker), declare(broker, lambda: None).message()
+    found: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: found.append(backend.get_result(message, block=True, timeout=20_000))
+    )
+    waiting.start()
+    wait_until(lambda: broker.memory.listeners)
+    time.sleep(0.1)  # it has looked once, and sleeps
+    backend.store_result(message, 7, 60_000)
+    waiting.join(10)
+    assert found == [7]
