@@ -85,6 +85,7 @@ class Publisher:
         self._timer: asyncio.TimerHandle | None = None
         self._client: Any = None
         self._inbox = ""
+        self._look_at = 0.0  # when to look for late and unanswered ones again
         session.on_connect.append(self._send_all_again)
 
     def submit(self, sends: Iterable[Send], loop: asyncio.AbstractEventLoop) -> None:
@@ -105,8 +106,9 @@ class Publisher:
                 await self._wake.wait()
                 self._wake.clear()
                 self._woken = False
-                self._expire(time.monotonic())
-                await self._transmit()
+                now = time.monotonic()
+                self._expire(now)
+                await self._transmit(now)
                 self._keep_ticking()
         finally:
             self._fail_all()
@@ -120,6 +122,8 @@ class Publisher:
         self._wake.set()
 
     def _expire(self, now: float) -> None:
+        if now < self._look_at:  # walking over all of them for every answer would cost more than sending
+            return
         late = [token for token, send in self._unanswered.items() if self._is_late(send, now)]
         for token in late:
             self._fail(self._unanswered.pop(token))
@@ -149,16 +153,17 @@ class Publisher:
         self._unanswered.clear()
         self._queue.clear()
 
-    async def _transmit(self) -> None:
+    async def _transmit(self, now: float) -> None:
         client = self._session.connected_client
         if client is None:
             self._session.open()
             return
         if client is not self._client:
             await self._listen(client)
-        now = time.monotonic()
-        for token, send in [item for item in self._unanswered.items() if item[1].due <= now]:
-            await self._send(client, token, send, now)
+        if now >= self._look_at:
+            self._look_at = now + _TICK_SECONDS
+            for token, send in [item for item in self._unanswered.items() if item[1].due <= now]:
+                await self._send(client, token, send, now)
         while self._queue and len(self._unanswered) < _MOST_UNANSWERED:
             send, token = self._queue.popleft(), str(next(self._tokens))
             self._unanswered[token] = send
@@ -213,6 +218,7 @@ class Publisher:
 
     def _send_all_again(self) -> None:
         """After a reconnection nobody knows what arrived; storing again is harmless."""
+        self._look_at = 0.0
         for send in self._unanswered.values():
             send.due = 0.0
         if self._unanswered or self._queue:

@@ -15,16 +15,19 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import ParseResult
 
+from brokers.jetstream.loop import threads_are_greenlets
 from brokers.jetstream.publisher import Part
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 1.0
 _IDLE_SECONDS = 30.0  # the server asks idle connections for a sign of life every two minutes
-_MOST_LINES = 4  # beyond that many at a time, one write for all of them is faster
+_MOST_LINES = 4  # more at a time only fight for the interpreter's lock: the others wait their turn
+_ROOM_SECONDS = 0.1
 _HEADER_START = b"NATS/1.0\r\n"
 
 
@@ -126,7 +129,9 @@ class Shortcut:
     def __init__(self, name: str) -> None:
         self._name = name
         self._idle: deque[Line] = deque()
-        self._room = [None] * _MOST_LINES  # one entry per line that may be used now
+        self._room: SimpleQueue[None] = SimpleQueue()  # one entry per line that may be used now
+        for _ in range(_MOST_LINES):
+            self._room.put(None)
         self._closed_to: set[str] = set()  # servers where it will never work
 
     def try_to_publish(self, server: ParseResult, part: Part) -> bool:
@@ -134,13 +139,14 @@ class Shortcut:
         if server.scheme != "nats" or server.netloc in self._closed_to or "Nats-Msg-Id" not in part.headers:
             return False
         try:
-            self._room.pop()
-        except IndexError:
+            # A greenlet that waited here could stop the one that it waits for.
+            self._room.get(timeout=0 if threads_are_greenlets() else _ROOM_SECONDS)
+        except Empty:
             return False
         try:
             return self._publish(server, part)
         finally:
-            self._room.append(None)
+            self._room.put(None)
 
     def _publish(self, server: ParseResult, part: Part) -> bool:
         line: Line | None = None
