@@ -29,6 +29,7 @@ from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
 from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
+from brokers.jetstream.stub import JetStreamStubBroker
 from brokers.jetstream.topology import Change
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "JetStreamMessage",
     "JetStreamRateLimiterBackend",
     "JetStreamResultBackend",
+    "JetStreamStubBroker",
     "MessageTooLargeError",
     "NotReplayableError",
     "NotScheduledError",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _FETCH_SECONDS, _FETCHED_AT_ONCE = 2.0, 500
+_NEW_CONSUMER_PAUSE_SECONDS = 0.05
 _MOST_DIGITS = 20
 _WIDEST_WINDOW = 20_000  # sequences looked at in one go
 _INACTIVE_SECONDS = 30.0
@@ -162,7 +165,7 @@ async def _fetch(session: Session, stream: str, consumer: str, most: int, end: i
         more = most > 0
         while more:
             wanted = min(most - len(found), _FETCHED_AT_ONCE)
-            batch = await subscription.fetch(wanted, timeout=_FETCH_SECONDS)
+            batch = await _fetch_some(subscription, wanted)
             found += [stored for stored in map(_stored, batch) if stored.sequence < end]
             last = batch[-1].metadata
             more = len(found) < most and last.num_pending > 0 and last.sequence.stream < end - 1
@@ -171,6 +174,18 @@ async def _fetch(session: Session, stream: str, consumer: str, most: int, end: i
     finally:
         await subscription.unsubscribe()
     return found
+
+
+async def _fetch_some(subscription: Any, most: int) -> list[Msg]:
+    """Messages of a consumer that was made a moment ago: not every server of a cluster knows it yet."""
+    deadline = time.monotonic() + _FETCH_SECONDS
+    while True:
+        try:
+            return list(await subscription.fetch(most, timeout=_FETCH_SECONDS))
+        except nats.js.errors.ServiceUnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(_NEW_CONSUMER_PAUSE_SECONDS)
 
 
 def _stored(msg: Msg) -> Stored:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from brokers.jetstream import browse
 from brokers.jetstream.browse import Stored
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import WRONG_LAST_SEQUENCE, PublishRefusedError
+from brokers.jetstream.errors import BEING_OVERTAKEN, WRONG_LAST_SEQUENCE, PublishRefusedError
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.topology import token
 
@@ -125,7 +125,7 @@ async def end(
         try:
             await session.publish(subject, b"", headers)
         except PublishRefusedError as error:
-            if error.code != WRONG_LAST_SEQUENCE:
+            if error.code not in {WRONG_LAST_SEQUENCE, BEING_OVERTAKEN}:
                 raise
 
 

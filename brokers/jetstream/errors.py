@@ -33,6 +33,7 @@ TRY_LATER: tuple[type[BaseException], ...]
 
 # The server's codes for publications that it refuses.
 WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
+BEING_OVERTAKEN = 10164  # "wrong last sequence", too: a cluster is replicating what came first
 BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
 
 

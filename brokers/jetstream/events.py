@@ -18,6 +18,7 @@ from brokers.jetstream.pull import Pull
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
+    from brokers.jetstream.memory import Memory
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ def publish_event(
     Unconfirmed events never wait and never raise: one is dropped when the server is away. With
     confirm=True it is stored when this returns; raises Dramatiq's connection errors.
     """
+    memory: Memory | None = getattr(broker, "memory", None)
+    if memory is not None:
+        memory.events.publish(subject, payload, msg_id, confirm=confirm, away=memory.away)
+        return
     session = broker.connection.session()
     headers = {"Nats-Msg-Id": msg_id} if msg_id else {}
     if confirm:
@@ -164,4 +169,7 @@ def subscribe_events(
     without losing or repeating events that the stream still has. The callback must be quick and
     must not call the broker.
     """
+    memory: Memory | None = getattr(broker, "memory", None)
+    if memory is not None:
+        return memory.events.follow(subject, callback, start_sequence, start_time)
     return EventSubscription(broker, subject, callback, start_sequence, start_time)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.topology import dead_subject
+from brokers.jetstream.topology import dead_subject, ready_subject, scheduled_subjects
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -46,6 +46,30 @@ async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
         in_flight=int(consumer["num_ack_pending"]),
         dead=await _count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
     )
+
+
+def is_empty(broker: JetStreamBroker, spec: QueueSpec) -> bool:
+    """Whether nothing of a queue is ready, scheduled or in flight, in one look.
+
+    A depth is several looks: a message that moves on between them (due, retried) is in none of its numbers.
+    A message leaves the stream only when what follows it is stored, so one look cannot miss it.
+    """
+    return broker.connection.run(_is_empty(broker.connection.session(), spec))
+
+
+async def _is_empty(session: Session, spec: QueueSpec) -> bool:
+    ready = ready_subject(session.options, spec.name)
+    scheduled = scheduled_subjects(session.options, spec.name).removesuffix(">")
+    offset = 0
+    while True:
+        body = {"subjects_filter": ">", "offset": offset}
+        info = await session.api(f"STREAM.INFO.{spec.stream}", body)
+        page = info["state"].get("subjects") or {}
+        if ready in page or any(subject.startswith(scheduled) for subject in page):
+            return False
+        offset += len(page)
+        if not page or offset >= int(info.get("total", 0)):
+            return True
 
 
 async def _count(session: Session, stream: str, subject: str) -> int:

@@ -158,8 +158,13 @@ def decode(delivery: Delivery) -> JetStreamMessage:
         raise FutureVersionError(f"written in format {version}, this worker reads up to {FORMAT}: upgrade it")
     message: Message[Any] = Message.decode(delivery.data)
     fields = (message.queue_name, message.actor_name, message.message_id)
-    if not all(isinstance(text, str) and text for text in fields) or not isinstance(message.options, dict):
-        raise _not_ours("Queue, actor and id must be text, and options an object.", delivery)
+    objects = (message.options, message.kwargs)
+    if not all(isinstance(text, str) and text for text in fields):
+        raise _not_ours("Queue, actor and id must be text.", delivery)
+    if not all(isinstance(value, dict) for value in objects):
+        raise _not_ours("Options and keyword arguments must be objects.", delivery)
+    if not _can_be_caught(message.options.get("throws")):
+        raise _not_ours("The option throws must be exception classes.", delivery)
     if message.queue_name != delivery.spec.name:
         raise _not_ours(f"A message of queue {message.queue_name!r} lay in another.", delivery)
     message.options.pop("eta", None)
@@ -167,6 +172,12 @@ def decode(delivery: Delivery) -> JetStreamMessage:
         origin = f"{delivery.headers.get('Nats-Scheduler')}:{delivery.spec.stream}:{delivery.sequence}"
         message = message.copy(message_id=str(uuid.uuid5(uuid.NAMESPACE_OID, origin)))
     return JetStreamMessage(message, delivery)
+
+
+def _can_be_caught(throws: Any) -> bool:
+    """False for what would end Dramatiq's worker thread in `isinstance(error, throws)`."""
+    kinds = throws if isinstance(throws, tuple) else (throws,)
+    return not throws or all(isinstance(kind, type) for kind in kinds)
 
 
 def _not_ours(problem: str, delivery: Delivery) -> DecodeError:

@@ -8,11 +8,11 @@ from typing import Any
 
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.common import compute_backoff
-from dramatiq.errors import Retry
+from dramatiq.errors import BrokerConnectionError, Retry
 from dramatiq.middleware import Retries, Shutdown
 
 from brokers.jetstream.errors import MessageTooLargeError
-from brokers.jetstream.message import DeadReason, JetStreamMessage, note_attempt
+from brokers.jetstream.message import DeadReason, JetStreamMessage, attempt_of, note_attempt
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.schedule import is_past
 
@@ -50,9 +50,25 @@ class ScheduledRetries(Retries):
         result: Any = None,  # noqa: ARG002 (Dramatiq's signature)
         exception: BaseException | None = None,
     ) -> None:
-        """Retry, give up, hand back or let go of a message whose run raised."""
+        """Retry, give up, hand back or let go of a message whose run raised.
+
+        Dramatiq swallows what is raised here and then acknowledges the message. So whatever goes wrong,
+        it must be given up or handed back before this returns; never neither.
+        """
         if exception is None:
             return
+        try:
+            self._decide(broker, message, exception)
+        except BrokerConnectionError:
+            raise  # the broker hands the message back
+        except Exception as problem:
+            self.logger.critical(
+                "Retrying message %r failed: %r.", message.message_id, problem, exc_info=True
+            )
+            if not message.failed:
+                self._give_up(message, exception, DeadReason.REJECTED)
+
+    def _decide(self, broker: Broker, message: MessageProxy, exception: BaseException) -> None:
         actor = broker.get_actor(message.actor_name)
         quiet = actor.options.get("no_dead_letter")
         throws = _option(message, actor, "throws", None)
@@ -73,7 +89,7 @@ class ScheduledRetries(Retries):
         message.fail()
 
     def _retry(self, broker: Broker, actor: Any, message: MessageProxy, error: BaseException) -> None:
-        retries = message.options.setdefault("retries", 0)
+        retries = message.options["retries"] = attempt_of(message)
         if not self._may_retry(message, actor, retries, error):
             self.logger.warning("Retries exceeded for message %r.", message.message_id)
             self._give_up(message, error, DeadReason.ATTEMPTS_EXHAUSTED)

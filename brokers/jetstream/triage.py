@@ -42,7 +42,7 @@ def _read(broker: JetStreamBroker, delivery: Delivery) -> JetStreamMessage | Non
     except FutureVersionError as error:
         broker.bury_delivery(delivery, None, DeadReason.FUTURE_VERSION, error)
         return None
-    if not is_past(message.options.get("deadline")):
+    if not is_past(message.options.get("deadline"), in_ms=broker.clock_ahead_ms):
         return message
     late = DeadlineError(f"its deadline {message.options['deadline']} (Unix ms) passed before it could run")
     _bury(broker, message, DeadReason.EXPIRED, late)

@@ -7,18 +7,26 @@ Retries keep the lock; success, dead letter and cancelling release it.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any
 
 import nats.js.errors
 
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import NotUniqueError, PublishRefusedError
+from brokers.jetstream.errors import (
+    BEING_OVERTAKEN,
+    DUPLICATE_IN_BATCH,
+    WRONG_LAST_SEQUENCE,
+    NotUniqueError,
+    PublishRefusedError,
+)
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.outgoing import unique_key
 from brokers.jetstream.topology import unique_subject
 
-_WRONG_LAST_SEQUENCE, _DUPLICATE_IN_BATCH = 10071, 10201
+_REPLICATION_SECONDS, _PAUSE_SECONDS = 2.0, 0.05
 
 
 class _Lock:
@@ -48,9 +56,13 @@ async def explain(session: Session, spec: QueueSpec, message: Any, error: Publis
     Raises NotUniqueError when another message holds the key, and `error` when it says something else.
     """
     key = unique_key(message)
-    if key is None or error.code not in {_WRONG_LAST_SEQUENCE, _DUPLICATE_IN_BATCH}:
+    if key is None or error.code not in {WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH, BEING_OVERTAKEN}:
         raise error
     lock = await holder(session, spec, key)
+    deadline = time.monotonic() + _REPLICATION_SECONDS
+    while lock is None and error.code == BEING_OVERTAKEN and time.monotonic() < deadline:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        lock = await holder(session, spec, key)
     if lock is not None and lock.message_id == message.message_id:
         return
     refused = NotUniqueError(

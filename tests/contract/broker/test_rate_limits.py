@@ -1,4 +1,4 @@
-"""One suite for Dramatiq's in-memory rate-limiter backend and ours."""
+"""One suite for Dramatiq's in-memory rate-limiter backend, and ours on a server and on the stub twin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from dramatiq.rate_limits import (
 )
 from dramatiq.rate_limits.backends import StubBackend
 
-from brokers import ContentionError, JetStreamRateLimiterBackend, TopologyError, topology
+from brokers import (
+    BrokerOptions,
+    ContentionError,
+    JetStreamRateLimiterBackend,
+    JetStreamStubBroker,
+    TopologyError,
+    topology,
+)
 from brokers.jetstream import kv
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import make_options, wait_until
@@ -49,11 +56,18 @@ def ours(server: NatsServer) -> Iterator[JetStreamRateLimiterBackend]:
     made.close()
 
 
-@pytest.fixture(params=["stub", "jetstream"])
+@pytest.fixture
+def twin() -> Iterator[JetStreamRateLimiterBackend]:
+    made = JetStreamRateLimiterBackend(JetStreamStubBroker(BrokerOptions(), []))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["stub", "twin", "ours"])
 def backend(request: pytest.FixtureRequest) -> Any:
     if request.param == "stub":
         return StubBackend()  # type: ignore[no-untyped-call]  # Dramatiq's
-    return request.getfixturevalue("ours")
+    return request.getfixturevalue(request.param)
 
 
 def together(count: int, work: Callable[[int], Any]) -> list[Any]:

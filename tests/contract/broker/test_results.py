@@ -1,4 +1,4 @@
-"""One suite for Dramatiq's in-memory result backend on its stub broker, and for ours on ours."""
+"""One suite for Dramatiq's in-memory result backend on its stub broker, and for ours on ours and its twin."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from brokers import (
     JetStreamBroker,
     JetStreamRateLimiterBackend,
     JetStreamResultBackend,
+    JetStreamStubBroker,
     QueueSpec,
     ResultNotStorableError,
     TopologyError,
@@ -57,6 +58,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 def ours(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[JetStreamBroker]:
     made = JetStreamBroker(make_options(server.url, backoff_seconds=(0.02,)), QUEUES)
     made.flush("default")
+    yield from with_our_backends(made, monkeypatch)
+
+
+@pytest.fixture
+def twin(monkeypatch: pytest.MonkeyPatch) -> Iterator[JetStreamBroker]:
+    yield from with_our_backends(
+        JetStreamStubBroker(BrokerOptions(backoff_seconds=(0.02,)), QUEUES), monkeypatch
+    )
+
+
+def with_our_backends(made: JetStreamBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[JetStreamBroker]:
     made.add_middleware(GroupCallbacks(JetStreamRateLimiterBackend(made)))
     made.add_middleware(Results(backend=JetStreamResultBackend(made)))  # type: ignore[no-untyped-call]
     monkeypatch.setattr("dramatiq.broker.global_broker", made)
@@ -64,10 +76,10 @@ def ours(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[JetStr
     made.close()
 
 
-@pytest.fixture(params=["stub", "jetstream"])
+@pytest.fixture(params=["stub", "twin", "ours"])
 def broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
-    if request.param == "jetstream":
-        yield request.getfixturevalue("ours")
+    if request.param != "stub":
+        yield request.getfixturevalue(request.param)
         return
     options = BrokerOptions(backoff_seconds=(0.02,))
     made = StubBroker(middleware=default_middleware(options), fail_fast_default=False)

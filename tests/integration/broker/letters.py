@@ -7,6 +7,7 @@ from typing import Any
 from brokers import (
     DeadReason,
     JetStreamBroker,
+    QueueSpec,
     dead_letter,
 )
 from brokers.jetstream.message import Delivery, JetStreamMessage
@@ -18,6 +19,7 @@ QUICK = QUEUES[0]
 def bury(
     broker: JetStreamBroker,
     *,
+    spec: QueueSpec = QUICK,
     actor: str = "work",
     reason: DeadReason = DeadReason.PERMANENT_ERROR,
     payload: bytes | None = None,
@@ -26,9 +28,9 @@ def bury(
     **options: Any,
 ) -> int:
     """Write a dead letter as a worker would, and return its id."""
-    sent = message(actor, **options)
+    sent = message(actor, queue=spec.name, **options)
     delivery = Delivery(
-        QUICK, reply="", sequence=sequence, deliveries=1, data=payload or sent.encode(), headers={}
+        spec, reply="", sequence=sequence, deliveries=1, data=payload or sent.encode(), headers={}
     )
     held = None if payload else JetStreamMessage(sent, delivery)
     made = headers or dead_letter.dead_headers(delivery, held, reason, ValueError("wrong"))

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from dramatiq.errors import DecodeError
 
 from brokers import (
     DeadLetterNotFoundError,
-    DeadReason,
     JetStreamBroker,
     PublishRefusedError,
     dead_letter,
-    inspect,
     topology,
 )
 from brokers.jetstream import dead_records
-from brokers.jetstream.message import Delivery, JetStreamMessage
 from brokers.jetstream.topology import dead_subject
-from tests.integration.broker.letters import QUICK, bury, take_all
+from tests.integration.broker.letters import bury, take_all
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
-
-
-def test_a_discarded_letter_leaves_who_discarded_it_and_why(broker: JetStreamBroker) -> None:
-    letter = dead_letter.get(broker, bury(broker, actor="wörk.*"))
-    ended = dead_letter.discard(broker, letter.id, reason="a test\nrun, überholt", by="Anna")
-    assert dead_letter.list_ended(broker) == [ended]
-    assert ended is not None
-    assert (ended.id, ended.outcome, ended.by, ended.why) == (
-        letter.id, "discarded", "Anna", "a test\nrun, überholt",
-    )  # fmt: skip
-    assert (ended.queue, ended.reason, ended.actor, ended.message_id, ended.error_class) == (
-        "quick", "permanent-error", "wörk.*", letter.message_id, "ValueError",
-    )  # fmt: skip
-    assert ended.dead_at == letter.dead_at
-    assert dead_letter.list_dead(broker) == []
-    assert dead_letter.discard(broker, letter.id, reason="again", by="Ben") == ended
-    assert dead_letter.discard(broker, 999) is None
 
 
 @pytest.fixture
@@ -105,17 +83,6 @@ def test_a_letter_that_lives_longer_than_was_planned_is_not_called_expired(
     broker.close()
 
 
-def test_a_letter_knows_when_it_will_expire(broker: JetStreamBroker) -> None:
-    letter = bury(broker)
-    (listed,) = dead_letter.list_dead(broker)
-    got = dead_letter.get(broker, letter)
-    assert listed.expires_at is not None
-    assert got.expires_at is not None
-    days = (listed.expires_at - listed.dead_at).total_seconds() / 86_400
-    assert days == pytest.approx(30, abs=0.01)
-    assert abs((got.expires_at - listed.expires_at).total_seconds()) < 0.001
-
-
 def test_letters_from_before_there_were_records_are_listed_replayed_and_discarded(
     broker: JetStreamBroker,
 ) -> None:
@@ -151,57 +118,3 @@ def test_streams_of_the_release_before_are_updated_and_keep_their_dead_letters(s
     dead_letter.replay(broker, 1)
     assert [taken.args for taken in take_all(broker)] == [()]
     broker.close()
-
-
-def test_a_letter_written_again_after_its_replay_neither_comes_back_nor_reopens_its_record(
-    broker: JetStreamBroker,
-) -> None:
-    sent = message("work")
-    delivery = Delivery(QUICK, reply="", sequence=1, deliveries=1, data=sent.encode(), headers={})
-    held = JetStreamMessage(sent, delivery)
-    headers = dead_letter.dead_headers(delivery, held, DeadReason.REJECTED, None)
-    letter = bury(broker, headers=headers)
-    dead_letter.replay(broker, letter)
-    assert bury(broker, headers=headers) == letter
-    assert dead_letter.list_dead(broker) == []
-    assert [end.outcome for end in dead_letter.list_ended(broker)] == ["replayed"]
-    with pytest.raises(DeadLetterNotFoundError, match="replayed as"):
-        dead_letter.get(broker, letter)
-
-
-def test_letters_are_listed_by_reason_and_actor_page_by_page(broker: JetStreamBroker) -> None:
-    for number in range(1, 31):
-        reason = DeadReason.CRASH_LOOP if number % 3 == 0 else DeadReason.REJECTED
-        bury(broker, actor=f"actor{number % 2}", reason=reason, sequence=number)
-    wanted: dict[str, Any] = {"reason": "crash-loop", "actor": "actor1"}
-    found = dead_letter.list_dead(broker, 3, **wanted)
-    found += dead_letter.list_dead(broker, 3, **wanted, before=found[-1].id)
-    assert [letter.id for letter in found] == [27, 21, 15, 9, 3]
-    assert dead_letter.list_dead(broker, reason="expired") == []
-    with pytest.raises(ValueError, match="either ids or at least one"):
-        dead_letter.replay_many(broker)
-
-
-def test_ended_letters_are_listed_by_outcome_page_by_page(broker: JetStreamBroker) -> None:
-    for number in range(1, 13):
-        letter = bury(broker, sequence=number)
-        if number % 2:
-            dead_letter.discard(broker, letter, by="Anna")
-        elif number % 4:
-            dead_letter.replay(broker, letter)
-    first = dead_letter.list_ended(broker, 4, outcome="discarded")
-    rest = dead_letter.list_ended(broker, 4, outcome="discarded", before=first[-1].record)
-    assert [ended.id for ended in [*first, *rest]] == [11, 9, 7, 5, 3, 1]
-    assert [ended.id for ended in dead_letter.list_ended(broker, outcome="replayed")] == [10, 6, 2]
-    assert dead_letter.list_ended(broker, queue="other") == []
-    assert inspect.depths(broker)[0].dead == 3
-
-
-def test_an_undecodable_letter_can_be_discarded_and_is_named_in_its_record(broker: JetStreamBroker) -> None:
-    delivery = Delivery(QUICK, reply="", sequence=1, deliveries=1, data=b"\xff", headers={})
-    error = DecodeError("no", b"\xff", None)  # type: ignore[no-untyped-call]  # Dramatiq's
-    headers = dead_letter.dead_headers(delivery, None, DeadReason.UNDECODABLE, error)
-    letter = bury(broker, payload=b"\xff", headers=headers)
-    ended = dead_letter.discard(broker, letter, by="Anna")
-    assert ended is not None
-    assert (ended.reason, ended.actor, ended.message_id) == ("undecodable", None, None)

@@ -7,18 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brokers import (
     BrokerOptions,
-    DeadLetterNotFoundError,
-    DeadReason,
     JetStreamBroker,
-    NotReplayableError,
-    ReplayLimitError,
     ReplayReport,
     dead_letter,
     inspect,
@@ -27,8 +22,8 @@ from brokers import (
 from brokers.jetstream import browse, dead_records, replaying
 from brokers.jetstream.topology import replayed_subject, started_subject
 from tests.integration.broker.letters import QUICK, bury, take_all
-from tests.integration.broker.server import NatsCluster, NatsServer
-from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
+from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import QUEUES, make_options, wait_until
 
 
 def marks(broker: JetStreamBroker) -> list[browse.Stored]:
@@ -170,16 +165,6 @@ def test_an_operator_who_read_a_letter_long_before_another_replayed_it_sends_not
     assert [end.by for end in dead_letter.list_ended(broker)] == ["the quick one"]
 
 
-def test_a_repeated_replay_is_told_what_became_of_the_letter(broker: JetStreamBroker) -> None:
-    letter = bury(broker)
-    sent = dead_letter.replay(broker, letter, by="Anna", why="provider is back")
-    with pytest.raises(DeadLetterNotFoundError, match=f"replayed as message {sent.message_id} by Anna"):
-        dead_letter.replay(broker, letter)
-    assert [taken.message_id for taken in take_all(broker)] == [sent.message_id]
-    (ended,) = dead_letter.list_ended(broker)
-    assert (ended.by, ended.why, ended.successor_id) == ("Anna", "provider is back", sent.message_id)
-
-
 def test_a_discard_after_half_a_replay_says_that_the_letter_was_replayed(
     server: NatsServer, broker: JetStreamBroker
 ) -> None:
@@ -210,83 +195,6 @@ def test_a_replay_wins_over_a_discard_at_the_same_moment(
     assert (ended.outcome, ended.by, ended.successor_id) == ("replayed", "Anna", sent.message_id)
 
 
-def test_on_three_replicas_letters_are_replayed_once_and_recorded(tmp_path: Path) -> None:
-    cluster = NatsCluster(tmp_path / "cluster")
-    cluster.start()
-    try:
-        options = make_options(cluster.url, replicas=3, publish_timeout_seconds=10.0)
-        topology.apply(options, QUEUES)
-        broker = JetStreamBroker(options, QUEUES)
-        letters = [bury(broker, sequence=number) for number in range(1, 6)]
-        dead_letter.discard(broker, letters[0], by="Anna")
-        report = dead_letter.replay_many(broker, letters, per_second=None)
-        again = dead_letter.replay_many(broker, letters, per_second=None)
-        assert (list(report.replayed), list(again.skipped)) == (letters[1:], letters)
-        assert {taken.message_id for taken in take_all(broker)} == set(report.replayed.values())
-        assert len(dead_letter.list_ended(broker)) == 5
-        broker.close()
-    finally:
-        cluster.kill()
-
-
-def test_many_letters_are_replayed_at_the_rate_asked_for_and_oldest_first(broker: JetStreamBroker) -> None:
-    letters = [bury(broker, sequence=number) for number in range(1, 31)]
-    progress: list[int] = []
-    report = dead_letter.replay_many(
-        broker, queue="quick", per_second=40, on_progress=lambda now: progress.append(len(now.replayed))
-    )
-    assert list(report.replayed) == letters
-    assert progress == [*range(4, 30, 4), 30]
-    assert 0.9 * 28 / 40 <= report.seconds < 10 * 28 / 40
-
-
-def test_what_cannot_be_replayed_is_reported_and_stays_dead(broker: JetStreamBroker) -> None:
-    torn = bury(broker, reason=DeadReason.UNDECODABLE, payload=b"\xff", sequence=1)
-    nameless = bury(broker, payload=message("x").encode().replace(b'"work"', b"7"), sequence=2, actor="x")
-    lost = bury(broker, payload=message("work", queue="closed").encode(), sequence=3)
-    good = bury(broker, sequence=4)
-    report = dead_letter.replay_many(broker, [torn, nameless, lost, good, 99], per_second=None)
-    assert list(report.replayed) == [nameless, good]
-    assert "is not a message" in report.failed[torn]
-    assert "'closed' is not one of" in report.failed[lost]
-    assert report.skipped == {99: "There is no dead letter 99."}
-    assert [letter.id for letter in dead_letter.list_dead(broker)] == [lost, torn]
-    with pytest.raises(NotReplayableError):
-        dead_letter.replay(broker, torn)
-
-
-def test_a_run_stops_when_too_many_letters_fail(broker: JetStreamBroker) -> None:
-    for number in range(1, 31):
-        bury(broker, payload=b"\xff" if number % 2 else None, sequence=number)
-    report = dead_letter.replay_many(broker, queue="quick", per_second=None, stop_on_failure_share=0.4)
-    assert (len(report.failed), len(report.replayed)) == (10, 10)
-    assert report.stopped == "50% of the letters failed"
-
-
-def test_a_run_is_limited_and_cancelled_and_goes_on_where_it_ended(broker: JetStreamBroker) -> None:
-    letters = [bury(broker, sequence=number) for number in range(1, 11)]
-    first = dead_letter.replay_many(broker, actor="work", per_second=None, limit=3)
-    assert (list(first.replayed), first.stopped) == (letters[:3], None)
-    second = dead_letter.replay_many(
-        broker, actor="work", per_second=19, on_progress=lambda now: len(now.replayed) < 4
-    )
-    assert (list(second.replayed), second.stopped) == (letters[3:7], "cancelled")
-    third = dead_letter.replay_many(broker, actor="work", per_second=None)
-    assert list(third.replayed) == letters[7:]
-
-
-def test_a_message_that_dies_again_during_a_run_waits_for_the_next_one(broker: JetStreamBroker) -> None:
-    bury(broker, sequence=1)
-    again = iter([2])
-    report = dead_letter.replay_many(
-        broker,
-        queue="quick",
-        per_second=None,
-        on_progress=lambda _: bury(broker, sequence=next(again)) > 0,
-    )
-    assert len(report.replayed) == len(dead_letter.list_dead(broker)) == 1
-
-
 def test_a_run_during_which_the_server_goes_away_stops_and_is_repeated_without_a_double(
     server: NatsServer, broker: JetStreamBroker
 ) -> None:
@@ -304,23 +212,3 @@ def test_a_run_during_which_the_server_goes_away_stops_and_is_repeated_without_a
     second = dead_letter.replay_many(broker, letters, per_second=None)
     assert list(second.replayed) == letters[4:]
     assert len({taken.message_id for taken in take_all(broker)}) == 10
-
-
-def test_a_line_of_replays_ends_at_the_cap_unless_the_operator_raises_it(broker: JetStreamBroker) -> None:
-    first = message("work")
-    payload, ids = first.encode(), [first.message_id]
-    for depth in range(1, 4):
-        letter = bury(broker, payload=payload, sequence=depth)
-        replayed = dead_letter.replay(broker, letter, max_replays=3)
-        assert replayed.options["replay_of"] == {
-            "dead_letter": letter, "message_id": ids[-1], "reason": "permanent-error",
-            "root": ids[0], "depth": depth,
-        }  # fmt: skip
-        payload = replayed.encode()
-        ids.append(replayed.message_id)
-    letter = bury(broker, payload=payload, sequence=4)
-    with pytest.raises(ReplayLimitError, match="replayed 3 times"):
-        dead_letter.replay(broker, letter, max_replays=3)
-    report = dead_letter.replay_many(broker, [letter], max_replays=3)
-    assert "max_replays is 3" in report.failed[letter]
-    assert dead_letter.replay(broker, letter).options["replay_of"]["depth"] == 4
