@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test check format bench-e2e bench-map bench-broker migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test check format bench-e2e bench-map bench-broker bench-poison migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -49,7 +49,7 @@ run: install assets ## start everything without a corpus
 
 test: install assets ## run every test against real servers that it starts itself (TESTS=path)
 	@$(BIN)/python -m devstack.browser
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
 
 check: install assets ## ruff, mypy --strict, import contracts, tsc
 	@$(BIN)/ruff check .
@@ -70,6 +70,9 @@ bench-map: install ## maps of 5k, 20k and 100k points, beside plain umap-learn +
 
 bench-broker: $(VENV)/.bench-installed ## the broker beside Redis, RabbitMQ, Celery, taskiq-nats (ARGS="--quick")
 	@$(BIN)/python -m tests.bench.broker $(ARGS)
+
+bench-poison: install ## how long healthy jobs wait beside a message that kills its workers
+	@$(BIN)/python -m tests.bench.bench_poison
 
 $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@echo "· installing the rivals"

@@ -12,7 +12,7 @@ from app.config import Settings
 from app.events.bus import StatusBus
 from app.jobs.dispatch import Dispatcher
 from app.jobs.outbox import Outbox
-from app.jobs.policy import MAX_ATTEMPTS, Policies
+from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.once import once
@@ -62,9 +62,6 @@ from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, 
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
-
-# Native code that holds the interpreter's lock so long past its job's time limit will not let go.
-_HUNG_GRACE_SECONDS = 60.0
 
 
 class Container:
@@ -129,7 +126,7 @@ class Container:
             replicas=self.settings.nats_replicas,
             backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
-            hung_grace_seconds=_HUNG_GRACE_SECONDS,
+            hung_grace_seconds=HUNG_GRACE_SECONDS,
         )
 
     @property

@@ -10,6 +10,8 @@ from sqlalchemy import ColumnElement, func, text
 from app.storage.postgres.tables.jobs import Job
 
 MAX_ATTEMPTS = 5
+# Native code that holds the interpreter's lock so long past its job's time limit will not let go.
+HUNG_GRACE_SECONDS = 60.0
 BACKOFF_SECONDS = (30.0, 60.0, 120.0, 300.0)  # before the second, third, fourth and fifth attempt
 _HOUR_MS = 3_600_000
 

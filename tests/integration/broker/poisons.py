@@ -55,9 +55,9 @@ def grow(name: str) -> None:
     raise RuntimeError(name)
 
 
-def declare(broker: JetStreamBroker) -> None:
+def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
     for function in (leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work):
-        decorate: Any = dramatiq.actor(queue_name="quick", broker=broker, time_limit=2000)
+        decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)
         decorate(function)
 
 
