@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from brokers.jetstream import browse
 from brokers.jetstream.browse import Stored
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import BEING_OVERTAKEN, WRONG_LAST_SEQUENCE, PublishRefusedError
+from brokers.jetstream.errors import LOST_RACE, PublishRefusedError
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.topology import token
 
@@ -96,7 +96,7 @@ async def begin(session: Session, letter: DeadLetter) -> None:
     try:
         await session.publish(record_subject(session.options, letter), b"", headers)
     except PublishRefusedError as error:
-        if error.code != WRONG_LAST_SEQUENCE:
+        if error.code not in LOST_RACE:
             raise
         log.debug("The record of dead letter %s was opened before.", letter.id)
 
@@ -125,7 +125,7 @@ async def end(
         try:
             await session.publish(subject, b"", headers)
         except PublishRefusedError as error:
-            if error.code not in {WRONG_LAST_SEQUENCE, BEING_OVERTAKEN}:
+            if error.code not in LOST_RACE:
                 raise
 
 

@@ -34,6 +34,7 @@ TRY_LATER: tuple[type[BaseException], ...]
 # The server's codes for publications that it refuses.
 WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
 BEING_OVERTAKEN = 10164  # "wrong last sequence", too: a cluster is replicating what came first
+LOST_RACE = frozenset({WRONG_LAST_SEQUENCE, BEING_OVERTAKEN})
 BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
 
 

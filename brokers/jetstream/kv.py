@@ -27,7 +27,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
-from brokers.jetstream.errors import AWAY, PublishRefusedError, TopologyError, connection_error
+from brokers.jetstream.errors import AWAY, LOST_RACE, PublishRefusedError, TopologyError, connection_error
 from brokers.jetstream.options import BrokerOptions
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONGEST_TOKEN = 200  # the server takes 4 KiB of subject and headers in one line
 _NO_STREAM = 10059
-# "wrong last sequence" in its two forms, and "duplicate message id is in process".
-_LOST_RACE = frozenset({10071, 10164, 10158})
+# The race was lost, or "duplicate message id is in process".
+_NOT_WRITTEN = LOST_RACE | {10158}
 _MOST_SUBJECTS = 1000  # of one read; the server stops at 1,024 answers
 _ANSWER_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 1.0
@@ -199,7 +199,7 @@ class Bucket:
         try:
             await self._session.publish(self.subject(key), value, headers)
         except PublishRefusedError as error:
-            if error.code in _LOST_RACE:
+            if error.code in _NOT_WRITTEN:
                 return False
             raise
         return True

@@ -31,7 +31,7 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.dead_records import EndedLetter, Outcome
 from brokers.jetstream.errors import (
     DUPLICATE_IN_BATCH,
-    WRONG_LAST_SEQUENCE,
+    LOST_RACE,
     DeadLetterNotFoundError,
     MessageTooLargeError,
     NotReplayableError,
@@ -238,11 +238,13 @@ async def _store_alone(session: Session, plan: _Plan) -> _Sent:
     try:
         return _Sent(plan, stored=True, mark=await publish_batch(session, batch) - len(batch) + 1)
     except PublishRefusedError as error:
-        if error.code not in {WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH}:
+        if error.code not in LOST_RACE | {DUPLICATE_IN_BATCH}:
             raise
-    mark = await _mark(session, plan.spec, plan.message.message_id)
+        mark = await _mark(session, plan.spec, plan.message.message_id)
+        if mark is None:  # nobody has taken the letter: whatever this was, it stays dead
+            raise
     # Ours, when the batch was stored and only its confirmation lost.
-    ours = mark is not None and mark.headers.get(_TAKER) == plan.taker
+    ours = mark.headers.get(_TAKER) == plan.taker
     return _Sent(plan, ours, _lasting(mark))
 
 

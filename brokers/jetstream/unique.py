@@ -18,7 +18,7 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import (
     BEING_OVERTAKEN,
     DUPLICATE_IN_BATCH,
-    WRONG_LAST_SEQUENCE,
+    LOST_RACE,
     NotUniqueError,
     PublishRefusedError,
 )
@@ -56,7 +56,7 @@ async def explain(session: Session, spec: QueueSpec, message: Any, error: Publis
     Raises NotUniqueError when another message holds the key, and `error` when it says something else.
     """
     key = unique_key(message)
-    if key is None or error.code not in {WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH, BEING_OVERTAKEN}:
+    if key is None or error.code not in LOST_RACE | {DUPLICATE_IN_BATCH}:
         raise error
     lock = await holder(session, spec, key)
     deadline = time.monotonic() + _REPLICATION_SECONDS
