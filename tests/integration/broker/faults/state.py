@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import nats.js.errors
 from dramatiq.message import Message
 
 from tests.integration.broker.faults.checker import ServerState
+from tests.support.stack import run_apart
 
 _WORK, _DEAD = "QUICK", "DLQ_TRANSFORMS"
 _TO_RUN = ("transforms.ready.", "transforms.scheduled.")
@@ -19,14 +19,14 @@ _TO_RUN = ("transforms.ready.", "transforms.scheduled.")
 
 def read_state(url: str) -> ServerState:
     """The messages that are left, by id."""
-    found: ServerState = asyncio.run(_with_jetstream(url, _read))
+    found: ServerState = run_apart(_with_jetstream, url, _read)
     return found
 
 
 def left(url: str) -> int | None:
     """How many messages are still to be run, now or later; None when the server does not say."""
     try:
-        return int(asyncio.run(_with_jetstream(url, _left)))
+        return int(run_apart(_with_jetstream, url, _left))
     except (OSError, TimeoutError, nats.errors.Error):
         return None
 
