@@ -58,9 +58,7 @@ class _Consumer:
         for waiting in (self.unconfirmed, self.unsent):
             while waiting and waiting[0].until < now:
                 lost = waiting.popleft()
-                log.warning(
-                    "%s for message %s was never confirmed.", lost.content.decode(), lost.delivery.key
-                )
+                log.warning("%s for message %s was never confirmed.", lost.content.decode(), lost.delivery)
 
 
 class Answers:
@@ -112,6 +110,10 @@ class Answers:
                 await self._flush(client)
             except AWAY:
                 self._send_all_again()
+            except Exception:  # unsent answers would be sent by nobody
+                log.exception("Answers could not be sent; they are sent again.")
+                self._send_all_again()
+                await asyncio.sleep(_TICK_SECONDS)
             if self._timer is None and self._outstanding():
                 self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
 

@@ -30,9 +30,9 @@ from dramatiq.middleware import (
 
 from brokers.jetstream import dead_letter, inspect, unique
 from brokers.jetstream.connection import Connection, Session, loop_thread
-from brokers.jetstream.consumer import Intake, JetStreamConsumer, nak
+from brokers.jetstream.consumer import Intake, JetStreamConsumer
 from brokers.jetstream.errors import NotUniqueError, PublishRefusedError
-from brokers.jetstream.heartbeat import ACK
+from brokers.jetstream.heartbeat import ACK, nak
 from brokers.jetstream.lifecycle import Lifecycle, longest_time_limit
 from brokers.jetstream.live import Live
 from brokers.jetstream.message import (
@@ -177,6 +177,8 @@ class JetStreamBroker(Broker):
         if signal not in {"process_message", "skip_message"} or not isinstance(args[0], JetStreamMessage):
             super().emit_after(signal, *args, **kwargs)
             return
+        if signal == "skip_message" and args[0].hand_back_seconds is not None:
+            return  # it comes again: nothing of it has ended, no result must say so
         self._processing.message = args[0]
         try:
             super().emit_after(signal, *args, **kwargs)
@@ -255,7 +257,7 @@ class JetStreamBroker(Broker):
         try:
             return triage(self, self.running(), delivery)
         except Exception as error:
-            log.warning("Message %s is looked at again later: %s", delivery.key, error, exc_info=True)
+            log.warning("Message %s is looked at again later: %s", delivery, error, exc_info=True)
             loop, pause = loop_thread().loop, self.options.hand_back_seconds
             loop.call_soon_threadsafe(lambda: loop.call_later(pause, intake.put, delivery))
             return None
@@ -293,7 +295,7 @@ class JetStreamBroker(Broker):
         """Write a dead letter, confirmed, and end the message; `message` is None when undecodable."""
         headers = dead_letter.dead_headers(delivery, message, reason, error)
         self.connection.run(dead_letter.store(self.connection.session(), delivery, headers))
-        log.error("Message %s is dead: %s (%s).", message or delivery.key, reason, error)
+        log.error("Message %s is dead: %s (%s).", message or delivery, reason, error)
         dead_letter.tell(self, message, reason, error)
         self._end(delivery, message, b"+TERM " + reason.encode())
 
@@ -306,7 +308,7 @@ class JetStreamBroker(Broker):
 
     async def _release_and_settle(self, message: JetStreamMessage, answer: bytes) -> None:
         live, delivery = self.running(), message.delivery
-        released = unique.release(live.session, delivery.spec, message)
+        released = functools.partial(unique.release, live.session, delivery.spec, message)
         await live.holdings.settle_after(released, delivery, answer)
 
     def _run_ended(self, message: JetStreamMessage) -> None:

@@ -61,7 +61,7 @@ def dead_headers(
     trace = "".join(traceback.format_exception(error)) if error is not None else ""
     message_id = message.message_id if message is not None else ""
     headers = {
-        "Nats-Msg-Id": f"dead:{delivery.spec.stream}:{delivery.sequence}:{message_id}",
+        "Nats-Msg-Id": f"dead:{delivery.stored_id}:{message_id}",
         "Dead-Reason": str(reason),
         "Dead-Error-Class": _class_name(error),
         "Dead-Error-Message": json.dumps(str(error or "")[:_MESSAGE_CHARACTERS]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from dramatiq.errors import BrokerConnectionError
 from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
-from brokers.jetstream.heartbeat import NAK, Holdings
+from brokers.jetstream.heartbeat import Holdings, nak
 from brokers.jetstream.loop import Bell
 from brokers.jetstream.loop import bell as make_bell
 from brokers.jetstream.message import Delivery, JetStreamMessage
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
 
 log = logging.getLogger(__name__)
-
-
-def nak(after_seconds: float = 0) -> bytes:
-    """The answer that gives a message back, to be delivered again after a pause."""
-    return NAK + b" " + json.dumps({"delay": int(after_seconds * 1e9)}).encode() if after_seconds else NAK
 
 
 class Intake:
@@ -86,7 +80,8 @@ class Intake:
         return [d.sequence for d in self._holdings.held.values() if d.spec.name == self.spec.name]
 
     def _wanted(self, outstanding: int) -> int:
-        return self.places.wanted(self._holdings.count(self.spec.name) + outstanding)
+        taken = self._holdings.count(self.spec.name) + outstanding
+        return self.places.wanted(taken, self._holdings.running_elsewhere(self.spec.name))
 
     def _arrived(self, msg: Msg) -> None:
         delivery = Delivery.of(self.spec, msg)
@@ -122,9 +117,7 @@ class Intake:
             return None
 
     def _settled(self, delivery: Delivery) -> None:
-        if delivery.spec.name != self.spec.name:
-            return
-        if delivery.began:
+        if delivery.began and delivery.spec.name == self.spec.name:
             self.places.note_run(time.monotonic() - delivery.began)
         if self._pull is not None:
             self._pull.wake()
@@ -133,13 +126,19 @@ class Intake:
         """Give back what has waited here for long: another worker may have a free thread."""
         while True:
             await asyncio.sleep(LONGEST_WAIT_SECONDS / 2)
-            surplus = self.places.surplus(self._waiting_since(time.monotonic() - LONGEST_WAIT_SECONDS))
-            if surplus and self._pull is not None:
-                log.info("Gave %d waiting messages of %s back for others.", len(surplus), self.spec.name)
-                await self._pull.withdraw()
-            for delivery in surplus:
-                if delivery.claim():
-                    self._holdings.settle(delivery, nak())
+            try:
+                await self._give_surplus_back()
+            except Exception:  # or one hiccup would leave others without work for good
+                log.exception("Sharing the messages of %s failed; it goes on.", self.spec.name)
+
+    async def _give_surplus_back(self) -> None:
+        surplus = self.places.surplus(self._waiting_since(time.monotonic() - LONGEST_WAIT_SECONDS))
+        if surplus and self._pull is not None:
+            log.info("Gave %d waiting messages of %s back for others.", len(surplus), self.spec.name)
+            await self._pull.withdraw()
+        for delivery in surplus:
+            if delivery.claim():
+                self._holdings.settle(delivery, nak())
 
     def _waiting_since(self, moment: float) -> list[Delivery]:
         held, parked = self._holdings.held.values(), self._holdings.parked

@@ -7,22 +7,29 @@ at a third of its ack_wait until it is settled or its actor's time limit has pas
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from brokers.jetstream.answers import Answers
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import AWAY, TRY_LATER
+from brokers.jetstream.errors import AWAY
 from brokers.jetstream.message import Delivery
 
 log = logging.getLogger(__name__)
 
 ACK, NAK, IN_PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 _TICK_SECONDS = 1.0
+_TRIED_SECONDS, _PAUSE_SECONDS = 60.0, 2.0  # how long what must come first is tried, and how often
 _FINISHED_KEPT = 10_000
+
+
+def nak(after_seconds: float = 0) -> bytes:
+    """The answer that gives a message back, to be delivered again after a pause."""
+    return NAK + b" " + json.dumps({"delay": int(after_seconds * 1e9)}).encode() if after_seconds else NAK
 
 
 class Holdings:
@@ -30,15 +37,17 @@ class Holdings:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.held: dict[tuple[str, int], Delivery] = {}
+        self.held: dict[tuple[str, int, int], Delivery] = {}
         self.parked: set[Delivery] = set()  # held, but occupying no place (waiting suspects)
         self.answers = Answers(session)
         self.on_settled: list[Callable[[Delivery], None]] = []
         self._places: Counter[str] = Counter()
         self._ended: deque[tuple[Delivery, bytes]] = deque()
         self._woken = False
-        self._first: set[asyncio.Task[None]] = set()
-        self._finished: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._first: set[asyncio.Task[bool]] = set()
+        self._begun: deque[Delivery] = deque()  # filled by worker threads, emptied in the loop
+        self._running: Counter[str] = Counter()
+        self._finished: OrderedDict[tuple[str, int, int], None] = OrderedDict()
         self._tick = _TICK_SECONDS
         session.on_connect.append(self._renew_all)
         session.spawn(self._beat())
@@ -77,7 +86,10 @@ class Holdings:
         """End our hold with an answer to the server (+ACK, +TERM, -NAK), confirmed in the background."""
         if delivery.settled:
             return
+        self._count_begun()
         delivery.settled = True
+        if delivery.running:
+            self._running[delivery.spec.name] -= 1
         if self.held.pop(delivery.key, None) is not None:
             self._places[delivery.spec.name] -= 1
         self.parked.discard(delivery)
@@ -89,19 +101,45 @@ class Holdings:
         for callback in self.on_settled:
             callback(delivery)
 
-    async def settle_after(self, work: Coroutine[Any, Any, None], delivery: Delivery, answer: bytes) -> None:
-        """Settle when `work` is done; when it cannot be done, let the message come again."""
-        task = self._session.spawn(work)
+    async def settle_after(
+        self, work: Callable[[], Awaitable[None]], delivery: Delivery, answer: bytes
+    ) -> None:
+        """Settle when `work` is done, trying it for a while; then let the message come again instead."""
+        task = self._session.spawn(self._tried(work, delivery))
         self._first.add(task)
         try:
-            await task
-        except TRY_LATER as error:
-            log.warning("Message %s is not ended, what must come first failed: %s", delivery.key, error)
-            delivery.beat_until = 0.0
-        else:
-            self.settle(delivery, answer)
+            self.settle(delivery, answer if await task else nak(self._session.options.hand_back_seconds))
         finally:
             self._first.discard(task)
+
+    async def _tried(self, work: Callable[[], Awaitable[None]], delivery: Delivery) -> bool:
+        deadline = time.monotonic() + _TRIED_SECONDS
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.warning("Message %s is not ended yet, what comes first failed.", delivery, exc_info=True)
+                if time.monotonic() > deadline:
+                    return False
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return True
+
+    def begun(self, delivery: Delivery) -> None:
+        """A thread starts this message now. From any thread."""
+        self._begun.append(delivery)
+
+    def running_elsewhere(self, queue: str) -> int:
+        """Threads of this process that are busy with messages of other queues."""
+        self._count_begun()
+        return sum(number for name, number in self._running.items() if name != queue)
+
+    def _count_begun(self) -> None:
+        while self._begun:
+            delivery = self._begun.popleft()
+            if not delivery.settled:
+                delivery.running = True
+                self._running[delivery.spec.name] += 1
 
     def count(self, queue: str) -> int:
         """Messages of a queue that occupy a place."""
@@ -124,14 +162,16 @@ class Holdings:
             await asyncio.sleep(self._tick)
             now = time.monotonic()
             due = [d for d in self.held.values() if d.beat_due <= now]
-            if due:
+            try:
                 await self._renew(due, now)
+            except Exception:  # without heartbeats every job of this process would be run twice
+                log.exception("Heartbeats failed; they go on.")
 
     async def _renew(self, due: list[Delivery], now: float) -> None:
-        client: Any = await self._session.connected()
+        client: Any = await self._session.connected() if due else None
         for delivery in due:
             if now > delivery.beat_until:
-                log.warning("Message %s outlived its time limit: no more heartbeats.", delivery.key)
+                log.warning("Message %s outlived its time limit: no more heartbeats.", delivery)
                 delivery.beat_due = float("inf")
                 continue
             try:

@@ -48,10 +48,12 @@ class Lifecycle(Middleware):
             return
         delivery = message.delivery
         if not delivery.claim():
+            message.hand_back(0)
             raise SkipMessage("The message was given back before it began.")
         delivery.began = time.monotonic()
         message.started_at = time.time()
         delivery.beat_until = delivery.began + time_limit_seconds(broker, message)
+        broker.running().holdings.begun(delivery)
         if delivery.redelivered:
             self._note_start(broker, message)
 

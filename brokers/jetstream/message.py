@@ -20,6 +20,7 @@ from brokers.jetstream.options import QueueSpec
 
 FORMAT_HEADER = "Dramatiq-Format"
 FORMAT = 1  # grows when older workers could not read what is written
+FIRING_HEADER = "Dramatiq-Firing"  # the message id of what a recurring schedule sent
 CARRIED_HEADER = "Dramatiq-Deliveries"  # deliveries under earlier sequences of the same message
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _SHORT_REPLY_TOKENS = 9
@@ -53,7 +54,8 @@ class Delivery:
     """One message of the stream in our hands, from its arrival until it is settled.
 
     `deliveries` counts handovers by the server under this sequence, `carried` those under earlier
-    sequences of the same message. Times are of the monotonic clock, in seconds.
+    sequences of the same message. `stored_at` is when the server stored it, in Unix nanoseconds; all
+    other times are of the monotonic clock, in seconds.
     """
 
     spec: QueueSpec
@@ -62,10 +64,12 @@ class Delivery:
     deliveries: int
     data: bytes
     headers: dict[str, str]
+    stored_at: int = 0
     beat_due: float = 0.0
     beat_until: float = float("inf")
     arrived: float = 0.0
     began: float = 0.0  # when a thread started it; 0: not yet
+    running: bool = False
     settled: bool = False
     start_sequence: int | None = None  # where its run was noted, if it was
     _unclaimed: list[None] = field(default_factory=lambda: [None])
@@ -74,8 +78,9 @@ class Delivery:
     def of(cls, spec: QueueSpec, msg: Msg) -> Delivery:
         """Read a message that a pull consumer handed over.
 
-        Its reply subject says where it comes from: $JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.…,
-        with domain and account before the stream when there are more than nine tokens.
+        Its reply subject says where it comes from: $JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.
+        <number>.<time>.<pending>, with domain and account before the stream when there are more than
+        nine tokens.
         """
         now = time.monotonic()
         tokens = msg.reply.split(".")
@@ -87,6 +92,7 @@ class Delivery:
             deliveries=int(tokens[first]),
             data=msg.data,
             headers=dict(msg.headers or {}),
+            stored_at=int(tokens[first + 3]),
             beat_due=now + spec.heartbeat_seconds,
             arrived=now,
         )
@@ -100,9 +106,17 @@ class Delivery:
         return True
 
     @property
-    def key(self) -> tuple[str, int]:
-        """What identifies the stored message."""
-        return (self.spec.stream, self.sequence)
+    def key(self) -> tuple[str, int, int]:
+        """What identifies the stored message, also when its stream is made anew and counts from one."""
+        return (self.spec.stream, self.sequence, self.stored_at)
+
+    @property
+    def stored_id(self) -> str:
+        """The same as part of a Nats-Msg-Id."""
+        return f"{self.spec.stream}:{self.sequence}:{self.stored_at}"
+
+    def __str__(self) -> str:
+        return f"{self.sequence} of {self.spec.stream}"
 
     @property
     def carried(self) -> int:
@@ -165,13 +179,23 @@ def decode(delivery: Delivery) -> JetStreamMessage:
         raise _not_ours("Options and keyword arguments must be objects.", delivery)
     if not _can_be_caught(message.options.get("throws")):
         raise _not_ours("The option throws must be exception classes.", delivery)
+    key = message.options.get("unique_key")
+    if key is not None and not (isinstance(key, str) and key):
+        raise _not_ours("The option unique_key must be text.", delivery)
     if message.queue_name != delivery.spec.name:
         raise _not_ours(f"A message of queue {message.queue_name!r} lay in another.", delivery)
     message.options.pop("eta", None)
-    if delivery.headers.get("Nats-Schedule-Next", _LAST_OF_SCHEDULE) != _LAST_OF_SCHEDULE:
-        origin = f"{delivery.headers.get('Nats-Scheduler')}:{delivery.spec.stream}:{delivery.sequence}"
-        message = message.copy(message_id=str(uuid.uuid5(uuid.NAMESPACE_OID, origin)))
-    return JetStreamMessage(message, delivery)
+    fired = firing_id(delivery.headers, delivery.stored_id)
+    return JetStreamMessage(message.copy(message_id=fired) if fired else message, delivery)
+
+
+def firing_id(headers: dict[str, str], stored_id: str) -> str | None:
+    """The message id of what a recurring schedule sent; None for any other message."""
+    if FIRING_HEADER in headers:  # stored again since
+        return headers[FIRING_HEADER]
+    if headers.get("Nats-Schedule-Next", _LAST_OF_SCHEDULE) == _LAST_OF_SCHEDULE:
+        return None
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{headers.get('Nats-Scheduler')}:{stored_id}"))
 
 
 def _can_be_caught(throws: Any) -> bool:

@@ -16,14 +16,14 @@ import nats.js.errors
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import PublishRefusedError
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.stored import all_headers, stored_payload
-from brokers.jetstream.topology import scheduled_subjects
+from brokers.jetstream.schedule import schedule_at
+from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
+from brokers.jetstream.topology import ready_subject, scheduled_subjects
 
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 50  # scheduled messages per round; the next round goes on from there
 _GRACE = timedelta(seconds=10)
-_KEPT_OUT = frozenset({"Nats-Rollup"})  # the server's own addition
 
 
 class Overdue:
@@ -61,9 +61,8 @@ class Overdue:
         return message
 
     async def _fire(self, found: dict[str, Any], now: datetime) -> bool:
-        headers = {name: text for name, text in all_headers(found).items() if name not in _KEPT_OUT}
-        headers["Nats-Schedule"] = f"@at {now.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}"
-        headers["Nats-Msg-Id"] = f"overdue:{self._spec.stream}:{found['seq']}"
+        headers = own_headers(found) | schedule_at(now, ready_subject(self._session.options, self._spec.name))
+        headers["Nats-Msg-Id"] = f"overdue:{self._spec.stream}:{found['seq']}:{stored_at(found)}"
         headers["Nats-Expected-Last-Subject-Sequence"] = str(found["seq"])
         try:
             await self._session.publish(found["subject"], stored_payload(found), headers)

@@ -17,29 +17,42 @@ _WEIGHT = 0.1  # of the newest run in the moving average
 
 
 class Places:
-    """The places for messages of one queue in one process. `threads` is the number of worker threads."""
+    """The places for messages of one queue in one process.
+
+    `threads` is the number of worker threads, which all queues of the process share.
+    """
 
     def __init__(self, options: BrokerOptions) -> None:
         self._fixed = options.prefetch
         self.threads = 1
         self.run_seconds = 0.0  # moving average; 0 until something ran
+        self._crowded_out = False  # what waited here found all threads busy with other queues
 
-    @property
-    def capacity(self) -> int:
-        """Messages to hold at most, running ones included."""
-        return self._fixed or self.threads + self._ahead()
+    def capacity(self, busy_elsewhere: int = 0) -> int:
+        """Messages to hold at most, running ones included.
+
+        Where other queues keep every thread busy, one message may still wait here for its turn, unless
+        the last one waited in vain.
+        """
+        if self._fixed:
+            return self._fixed
+        free = self.threads - busy_elsewhere
+        if free > 0:
+            self._crowded_out = False
+            return free + self._ahead()
+        return 0 if self._crowded_out else 1
 
     def _ahead(self) -> int:
         if self._fixed or not self.run_seconds:
             return 0
         return min(_MOST_AHEAD, int(self.threads * _AHEAD_SECONDS / self.run_seconds))
 
-    def wanted(self, taken: int) -> int:
-        """How many more to ask for when `taken` are held or on their way.
+    def wanted(self, taken: int, busy_elsewhere: int = 0) -> int:
+        """How many more to ask for when `taken` are held or on their way, and threads run other queues.
 
         Small requests cost the server as much as large ones, so those ahead are ordered by the half.
         """
-        free = self.capacity - taken
+        free = self.capacity(busy_elsewhere) - taken
         return free if free > self._ahead() // 2 else 0
 
     def note_run(self, seconds: float) -> None:
@@ -56,4 +69,5 @@ class Places:
         if self._fixed or not waiting:
             return []
         self.run_seconds = max(self.run_seconds, LONGEST_WAIT_SECONDS)
+        self._crowded_out = True
         return waiting

@@ -53,27 +53,47 @@ class Presence:
     ) -> None:
         self.id = uuid.uuid4().hex
         self._session, self._spec, self._held, self._woken = session, spec, held, woken
+        self._client: Any = None
+        self._subscriptions: list[Any] = []
+        self._signed = 0
 
     def _roster(self, worker: str) -> str:
         return roster_subject(self._session.options, self._spec.name, worker)
 
+    def _subject(self, worker: str) -> str:
+        return presence_subject(self._session.options, self._spec.name, worker)
+
     async def show(self) -> None:
         """Answer roll calls and write ourselves into the roster; in this order, or we would seem gone."""
         while True:
-            try:
-                client = await self._session.connected()
-                subject = presence_subject(self._session.options, self._spec.name, self.id)
-                await client.subscribe(subject, cb=self._answer)
-                everybody = presence_subject(self._session.options, self._spec.name, EVERYBODY)
-                await client.subscribe(everybody, cb=self._wake)
-                headers = {"Nats-Msg-Id": f"roster:{self._spec.name}:{self.id}", "Nats-TTL": "never"}
-                body = json.dumps({"worker": worker_name()}).encode()
-                await self._session.publish(self._roster(self.id), body, headers)
-            except TRY_LATER as error:
-                log.debug("Not in the roster of %s yet: %s", self._spec.name, error)
-                await asyncio.sleep(_PAUSE_SECONDS)
-            else:
+            if await self._sign():
                 return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _listen(self) -> None:
+        """Subscribe, once per client: it keeps its subscriptions through reconnections."""
+        client = await self._session.connected()
+        if client is self._client:
+            return
+        self._subscriptions = [
+            await client.subscribe(self._subject(self.id), cb=self._answer),
+            await client.subscribe(self._subject(EVERYBODY), cb=self._wake),
+        ]
+        self._client = client
+
+    async def _sign(self) -> bool:
+        """Write ourselves into the roster; False when that has to be tried again later."""
+        self._signed += 1  # each time under an id of its own: the last entry may have been struck off
+        message_id = f"roster:{self._spec.name}:{self.id}:{self._signed}"
+        body = json.dumps({"worker": worker_name()}).encode()
+        try:
+            await self._listen()
+            headers = {"Nats-Msg-Id": message_id, "Nats-TTL": "never"}
+            await self._session.publish(self._roster(self.id), body, headers)
+        except TRY_LATER as error:
+            log.debug("Not in the roster of %s yet: %s", self._spec.name, error)
+            return False
+        return True
 
     async def _answer(self, msg: Msg) -> None:
         await msg.respond(json.dumps(self._held()).encode())
@@ -86,6 +106,8 @@ class Presence:
         """Strike us off the roster; whoever cannot is struck off by others later."""
         try:
             await self.strike_off(self.id)
+            for subscription in self._subscriptions:
+                await subscription.unsubscribe()
         except TRY_LATER as error:
             log.debug("Still in the roster of %s: %s", self._spec.name, error)
 
@@ -94,21 +116,37 @@ class Presence:
         await self._session.api(f"STREAM.PURGE.{self._spec.stream}", {"filter": self._roster(worker)})
 
     async def call_roll(self) -> RollCall:
-        """Ask every worker in the roster what it holds."""
+        """Ask every worker in the roster what it holds.
+
+        Whoever finds itself missing there signs again: others took it for gone while it was cut off, or
+        the stream was made anew.
+        """
         filter_ = {"subjects_filter": self._roster("*")}
         info = await self._session.api(f"STREAM.INFO.{self._spec.stream}", filter_)
         workers = [subject.rpartition(".")[2] for subject in info["state"].get("subjects") or {}]
+        if self.id not in workers:
+            await self._sign()
         client = await self._session.client()
         roll = RollCall()
         await asyncio.gather(*(self._ask(client, worker, roll) for worker in workers))
         return roll
 
     async def _ask(self, client: Any, worker: str, roll: RollCall) -> None:
-        subject = presence_subject(self._session.options, self._spec.name, worker)
         try:
-            answer = await client.request(subject, b"", _ANSWER_SECONDS)
-            roll.held.update(json.loads(answer.data))
+            answer = await client.request(self._subject(worker), b"", _ANSWER_SECONDS)
+            roll.held.update(_sequences(answer.data))
         except nats.errors.NoRespondersError:
             roll.gone.add(worker)
         except TRY_LATER:
             roll.silent.add(worker)
+        except ValueError:
+            log.warning("Worker %s of %s answered nonsense.", worker, self._spec.name)
+            roll.silent.add(worker)
+
+
+def _sequences(answer: bytes) -> list[int]:
+    """What a worker says it holds; raises ValueError for anything but sequences."""
+    found = json.loads(answer)
+    if not isinstance(found, list) or not all(isinstance(sequence, int) for sequence in found):
+        raise ValueError(answer[:100])
+    return found

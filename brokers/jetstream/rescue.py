@@ -18,11 +18,11 @@ import nats.js.errors
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import TRY_LATER
-from brokers.jetstream.message import CARRIED_HEADER, number
+from brokers.jetstream.message import CARRIED_HEADER, FIRING_HEADER, firing_id, number
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.overdue import Overdue, server_time
 from brokers.jetstream.presence import Presence
-from brokers.jetstream.stored import own_headers, stored_payload
+from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
 from brokers.jetstream.topology import ready_subject
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class Patrol:
                 await self.once()
             except TRY_LATER as error:
                 log.debug("Could not look after %s: %s", self._spec.name, error)
+            except Exception:  # whatever one message holds must not end the watch over all others
+                log.exception("Looking after %s failed; it goes on.", self._spec.name)
 
     async def once(self) -> None:
         """One look at the queue."""
@@ -106,11 +108,14 @@ class Patrol:
     async def _renew(self, found: dict[str, Any]) -> None:
         """Store a message under a new sequence, then remove the old one; twice is harmless."""
         stream, sequence = self._spec.stream, int(found["seq"])
-        headers = own_headers(found)
+        headers, stored_id = own_headers(found), f"{stream}:{sequence}:{stored_at(found)}"
         headers |= {
-            "Nats-Msg-Id": f"renewed:{stream}:{sequence}",
+            "Nats-Msg-Id": f"renewed:{stored_id}",
             CARRIED_HEADER: str(number(headers.get(CARRIED_HEADER)) + 1),
         }
+        fired = firing_id(all_headers(found), stored_id)
+        if fired:
+            headers[FIRING_HEADER] = fired
         subject = ready_subject(self._session.options, self._spec.name)
         await self._session.publish(subject, stored_payload(found), headers)
         await self._session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})

@@ -43,7 +43,7 @@ class Starts:
     async def note(self, message: JetStreamMessage) -> None:
         """Record that a run starts now; stored when this returns."""
         body = {"worker": worker_name(), "at": time.time(), "delivery": message.delivery.deliveries}
-        headers = {"Nats-Msg-Id": f"start:{message.delivery.sequence}:{message.delivery.deliveries}"}
+        headers = {"Nats-Msg-Id": f"start:{message.delivery.stored_id}:{message.delivery.deliveries}"}
         message.delivery.start_sequence = await self._session.publish(
             self._subject(message), json.dumps(body).encode(), headers
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from datetime import datetime
 from typing import Any
 
 _SEPARATOR = b": "
@@ -18,6 +20,13 @@ def all_headers(found: dict[str, Any]) -> dict[str, str]:
     lines = base64.b64decode(found.get("hdrs") or "").splitlines()[1:]
     pairs = [line.partition(_SEPARATOR) for line in lines if _SEPARATOR in line]
     return {name.decode(errors="replace"): value.decode(errors="replace").strip() for name, _, value in pairs}
+
+
+def stored_at(found: dict[str, Any]) -> int:
+    """When a message was stored, in Unix nanoseconds; its API time is RFC 3339 with up to nine digits."""
+    seconds, fraction = re.fullmatch(r"([^.]+?)(?:\.(\d+))?Z", found["time"]).groups()  # type: ignore[union-attr]
+    whole = round(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
+    return whole * 10**9 + int((fraction or "0").ljust(9, "0"))
 
 
 def own_headers(found: dict[str, Any]) -> dict[str, str]:

@@ -12,9 +12,9 @@ from dramatiq.middleware import Middleware
 
 from brokers.jetstream import unique
 from brokers.jetstream.broker import JetStreamBroker
-from brokers.jetstream.consumer import JetStreamConsumer, nak
+from brokers.jetstream.consumer import JetStreamConsumer
 from brokers.jetstream.errors import TRY_LATER
-from brokers.jetstream.heartbeat import NAK
+from brokers.jetstream.heartbeat import NAK, nak
 from brokers.jetstream.memory import Memory
 from brokers.jetstream.memory_session import MemoryConnection
 from brokers.jetstream.message import Delivery, JetStreamMessage
@@ -103,7 +103,7 @@ class JetStreamStubBroker(JetStreamBroker):
         try:
             return triage(self, self.running(), delivery)
         except Exception as error:
-            log.warning("Message %s is looked at again later: %s", delivery.key, error, exc_info=True)
+            log.warning("Message %s is looked at again later: %s", delivery, error, exc_info=True)
             self.memory.give_back(delivery, self.options.hand_back_seconds)
             return None
 
@@ -119,7 +119,7 @@ class JetStreamStubBroker(JetStreamBroker):
         try:
             await unique.release(self.running().session, message.delivery.spec, message)
         except TRY_LATER as error:
-            log.warning("Message %s is not ended: %s", message.delivery.key, error)
+            log.warning("Message %s is not ended: %s", message.delivery, error)
             answer = nak(self.options.hand_back_seconds)
         self.settle(message.delivery, answer)
 

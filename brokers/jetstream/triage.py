@@ -84,10 +84,10 @@ def _renew(broker: JetStreamBroker, message: JetStreamMessage) -> None:
     """Store the message under a new sequence before the server's max_deliver strands it."""
     delivery = message.delivery
     headers = publish_headers(message)
-    headers["Nats-Msg-Id"] += f":renewed:{delivery.sequence}"
+    headers["Nats-Msg-Id"] += f":renewed:{delivery.stored_id}"
     headers[CARRIED_HEADER] = str(delivery.deliveries + delivery.carried)
     subject = ready_subject(broker.options, delivery.spec.name)
-    (error,) = broker.connection.publish([Outgoing(Part(subject, delivery.data, headers))])
+    (error,) = broker.connection.publish([Outgoing(Part(subject, message.encode(), headers))])
     if error is not None:
         raise error
     broker.settle(delivery, ACK)

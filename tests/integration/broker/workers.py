@@ -55,7 +55,7 @@ StartWorker = Callable[..., dramatiq.Worker]
 def declare(
     broker: JetStreamBroker, function: Callable[..., Any], **options: Any
 ) -> dramatiq.Actor[..., Any]:
-    decorate: Any = dramatiq.actor(broker=broker, queue_name="quick", **options)
+    decorate: Any = dramatiq.actor(broker=broker, **{"queue_name": "quick", **options})
     actor: dramatiq.Actor[..., Any] = decorate(function)
     return actor
 
