@@ -76,11 +76,19 @@ class Session:
         self.publisher = Publisher(self)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run `work` beside everything else, and keep a reference until it ends."""
-        task = asyncio.get_running_loop().create_task(work)
+        """Run `work` beside everything else, keep a reference until it ends, and log what it raises."""
+        task = asyncio.get_running_loop().create_task(work, name=getattr(work, "__qualname__", None))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for most tasks: what one dies of would be told to no one."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None or (self._closed and isinstance(error, nats.errors.ConnectionClosedError)):
+            return
+        log.error("Background task %s died.", task.get_name(), exc_info=error)
 
     async def client(self, timeout_seconds: float | None = None) -> Any:
         """The connected client; raises ConnectionFailed when there is none within the time."""

@@ -91,7 +91,7 @@ class Holdings:
 
     async def settle_after(self, work: Coroutine[Any, Any, None], delivery: Delivery, answer: bytes) -> None:
         """Settle when `work` is done; when it cannot be done, let the message come again."""
-        task = self._session.spawn(work)
+        task = asyncio.get_running_loop().create_task(work)  # no spawn: what it raises is dealt with here
         self._first.add(task)
         try:
             await task
