@@ -309,12 +309,12 @@ class Connection:
         Returns one entry per message: None when it is stored and confirmed, or why it is not:
         Dramatiq's connection errors (then it may be stored), PublishRefusedError, MessageTooLargeError.
         """
-        thread, options = loop_thread(), self.options
+        thread, options, started = loop_thread(), self.options, time.monotonic()
         self._refuse_inside(thread)
         if len(outgoing) == 1 and self._took_the_shortcut(outgoing[0]):
             return [None]
         batch = _Batch(len(outgoing))
-        sends = [Send(one, batch.settled(number)) for number, one in enumerate(outgoing)]
+        sends = [Send(one, batch.settled(number), started) for number, one in enumerate(outgoing)]
         self.session().publisher.submit(sends, thread.loop)
         try:
             return batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
@@ -326,7 +326,7 @@ class Connection:
         server = client.connected_url if client is not None else None
         if server is None or outgoing.lock is not None:
             return False
-        return self._shortcut.try_to_publish(server, outgoing.message)
+        return self._shortcut.try_to_publish(server, outgoing.message, self.options.publish_timeout_seconds)
 
     def _refuse_inside(self, thread: LoopThread) -> None:
         if thread.is_current():

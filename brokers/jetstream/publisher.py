@@ -53,14 +53,22 @@ class Outgoing(NamedTuple):
 
 
 class Send:
-    """A publish on its way; `settled(sequence, error)` is called once, in the loop."""
+    """A publish on its way; `settled(sequence, error)` is called once, in the loop.
+
+    `started` is when its time began to run, on the monotonic clock; now without it.
+    """
 
     __slots__ = ("cause", "due", "lock", "message", "sent", "settled", "started")
 
-    def __init__(self, outgoing: Outgoing, settled: Callable[[int, Exception | None], None]) -> None:
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        settled: Callable[[int, Exception | None], None],
+        started: float | None = None,
+    ) -> None:
         self.message, self.lock = outgoing
         self.settled = settled
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
         self.due = 0.0  # when to send it (again)
         self.sent = False
         self.cause: BaseException | None = None  # why it is not stored yet, in the server's words
