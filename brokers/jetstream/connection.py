@@ -208,6 +208,24 @@ class Session:
         payload = json.dumps(body).encode() if body else b""
         return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
 
+    async def holds(self, stream: str, sequence: int) -> bool:
+        """Whether a stream has a message under that sequence (still)."""
+        try:
+            await self.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+        except nats.js.errors.NotFoundError:
+            return False
+        return True
+
+    async def delete(self, stream: str, sequence: int) -> bool:
+        """Remove one message; False when it was not there (any more)."""
+        try:
+            await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
+        except nats.js.errors.APIError:  # one code for all that can go wrong
+            if await self.holds(stream, sequence):
+                raise
+            return False
+        return True
+
     async def publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         """Store a message and return its sequence; safe to repeat when it carries a Nats-Msg-Id."""
         loop = asyncio.get_running_loop()
