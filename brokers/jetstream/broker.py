@@ -51,6 +51,7 @@ from brokers.jetstream.triage import triage
 log = logging.getLogger(__name__)
 
 _JOIN_PAUSE_SECONDS = 0.1
+_MOST_TRIES = 5  # for a unique key whose holder is gone whenever we look
 _MOST_AT_ONCE = 5_000  # messages of enqueue_many whose clocks run at a time
 
 
@@ -131,9 +132,8 @@ class JetStreamBroker(Broker):
         try:
             prepared = [self._prepare(message, delay) for message in chunk]
             errors = self.connection.publish([to_send for _, _, to_send in prepared])
-            for (message, _, _), error in zip(prepared, errors, strict=True):
-                if error is not None:
-                    self._explain(message, error)
+            for (message, _, to_send), error in zip(prepared, errors, strict=True):
+                self._explain(message, to_send, error)
         except BrokerConnectionError:
             self.hand_back_current()
             raise
@@ -154,11 +154,17 @@ class JetStreamBroker(Broker):
         self.emit_before("enqueue", message, delay)
         return message, delay, outgoing(self.options, spec, message, delay)
 
-    def _explain(self, message: Message[Any], error: Exception) -> None:
-        if not isinstance(error, PublishRefusedError):
+    def _explain(self, message: Message[Any], to_send: Outgoing, error: Exception | None) -> None:
+        """Return if the message is stored after all, or now that its unique key is free; else raise."""
+        for _ in range(_MOST_TRIES):
+            if not isinstance(error, PublishRefusedError):
+                break
+            spec, now = self.spec(message.queue_name), time.time() + self.clock_ahead_ms / 1000
+            if self.connection.run(unique.explain(self.connection.session(), spec, message, error, now)):
+                return
+            (error,) = self.connection.publish([to_send])
+        if error is not None:
             raise error
-        spec, session = self.spec(message.queue_name), self.connection.session()
-        self.connection.run(unique.explain(session, spec, message, error))
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> JetStreamConsumer:
         """Take messages of a queue, holding no more than can be started soon (or options.prefetch)."""
