@@ -337,7 +337,7 @@ class Connection:
         try:
             return batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
         except TimeoutError as error:
-            raise connection_error("waiting for the broker", error) from error
+            return [connection_error("waiting for the broker", error)] * len(outgoing)
 
     def _took_the_shortcut(self, outgoing: Outgoing) -> bool:
         client = self._session.connected_client if self._session is not None else None
