@@ -29,6 +29,7 @@ from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
 from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
+from brokers.jetstream.sending import NotAllStoredError
 from brokers.jetstream.stub import JetStreamStubBroker
 from brokers.jetstream.topology import Change
 
@@ -50,6 +51,7 @@ __all__ = [
     "JetStreamResultBackend",
     "JetStreamStubBroker",
     "MessageTooLargeError",
+    "NotAllStoredError",
     "NotReplayableError",
     "NotScheduledError",
     "NotUniqueError",

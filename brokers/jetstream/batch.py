@@ -16,11 +16,11 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import (
     AWAY,
     BATCH_DISABLED,
-    BATCH_INCOMPLETE,
     MessageTooLargeError,
     PublishRefusedError,
     connection_error,
 )
+from brokers.jetstream.publisher import may_take_it_later
 
 Publication = tuple[str, bytes, dict[str, str]]  # subject, payload, headers
 
@@ -47,7 +47,7 @@ async def publish_batch(session: Session, messages: Sequence[Publication]) -> in
         except AWAY as error:
             cause: BaseException = error
         except nats.js.errors.APIError as error:
-            if error.err_code != BATCH_INCOMPLETE:
+            if not may_take_it_later(error):
                 raise _refused(last, error) from error
             cause = error
         if time.monotonic() + _PAUSE_SECONDS >= deadline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import threading
 import time
@@ -31,7 +30,7 @@ from dramatiq.middleware import (
 from brokers.jetstream import dead_letter, inspect, unique
 from brokers.jetstream.connection import Connection, Session, loop_thread
 from brokers.jetstream.consumer import Intake, JetStreamConsumer
-from brokers.jetstream.errors import NotUniqueError, PublishRefusedError
+from brokers.jetstream.errors import NotUniqueError
 from brokers.jetstream.heartbeat import ACK, nak
 from brokers.jetstream.lifecycle import Lifecycle, longest_time_limit
 from brokers.jetstream.live import Live
@@ -41,17 +40,14 @@ from brokers.jetstream.message import (
     JetStreamMessage,
 )
 from brokers.jetstream.options import BrokerOptions, QueueSpec
-from brokers.jetstream.outgoing import outgoing
-from brokers.jetstream.publisher import Outgoing
 from brokers.jetstream.retries import ScheduledRetries
-from brokers.jetstream.schedule import delay_until
+from brokers.jetstream.sending import NotAllStoredError, send
 from brokers.jetstream.topology import message_subjects
 from brokers.jetstream.triage import triage
 
 log = logging.getLogger(__name__)
 
 _JOIN_PAUSE_SECONDS = 0.1
-_MOST_AT_ONCE = 5_000  # messages of enqueue_many whose clocks run at a time
 
 
 def default_middleware(options: BrokerOptions) -> list[Middleware]:
@@ -111,54 +107,35 @@ class JetStreamBroker(Broker):
         MessageTooLargeError, NotUniqueError, ValueError for an option, and Dramatiq's ConnectionFailed
         or ConnectionClosed within connect and publish timeout.
         """
-        return self.enqueue_many([message], delay=delay)[0]
+        stored, failed = self._send([message], delay)
+        if failed:
+            raise failed[message.message_id]
+        return stored[0]
 
     def enqueue_many(
         self, messages: Iterable[Message[Any]], *, delay: int | None = None
     ) -> list[Message[Any]]:
         """Store messages in their order, many on the way at a time; returns what was stored.
 
-        Raises as `enqueue`, when all are settled. After an error some may be stored: enqueueing all of
-        them again is harmless for two minutes, unless they are unique.
+        One that cannot be stored stops no other: NotAllStoredError names at the end what is stored and
+        what is not, and why. The time that `enqueue` has runs for 5,000 messages at a time. Enqueueing
+        all of them again is harmless for two minutes.
         """
-        stored: list[Message[Any]] = []
-        remaining = iter(messages)
-        while chunk := list(itertools.islice(remaining, _MOST_AT_ONCE)):
-            stored += self._enqueue_chunk(chunk, delay)
+        stored, failed = self._send(messages, delay)
+        if failed:
+            raise NotAllStoredError(stored, failed) from next(iter(failed.values()))
         return stored
 
-    def _enqueue_chunk(self, chunk: list[Message[Any]], delay: int | None) -> list[Message[Any]]:
-        try:
-            prepared = [self._prepare(message, delay) for message in chunk]
-            errors = self.connection.publish([to_send for _, _, to_send in prepared])
-            for (message, _, _), error in zip(prepared, errors, strict=True):
-                if error is not None:
-                    self._explain(message, error)
-        except BrokerConnectionError:
+    def _send(
+        self, messages: Iterable[Message[Any]], delay: int | None
+    ) -> tuple[list[Message[Any]], dict[str, Exception]]:
+        stored, failed = send(self, messages, delay)
+        errors = [error for error in failed.values() if not isinstance(error, NotUniqueError)]
+        if any(isinstance(error, BrokerConnectionError) for error in errors):
             self.hand_back_current()
-            raise
-        except NotUniqueError:
-            raise
-        except Exception as error:
-            self._fail_current(error)
-            raise
-        for message, due, _ in prepared:
-            self.emit_after("enqueue", message, due)
-        return [message for message, _, _ in prepared]
-
-    def _prepare(self, message: Message[Any], delay: int | None) -> tuple[Message[Any], int | None, Outgoing]:
-        spec = self.spec(message.queue_name)
-        message = message.copy()
-        eta_delay = delay_until(message.options.pop("eta", None))
-        delay = eta_delay if delay is None else delay
-        self.emit_before("enqueue", message, delay)
-        return message, delay, outgoing(self.options, spec, message, delay)
-
-    def _explain(self, message: Message[Any], error: Exception) -> None:
-        if not isinstance(error, PublishRefusedError):
-            raise error
-        spec, session = self.spec(message.queue_name), self.connection.session()
-        self.connection.run(unique.explain(session, spec, message, error))
+        elif errors:
+            self._fail_current(errors[0])
+        return stored, failed
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> JetStreamConsumer:
         """Take messages of a queue, holding no more than can be started soon (or options.prefetch)."""

@@ -76,11 +76,19 @@ class Session:
         self.publisher = Publisher(self)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run `work` beside everything else, and keep a reference until it ends."""
-        task = asyncio.get_running_loop().create_task(work)
+        """Run `work` beside everything else, keep a reference until it ends, and log what it raises."""
+        task = asyncio.get_running_loop().create_task(work, name=getattr(work, "__qualname__", None))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for most tasks: what one dies of would be told to no one."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None or (self._closed and isinstance(error, nats.errors.ConnectionClosedError)):
+            return
+        log.error("Background task %s died.", task.get_name(), exc_info=error)
 
     async def client(self, timeout_seconds: float | None = None) -> Any:
         """The connected client; raises ConnectionFailed when there is none within the time."""
@@ -200,6 +208,24 @@ class Session:
         payload = json.dumps(body).encode() if body else b""
         return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
 
+    async def holds(self, stream: str, sequence: int) -> bool:
+        """Whether a stream has a message under that sequence (still)."""
+        try:
+            await self.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+        except nats.js.errors.NotFoundError:
+            return False
+        return True
+
+    async def delete(self, stream: str, sequence: int) -> bool:
+        """Remove one message; False when it was not there (any more)."""
+        try:
+            await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
+        except nats.js.errors.APIError:  # one code for all that can go wrong
+            if await self.holds(stream, sequence):
+                raise
+            return False
+        return True
+
     async def publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         """Store a message and return its sequence; safe to repeat when it carries a Nats-Msg-Id."""
         loop = asyncio.get_running_loop()
@@ -301,24 +327,24 @@ class Connection:
         Returns one entry per message: None when it is stored and confirmed, or why it is not:
         Dramatiq's connection errors (then it may be stored), PublishRefusedError, MessageTooLargeError.
         """
-        thread, options = loop_thread(), self.options
+        thread, options, started = loop_thread(), self.options, time.monotonic()
         self._refuse_inside(thread)
         if len(outgoing) == 1 and self._took_the_shortcut(outgoing[0]):
             return [None]
         batch = _Batch(len(outgoing))
-        sends = [Send(one, batch.settled(number)) for number, one in enumerate(outgoing)]
+        sends = [Send(one, batch.settled(number), started) for number, one in enumerate(outgoing)]
         self.session().publisher.submit(sends, thread.loop)
         try:
             return batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
         except TimeoutError as error:
-            raise connection_error("waiting for the broker", error) from error
+            return [connection_error("waiting for the broker", error)] * len(outgoing)
 
     def _took_the_shortcut(self, outgoing: Outgoing) -> bool:
         client = self._session.connected_client if self._session is not None else None
         server = client.connected_url if client is not None else None
         if server is None or outgoing.lock is not None:
             return False
-        return self._shortcut.try_to_publish(server, outgoing.message)
+        return self._shortcut.try_to_publish(server, outgoing.message, self.options.publish_timeout_seconds)
 
     def _refuse_inside(self, thread: LoopThread) -> None:
         if thread.is_current():

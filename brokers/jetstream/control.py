@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import nats.js.errors
+from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import NotScheduledError, PublishRefusedError
+from brokers.jetstream.errors import LOST_RACE, NotScheduledError, PublishRefusedError
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.presence import EVERYBODY
 from brokers.jetstream.schedule import schedule_at
@@ -69,7 +71,9 @@ def paused_until(broker: JetStreamBroker, queue: str) -> datetime | None:
 def cancel(broker: JetStreamBroker, queue: str, message_id: str) -> None:
     """Remove a scheduled message before its time: when this returns, it will never run.
 
-    Raises NotScheduledError when it was sent already, cancelled before, or never there.
+    Raises QueueNotFound, NotScheduledError (it was sent already, cancelled before, or never there),
+    PublishRefusedError (the server takes nothing now, the message is as it was), and Dramatiq's
+    connection errors (then it may be cancelled).
     """
     broker.connection.run(_cancel(broker.connection.session(), broker.spec(queue), message_id))
 
@@ -80,29 +84,38 @@ async def _cancel(session: Session, spec: QueueSpec, message_id: str) -> None:
     Removing alone would race the timer: the server takes the message out of the store before it
     sends it, and says "removed" for one that is on its way (measured: one in eight at the due
     moment). Sending purges the subject, though, so a replacement that is still there a moment later
-    proves that nothing was sent. A crash in between only delays the message.
+    proves that nothing was sent. A crash in between only delays the message. Its key is freed first:
+    after a crash a message without its lock runs once, a lock without a message would stay.
     """
     found = await _waiting(session, spec, message_id)
-    sequence = await _replace(session, spec, found, _later(found))
+    sequence = await _replace(session, spec, message_id, found, _later(found))
     await asyncio.sleep(_TIMER_SECONDS)
+    if not await session.holds(spec.stream, sequence):
+        raise _not_waiting(spec, message_id)
+    await _free_key(session, spec, found)
+    if not await session.delete(spec.stream, sequence):
+        raise _not_waiting(spec, message_id)
+
+
+async def _free_key(session: Session, spec: QueueSpec, found: dict[str, Any]) -> None:
     try:
-        await session.api(f"STREAM.MSG.DELETE.{spec.stream}", {"seq": sequence})
-    except nats.js.errors.APIError as error:
-        raise _not_waiting(spec, message_id) from error
-    await unique.release(session, spec, Message.decode(stored_payload(found)))
+        message: Message[Any] = Message.decode(stored_payload(found))
+    except DecodeError:  # a stranger's: it has no key
+        return
+    await unique.release(session, spec, message)
 
 
 def run_now(broker: JetStreamBroker, queue: str, message_id: str) -> None:
     """Let a scheduled message run now instead of at its time; it runs once.
 
-    Raises NotScheduledError as `cancel`.
+    Raises as `cancel`.
     """
     broker.connection.run(_run_now(broker.connection.session(), broker.spec(queue), message_id))
 
 
 async def _run_now(session: Session, spec: QueueSpec, message_id: str) -> None:
     found = await _waiting(session, spec, message_id)
-    await _replace(session, spec, found, datetime.now(UTC))
+    await _replace(session, spec, message_id, found, datetime.now(UTC))
 
 
 async def _waiting(session: Session, spec: QueueSpec, message_id: str) -> dict[str, Any]:
@@ -114,14 +127,24 @@ async def _waiting(session: Session, spec: QueueSpec, message_id: str) -> dict[s
     return dict(answer["message"])
 
 
-async def _replace(session: Session, spec: QueueSpec, found: dict[str, Any], due: datetime) -> int:
+async def _replace(
+    session: Session, spec: QueueSpec, message_id: str, found: dict[str, Any], due: datetime
+) -> int:
     """Store the schedule anew with another time; the server refuses if the known one is gone."""
+    ours = f"{message_id}:moved:{uuid.uuid4().hex}"
     headers = own_headers(found) | schedule_at(due, ready_subject(session.options, spec.name))
-    headers["Nats-Expected-Last-Subject-Sequence"] = str(found["seq"])
+    headers |= {"Nats-Msg-Id": ours, "Nats-Expected-Last-Subject-Sequence": str(found["seq"])}
     try:
         return await session.publish(found["subject"], stored_payload(found), headers)
     except PublishRefusedError as error:
-        raise _not_waiting(spec, found["subject"].rpartition(".")[2]) from error
+        if error.code not in LOST_RACE:
+            raise
+    # Sent again because its answer was lost, it finds itself there: a single server looks at the
+    # expected sequence before it looks at the id.
+    there = await _waiting(session, spec, message_id)
+    if all_headers(there).get("Nats-Msg-Id") != ours:
+        raise _not_waiting(spec, message_id)
+    return int(there["seq"])
 
 
 def _later(found: dict[str, Any]) -> datetime:

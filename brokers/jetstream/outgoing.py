@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from dramatiq.message import Message
@@ -52,7 +53,13 @@ def _lock(options: BrokerOptions, spec: QueueSpec, message: Message[Any], delay_
     key = unique_key(message)
     if key is None or attempt_of(message) > 0:  # a retry holds its lock already
         return None
-    lifetime = int(options.queue_max_age_seconds + delay_ms / 1000)  # no longer than its message
-    headers = {"Nats-Expected-Last-Subject-Sequence": "0", "Nats-TTL": f"{lifetime}s"}
-    body = json.dumps({"message_id": message.message_id}).encode()
+    # Nothing with a TTL outlives the stream's own age, and a message may: until its time, or through retries.
+    headers = {"Nats-Expected-Last-Subject-Sequence": "0", "Nats-TTL": "never"}
+    seconds = math.ceil(delay_ms / 1000 + _longest_life_seconds(options))
+    body = json.dumps({"message_id": message.message_id, "seconds": seconds}).encode()
     return Part(unique_subject(options, spec.name, key), body, headers)
+
+
+def _longest_life_seconds(options: BrokerOptions) -> float:
+    """From a message's due time to the last moment of its last attempt; most are done long before."""
+    return options.max_attempts * (options.queue_max_age_seconds + max(options.backoff_seconds))

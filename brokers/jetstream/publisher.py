@@ -21,7 +21,13 @@ import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
 
-from brokers.jetstream.errors import AWAY, MessageTooLargeError, connection_error, refusal
+from brokers.jetstream.errors import (
+    AWAY,
+    BATCH_INCOMPLETE,
+    MessageTooLargeError,
+    connection_error,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from brokers.jetstream.connection import Session
@@ -33,6 +39,8 @@ _RESEND_SECONDS = 3.0
 _ELECTION_PAUSE_SECONDS = 0.3  # "no responders" while a stream elects its leader
 _UNAVAILABLE = 503
 _ID_IN_PROCESS = 10158  # the first try of the same message is being replicated
+_TOO_MANY_BATCHES = 10210  # others' are on their way
+_ASK_AGAIN = frozenset({_ID_IN_PROCESS, BATCH_INCOMPLETE, _TOO_MANY_BATCHES})
 _TICK_SECONDS = 0.1
 _HEADER_OVERHEAD = 200  # "NATS/1.0", line ends, and the headers of a commit
 
@@ -53,14 +61,22 @@ class Outgoing(NamedTuple):
 
 
 class Send:
-    """A publish on its way; `settled(sequence, error)` is called once, in the loop."""
+    """A publish on its way; `settled(sequence, error)` is called once, in the loop.
+
+    `started` is when its time began to run, on the monotonic clock; now without it.
+    """
 
     __slots__ = ("cause", "due", "lock", "message", "sent", "settled", "started")
 
-    def __init__(self, outgoing: Outgoing, settled: Callable[[int, Exception | None], None]) -> None:
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        settled: Callable[[int, Exception | None], None],
+        started: float | None = None,
+    ) -> None:
         self.message, self.lock = outgoing
         self.settled = settled
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
         self.due = 0.0  # when to send it (again)
         self.sent = False
         self.cause: BaseException | None = None  # why it is not stored yet, in the server's words
@@ -205,7 +221,7 @@ class Publisher:
             return
         answer = json.loads(msg.data)
         error = _api_error(answer["error"]) if "error" in answer else None
-        if error is not None and (error.code == _UNAVAILABLE or error.err_code == _ID_IN_PROCESS):
+        if error is not None and may_take_it_later(error):
             send.ask_again(error)
             return
         del self._unanswered[token]
@@ -223,6 +239,11 @@ class Publisher:
             send.due = 0.0
         if self._unanswered or self._queue:
             self._kick()
+
+
+def may_take_it_later(error: nats.js.errors.APIError) -> bool:
+    """Whether a server that refused a publish, alone or in a batch, may take the same one in a moment."""
+    return error.code == _UNAVAILABLE or error.err_code in _ASK_AGAIN
 
 
 def _api_error(body: dict[str, Any]) -> nats.js.errors.APIError:

@@ -77,8 +77,13 @@ def _zone(name: str) -> str:
 
 
 def _put(broker: JetStreamBroker, name: str, message: Message[Any], when: dict[str, str]) -> None:
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name {name!r} must be 1 to 64 letters, digits, '-' and '_'")
+    if message.options.get("unique_key") is not None:
+        raise ValueError(
+            f"unique_key {message.options['unique_key']!r} has no effect in a recurring schedule: "
+            "the server sends its messages, and takes no lock"
+        )
     spec, session = broker.spec(message.queue_name), broker.connection.session()
     headers = publish_headers(message) | when
     del headers["Nats-Msg-Id"]  # storing a schedule again is meant to replace it

@@ -24,7 +24,8 @@ from brokers.jetstream.publisher import Part
 
 log = logging.getLogger(__name__)
 
-_SECONDS = 1.0
+_SECONDS = 1.0  # at most; the rest of an enqueue's time is the publisher's
+_PAUSE_SECONDS = 5.0  # before a server that was away or silent is asked again
 _IDLE_SECONDS = 30.0  # the server asks idle connections for a sign of life every two minutes
 _MOST_LINES = 4  # more at a time only fight for the interpreter's lock: the others wait their turn
 _ROOM_SECONDS = 0.1
@@ -35,16 +36,24 @@ class ShortcutError(Exception):
     """The server said or did something that the publisher must deal with."""
 
 
-class Line:
-    """One plain connection, used by one thread at a time. Raises OSError and ShortcutError."""
+class NoShortcutError(ShortcutError):
+    """There is no short way to this server, and never will be."""
 
-    def __init__(self, server: ParseResult, name: str) -> None:
+
+class Line:
+    """One plain connection, used by one thread at a time. Raises OSError and ShortcutError.
+
+    `until` is when to give up (TimeoutError), on the monotonic clock.
+    """
+
+    def __init__(self, server: ParseResult, name: str, until: float) -> None:
         self.server = server
         self.used_at = time.monotonic()
+        self._until = until
         self._inbox = f"_INBOX.{os.urandom(12).hex()}"
         self._count = 0
         self._buffer = b""
-        self._socket = socket.create_connection((server.hostname, server.port), _SECONDS)
+        self._socket = socket.create_connection((server.hostname, server.port), self._left())
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._log_in(name)
@@ -57,7 +66,7 @@ class Line:
         options: dict[str, Any] = {"verbose": False, "headers": True, "no_responders": True, "name": name}
         user, password = self.server.username, self.server.password
         if info.get("tls_required") or not info.get("headers") or (info.get("auth_required") and not user):
-            raise ShortcutError("the server asks for more than a plain login")
+            raise NoShortcutError("the server asks for more than a plain login")
         if user and password is not None:
             options |= {"user": user, "pass": password}
         elif user:
@@ -70,11 +79,12 @@ class Line:
 
     def _info(self, line: bytes) -> dict[str, Any]:
         if not line.startswith(b"INFO "):
-            raise ShortcutError("no NATS server")
+            raise NoShortcutError("no NATS server")
         return dict(json.loads(line[5:]))
 
-    def publish(self, part: Part) -> None:
+    def publish(self, part: Part, until: float) -> None:
         """Store a message; it is stored and confirmed when this returns."""
+        self._until = until
         self._count += 1
         reply = f"{self._inbox}.{self._count}"
         headers = _encode(part.headers)
@@ -82,6 +92,7 @@ class Line:
         if size > self._most_bytes:
             raise ShortcutError("too large")
         command = f"HPUB {part.subject} {reply} {len(headers)} {size}\r\n".encode()
+        self._socket.settimeout(self._left())
         self._socket.sendall(b"".join((command, headers, part.payload, b"\r\n")))
         answer = self._answer(reply.encode())
         if b'"error"' in answer or b'"seq"' not in answer:
@@ -113,10 +124,17 @@ class Line:
         return data
 
     def _receive(self) -> None:
+        self._socket.settimeout(self._left())
         received = self._socket.recv(65536)
         if not received:
             raise ShortcutError("the server closed the connection")
         self._buffer += received
+
+    def _left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
 
     def close(self) -> None:
         """Hang up."""
@@ -132,38 +150,48 @@ class Shortcut:
         self._room: SimpleQueue[None] = SimpleQueue()  # one entry per line that may be used now
         for _ in range(_MOST_LINES):
             self._room.put(None)
-        self._closed_to: set[str] = set()  # servers where it will never work
+        self._closed_until: dict[str, float] = {}  # servers that are not asked before that moment
 
-    def try_to_publish(self, server: ParseResult, part: Part) -> bool:
-        """True when the message is stored and confirmed; False: use the publisher. Never raises."""
-        if server.scheme != "nats" or server.netloc in self._closed_to or "Nats-Msg-Id" not in part.headers:
+    def try_to_publish(self, server: ParseResult, part: Part, seconds: float) -> bool:
+        """True when the message is stored and confirmed; False: use the publisher.
+
+        Takes no longer than half of `seconds`, a second at most. Never raises.
+        """
+        now = time.monotonic()
+        closed = now < self._closed_until.get(server.netloc, 0.0)
+        if server.scheme != "nats" or closed or "Nats-Msg-Id" not in part.headers:
             return False
         try:
             # A greenlet that waited here could stop the one that it waits for.
-            self._room.get(timeout=0 if threads_are_greenlets() else _ROOM_SECONDS)
+            self._room.get(timeout=0 if threads_are_greenlets() else min(_ROOM_SECONDS, seconds / 4))
         except Empty:
             return False
         try:
-            return self._publish(server, part)
+            return self._publish(server, part, now + min(_SECONDS, seconds / 2))
         finally:
             self._room.put(None)
 
-    def _publish(self, server: ParseResult, part: Part) -> bool:
+    def _publish(self, server: ParseResult, part: Part, until: float) -> bool:
         line: Line | None = None
         try:
-            line = self._line(server)
-            line.publish(part)
+            line = self._line(server, until)
+            line.publish(part, until)
         except (OSError, ShortcutError, ValueError, IndexError) as error:
             log.debug("The short way to %s is closed: %s", part.subject, error)
-            if line is None and isinstance(error, ShortcutError):
-                self._closed_to.add(server.netloc)
+            if line is None or isinstance(error, TimeoutError):
+                self._close_to(server, error)
             if line is not None:
                 line.close()
             return False
         self._idle.append(line)
         return True
 
-    def _line(self, server: ParseResult) -> Line:
+    def _close_to(self, server: ParseResult, error: Exception) -> None:
+        """Or every message would wait for what the last one waited for in vain."""
+        pause = float("inf") if isinstance(error, NoShortcutError) else _PAUSE_SECONDS
+        self._closed_until[server.netloc] = time.monotonic() + pause
+
+    def _line(self, server: ParseResult, until: float) -> Line:
         """An open line to the server, else a new one."""
         while self._idle:
             try:
@@ -173,7 +201,7 @@ class Shortcut:
             if line.server.netloc == server.netloc and time.monotonic() - line.used_at < _IDLE_SECONDS:
                 return line
             line.close()
-        return Line(server, self._name)
+        return Line(server, self._name, until)
 
     def close(self) -> None:
         """Hang up all idle lines."""

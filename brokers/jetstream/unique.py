@@ -2,7 +2,8 @@
 
 The lock is a note on a subject made from the key. The server takes it only while that subject is
 empty (compare-and-set with expected sequence 0), so of any number of racing producers one gets in.
-Retries keep the lock; success, dead letter and cancelling release it.
+Retries keep the lock; success, dead letter and cancelling release it. The note says for how many
+seconds its message can live: whoever wants the key after that removes the lock, by its sequence.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import nats.js.errors
@@ -24,53 +26,84 @@ from brokers.jetstream.errors import (
 )
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.outgoing import unique_key
+from brokers.jetstream.overdue import server_time
+from brokers.jetstream.stored import stored_payload
 from brokers.jetstream.topology import unique_subject
 
 _REPLICATION_SECONDS, _PAUSE_SECONDS = 2.0, 0.05
 
 
+@dataclass(frozen=True)
 class _Lock:
-    """Who holds a key: the lock's own sequence and the id of its message."""
+    """Who holds a key: the lock's own sequence, its message's id, and until when (Unix time)."""
 
-    def __init__(self, sequence: int, message_id: str | None) -> None:
-        self.sequence, self.message_id = sequence, message_id
+    sequence: int
+    message_id: str | None
+    until: float
 
 
 async def holder(session: Session, spec: QueueSpec, key: str) -> _Lock | None:
     """The lock of a key, or None when it is free."""
     subject = unique_subject(session.options, spec.name, key)
     try:
-        found = await (await session.client()).jetstream().get_last_msg(spec.stream, subject)
+        answer = await session.api(f"STREAM.MSG.GET.{spec.stream}", {"last_by_subj": subject})
     except nats.js.errors.NotFoundError:
         return None
+    return _read(answer["message"])
+
+
+def _read(stored: dict[str, Any]) -> _Lock:
+    """A lock without a number of seconds (an older release's) is the server's to end."""
     try:
-        note = json.loads(found.data or b"{}")
+        note = json.loads(stored_payload(stored) or b"{}")
     except ValueError:
         note = {}
-    return _Lock(int(found.seq or 0), note.get("message_id") if isinstance(note, dict) else None)
+    note = note if isinstance(note, dict) else {}
+    seconds = note.get("seconds")
+    lasts = float(seconds) if isinstance(seconds, int | float) else float("inf")
+    until = server_time(str(stored["time"])).timestamp() + lasts
+    return _Lock(int(stored["seq"]), note.get("message_id"), until)
 
 
-async def explain(session: Session, spec: QueueSpec, message: Any, error: PublishRefusedError) -> None:
-    """Return when a refused commit was stored after all (its answer was lost); else raise.
+async def explain(
+    session: Session, spec: QueueSpec, message: Any, error: PublishRefusedError, now: float
+) -> bool:
+    """What a refused publish means: True when the message is stored, False when its key is free now.
 
-    Raises NotUniqueError when another message holds the key, and `error` when it says something else.
+    `now` is Unix time. Raises NotUniqueError when another message holds the key, and `error` when it
+    is about something else.
     """
     key = unique_key(message)
     if key is None or error.code not in LOST_RACE | {DUPLICATE_IN_BATCH}:
         raise error
+    if error.code == DUPLICATE_IN_BATCH:  # its own id: stored before, though its lock may be gone again
+        return True
+    lock = await _winner(session, spec, key, error)
+    if lock is None or lock.message_id == message.message_id:
+        return lock is not None
+    if lock.until < now:
+        await session.delete(spec.stream, lock.sequence)
+        return False
+    raise _not_unique(spec, key, lock) from error
+
+
+async def _winner(session: Session, spec: QueueSpec, key: str, error: PublishRefusedError) -> _Lock | None:
+    """Whose lock was in the way; None when it is gone again."""
     lock = await holder(session, spec, key)
     deadline = time.monotonic() + _REPLICATION_SECONDS
     while lock is None and error.code == BEING_OVERTAKEN and time.monotonic() < deadline:
         await asyncio.sleep(_PAUSE_SECONDS)
         lock = await holder(session, spec, key)
-    if lock is not None and lock.message_id == message.message_id:
-        return
+    return lock
+
+
+def _not_unique(spec: QueueSpec, key: str, lock: _Lock) -> NotUniqueError:
     refused = NotUniqueError(
-        f"message {lock.message_id if lock else 'unknown'} of queue {spec.name} with the unique key "
-        f"{key!r} is not done yet"
+        f"message {lock.message_id or 'unknown'} of queue {spec.name} with the unique key {key!r} "
+        "is not done yet"
     )
-    refused.message_id = lock.message_id if lock else None
-    raise refused from error
+    refused.message_id = lock.message_id
+    return refused
 
 
 async def release(session: Session, spec: QueueSpec, message: Any) -> None:
@@ -78,4 +111,4 @@ async def release(session: Session, spec: QueueSpec, message: Any) -> None:
     key = unique_key(message)
     lock = await holder(session, spec, key) if key is not None else None
     if lock is not None and lock.message_id == message.message_id:
-        await session.api(f"STREAM.MSG.DELETE.{spec.stream}", {"seq": lock.sequence})
+        await session.delete(spec.stream, lock.sequence)
