@@ -329,22 +329,28 @@ class Connection:
         """
         thread, options, started = loop_thread(), self.options, time.monotonic()
         self._refuse_inside(thread)
-        if len(outgoing) == 1 and self._took_the_shortcut(outgoing[0]):
-            return [None]
-        batch = _Batch(len(outgoing))
-        sends = [Send(one, batch.settled(number), started) for number, one in enumerate(outgoing)]
+        outcomes: list[Exception | None] = [None] * len(outgoing)
+        rest = [number for number, stored in enumerate(self._by_shortcut(outgoing)) if not stored]
+        if not rest:
+            return outcomes
+        batch = _Batch(len(rest))
+        sends = [Send(outgoing[number], batch.settled(at), started) for at, number in enumerate(rest)]
         self.session().publisher.submit(sends, thread.loop)
         try:
-            return batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
+            errors = batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
         except TimeoutError as error:
-            return [connection_error("waiting for the broker", error)] * len(outgoing)
+            errors = [connection_error("waiting for the broker", error)] * len(rest)
+        for number, error_of_one in zip(rest, errors, strict=True):
+            outcomes[number] = error_of_one
+        return outcomes
 
-    def _took_the_shortcut(self, outgoing: Outgoing) -> bool:
+    def _by_shortcut(self, outgoing: Sequence[Outgoing]) -> list[bool]:
         client = self._session.connected_client if self._session is not None else None
         server = client.connected_url if client is not None else None
-        if server is None or outgoing.lock is not None:
-            return False
-        return self._shortcut.try_to_publish(server, outgoing.message, self.options.publish_timeout_seconds)
+        if server is None or any(one.lock is not None for one in outgoing):
+            return [False] * len(outgoing)
+        parts = [one.message for one in outgoing]
+        return self._shortcut.try_to_publish(server, parts, self.options.publish_timeout_seconds)
 
     def _refuse_inside(self, thread: LoopThread) -> None:
         if thread.is_current():

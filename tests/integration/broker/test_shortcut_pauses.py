@@ -80,7 +80,7 @@ def test_what_is_no_nats_server_is_never_asked_again(monkeypatch: pytest.MonkeyP
         threading.Thread(target=greet, daemon=True).start()
         short, server = Shortcut("test"), urlparse(f"nats://127.0.0.1:{listener.getsockname()[1]}")
         for _ in range(3):
-            assert not short.try_to_publish(server, Part("a", b"", {"Nats-Msg-Id": "1"}), 2.0)
+            assert short.try_to_publish(server, [Part("a", b"", {"Nats-Msg-Id": "1"})], 2.0) == [False]
         listener.shutdown(socket.SHUT_RDWR)
     assert len(visits) == 1
 
@@ -92,9 +92,9 @@ def test_the_time_of_the_short_way_is_part_of_the_enqueues_own(
     started: list[float] = []
     submit = Publisher.submit
 
-    def try_in_vain(*_: Any) -> bool:
+    def try_in_vain(*_: Any) -> list[bool]:
         ended.append(time.monotonic())
-        return False
+        return [False]
 
     def noted(self: Publisher, sends: list[Send], loop: Any) -> None:
         started.extend(send.started for send in sends)
