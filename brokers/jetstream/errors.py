@@ -36,6 +36,7 @@ WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
 BEING_OVERTAKEN = 10164  # "wrong last sequence", too: a cluster is replicating what came first
 LOST_RACE = frozenset({WRONG_LAST_SEQUENCE, BEING_OVERTAKEN})
 BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
+HEADERS_TOO_LARGE = 10097
 
 
 class JetStreamError(BrokerError):

@@ -9,10 +9,11 @@ import nats.js.errors
 from nats.js import api
 
 from brokers.jetstream.browse import Stored
-from brokers.jetstream.errors import WRONG_LAST_SEQUENCE
+from brokers.jetstream.errors import HEADERS_TOO_LARGE, WRONG_LAST_SEQUENCE
 from brokers.jetstream.memory_events import matches
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_MOST_HEADER_BYTES = 65_535
 
 
 class Stream:
@@ -51,7 +52,12 @@ class Stream:
         return found[1] if found is not None else None
 
     def check(self, subject: str, headers: Mapping[str, str]) -> None:
-        """Raise the server's error unless the subject's last message is the expected one."""
+        """Raise the server's error when headers are too long, or the subject's last message is unexpected."""
+        if sum(len(name) + len(value.encode()) + 4 for name, value in headers.items()) > _MOST_HEADER_BYTES:
+            description = "header size exceeds maximum allowed of 64k"
+            raise nats.js.errors.BadRequestError(
+                code=400, err_code=HEADERS_TOO_LARGE, description=description
+            )
         expected = headers.get(_EXPECTED)
         if expected is None:
             return

@@ -90,7 +90,8 @@ def _gone(dead_letter_id: int, ended: EndedLetter | None) -> DeadLetterNotFoundE
 def successor_id(stream: str, letter: DeadLetter) -> str:
     """The id of the message that replaces a dead letter: always the same one for the same letter."""
     name = f"{stream}:{letter.id}:{letter.message_id}:{letter.dead_at.isoformat()}"
-    return str(uuid.uuid5(_SUCCESSORS, name))
+    # A stranger's id may hold what UTF-8 cannot say.
+    return str(uuid.uuid5(_SUCCESSORS, name.encode(errors="backslashreplace").decode()))
 
 
 def successor(stream: str, letter: DeadLetter, max_replays: int) -> Message[Any]:

@@ -47,7 +47,9 @@ class Change:
 
 def token(text: str) -> str:
     """`text` as one subject token: itself where that is safe, else a digest."""
-    return text if _TOKEN.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()[:40]
+    if _TOKEN.fullmatch(text):
+        return text
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:40]
 
 
 def ready_subject(options: BrokerOptions, queue: str) -> str:
