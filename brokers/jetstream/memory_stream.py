@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import nats.js.errors
 from nats.js import api
 
 from brokers.jetstream.browse import Stored
-from brokers.jetstream.errors import HEADERS_TOO_LARGE, WRONG_LAST_SEQUENCE
+from brokers.jetstream.errors import BEING_OVERTAKEN, HEADERS_TOO_LARGE, WRONG_LAST_SEQUENCE
 from brokers.jetstream.memory_events import matches
+from brokers.jetstream.publisher import Part
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _MOST_HEADER_BYTES = 65_535
@@ -114,3 +115,14 @@ class Stream:
             return iter(())
         everything = list(self._messages.values())
         return (s for s in everything if s.sequence >= start and matches(pattern, s.subject))
+
+
+def check_batch(parts: Sequence[Part]) -> None:
+    """Raise the server's error for a part that expects what an earlier part of its batch changes."""
+    changed: set[str] = set()
+    for part in parts:
+        if _EXPECTED in part.headers and part.headers.get(f"{_EXPECTED}-Subject", part.subject) in changed:
+            raise nats.js.errors.BadRequestError(
+                code=400, err_code=BEING_OVERTAKEN, description="wrong last sequence"
+            )
+        changed.add(part.subject)
