@@ -221,15 +221,19 @@ _STREAM_FIELDS = (
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
     "allow_atomic", "max_msgs_per_subject", "allow_direct", "subject_delete_marker_ttl",
 )  # fmt: skip
+# The server turns rollups on by itself where there are schedules or markers.
+_ONLY_WHERE_SET = ("allow_rollup_hdrs", "deny_delete")
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 
 
 def differences(kind: str, name: str, wanted: Any, found: Any, fields: Sequence[str]) -> list[Change]:
-    """The fields in which two configurations differ; unset means the server's default."""
+    """The fields in which two configurations differ; unset means the server's default, or its choice."""
     changes = []
     for field in fields:
         after, before = getattr(wanted, field), getattr(found, field)
         if after in (None, -1) and before in (None, -1, 0, False):
+            continue
+        if field in _ONLY_WHERE_SET and not after:
             continue
         if field == "subjects":
             after, before = sorted(after), sorted(before or [])
@@ -295,7 +299,8 @@ async def _apply_stream(
         if not dry_run:
             await _store(js.add_stream, wanted, options)
         return [Change("stream", str(wanted.name), None, None, wanted)]
-    changes = differences("stream", str(wanted.name), wanted, info.config, _STREAM_FIELDS)
+    fields = (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
+    changes = differences("stream", str(wanted.name), wanted, info.config, fields)
     _refuse_losses(str(wanted.name), changes, info.state.messages)
     if changes and not dry_run:
         values = {str(change.field): getattr(wanted, str(change.field)) for change in changes}
