@@ -19,7 +19,7 @@ from dramatiq.errors import BrokerConnectionError
 from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import AWAY, connection_error
+from brokers.jetstream.errors import AWAY, TopologyError, connection_error
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,7 +68,10 @@ class Stored:
 
 
 async def one(session: Session, stream: str, **where: Any) -> Stored | None:
-    """The message that `where` names (seq; last_by_subj; seq and next_by_subj), None when there is none."""
+    """The message that `where` names (seq; last_by_subj; seq and next_by_subj), None when there is none.
+
+    Raises TopologyError, and Dramatiq's connection errors, as everything here.
+    """
     try:
         answer = await session.api(f"STREAM.MSG.GET.{stream}", where)
     except nats.js.errors.NotFoundError:
@@ -131,10 +134,7 @@ async def newest_first(
 async def between(
     session: Session, stream: str, subject: str, start: int, end: int, *, limit: int | None = None
 ) -> list[Stored]:
-    """The messages on `subject` with start <= sequence < end, oldest first, the first `limit` of them.
-
-    Raises Dramatiq's connection errors.
-    """
+    """The messages on `subject` with start <= sequence < end, oldest first, the first `limit` of them."""
     config = {
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": start,
@@ -152,7 +152,7 @@ async def between(
     except AWAY as error:
         raise connection_error(f"reading {stream}", error) from error
     finally:
-        with contextlib.suppress(BrokerConnectionError, nats.js.errors.APIError):
+        with contextlib.suppress(BrokerConnectionError, TopologyError, nats.js.errors.APIError):
             await session.api(f"CONSUMER.DELETE.{stream}.{info['name']}")
     return found
 

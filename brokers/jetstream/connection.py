@@ -21,7 +21,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from brokers.jetstream.errors import AWAY, connection_error
+from brokers.jetstream.errors import AWAY, connection_error, missing
 from brokers.jetstream.loop import LoopThread, bell
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.publisher import Outgoing, Part, Publisher, Send
@@ -196,9 +196,15 @@ class Session:
                 return dict(answer)
 
     async def api(self, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the JetStream API; `name` is the rest of its subject, such as STREAM.INFO.ORDERS."""
+        """Call the JetStream API; `name` is the rest of its subject, such as STREAM.INFO.ORDERS.
+
+        Raises as `request`, but TopologyError when the stream or consumer is missing.
+        """
         payload = json.dumps(body).encode() if body else b""
-        return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
+        try:
+            return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
+        except nats.js.errors.NotFoundError as error:
+            raise missing(name, error) from error
 
     async def publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         """Store a message and return its sequence; safe to repeat when it carries a Nats-Msg-Id."""

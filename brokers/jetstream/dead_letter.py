@@ -1,7 +1,8 @@
 """What a person can do with dead letters: list, read, replay one or many, discard, and look back.
 
 Every function may be called by several people and processes at once, and again after a crash: a
-letter is replayed once at most, and none vanishes without a record (`list_ended`).
+letter is replayed once at most, and none vanishes without a record (`list_ended`). Every one raises
+TopologyError while the streams are missing.
 """
 
 from __future__ import annotations
