@@ -140,6 +140,8 @@ class Session:
             max_reconnect_attempts=-1,
             reconnect_time_wait=self.options.reconnect_seconds * jitter,
             connect_timeout=self.options.connect_timeout_seconds,
+            tls=self.options.tls_context(),
+            user_credentials=self.options.credentials_file,
             # Nothing is buffered for later: what fails now must not be sent after its caller gave up.
             pending_size=0,
             ping_interval=10,
@@ -322,7 +324,7 @@ class Connection:
     def _took_the_shortcut(self, outgoing: Outgoing) -> bool:
         client = self._session.connected_client if self._session is not None else None
         server = client.connected_url if client is not None else None
-        if server is None or outgoing.lock is not None:
+        if server is None or outgoing.lock is not None or not self.options.plain_login:
             return False
         return self._shortcut.try_to_publish(server, outgoing.message)
 
