@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
@@ -20,6 +19,7 @@ from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import AWAY, TopologyError, connection_error
+from brokers.jetstream.stored import all_headers, stored_payload
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ async def one(session: Session, stream: str, **where: Any) -> Stored | None:
     return Stored(
         sequence=int(found["seq"]),
         subject=str(found["subject"]),
-        headers=_headers(base64.b64decode(found.get("hdrs") or "")),
+        headers=all_headers(found),
         stored_at=_time(found["time"]),
-        payload=base64.b64decode(found.get("data") or ""),
+        payload=stored_payload(found),
     )
 
 
@@ -95,12 +95,6 @@ async def delete(session: Session, stream: str, sequence: int) -> None:
         await session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
     except nats.js.errors.APIError as error:
         log.debug("Message %s of %s was gone: %s", sequence, stream, error.description)
-
-
-def _headers(block: bytes) -> dict[str, str]:
-    lines = block.decode(errors="replace").split("\r\n")[1:]  # the first one is the protocol's version
-    pairs = (line.partition(":") for line in lines if line)
-    return {name: value.strip() for name, _, value in pairs}
 
 
 def _time(text: str) -> datetime:

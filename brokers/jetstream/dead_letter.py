@@ -15,7 +15,7 @@ from dramatiq.message import Message
 
 from brokers.jetstream import browse, bulk_replay, dead_records, replaying
 from brokers.jetstream.bulk_replay import LetterFilter, ReplayReport
-from brokers.jetstream.burial import DeadLetter, dead_headers, read_letter, store, tell
+from brokers.jetstream.burial import DeadLetter, read_letter
 from brokers.jetstream.connection import Session
 from brokers.jetstream.dead_records import EndedLetter, Outcome
 from brokers.jetstream.replaying import Order
@@ -28,15 +28,12 @@ __all__ = [
     "EndedLetter",
     "Outcome",
     "ReplayReport",
-    "dead_headers",
     "discard",
     "get",
     "list_dead",
     "list_ended",
     "replay",
     "replay_many",
-    "store",
-    "tell",
 ]
 
 

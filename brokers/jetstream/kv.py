@@ -9,7 +9,6 @@ come from any replica and is checked against what the leader said.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import json
@@ -29,6 +28,7 @@ from nats.js import api
 from brokers.jetstream.connection import Connection, Session
 from brokers.jetstream.errors import AWAY, LOST_RACE, PublishRefusedError, connection_error
 from brokers.jetstream.options import BrokerOptions
+from brokers.jetstream.stored import all_headers, stored_payload
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -256,11 +256,10 @@ class Bucket:
 
 
 def _entry(message: dict[str, Any]) -> Entry:
-    text = base64.b64decode(message.get("hdrs") or "").decode("utf-8", "replace")
-    headers = dict(line.split(": ", 1) for line in text.split("\r\n") if ": " in line)
+    headers = all_headers(message)
     deleted = "KV-Operation" in headers
     return Entry(
-        value=None if deleted else base64.b64decode(message.get("data") or ""),
+        value=None if deleted else stored_payload(message),
         revision=int(message["seq"]),
         subject=str(message["subject"]),
         write_id=headers.get("Nats-Msg-Id", ""),
