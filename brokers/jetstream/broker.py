@@ -27,7 +27,7 @@ from dramatiq.middleware import (
     TimeLimit,
 )
 
-from brokers.jetstream import dead_letter, inspect, unique
+from brokers.jetstream import burial, inspect, unique
 from brokers.jetstream.connection import Connection, Session, loop_thread
 from brokers.jetstream.consumer import Intake, JetStreamConsumer
 from brokers.jetstream.errors import NotUniqueError
@@ -270,10 +270,10 @@ class JetStreamBroker(Broker):
         self, delivery: Delivery, message: JetStreamMessage | None, reason: DeadReason, error: Any
     ) -> None:
         """Write a dead letter, confirmed, and end the message; `message` is None when undecodable."""
-        headers = dead_letter.dead_headers(delivery, message, reason, error)
-        self.connection.run(dead_letter.store(self.connection.session(), delivery, headers))
+        headers = burial.dead_headers(delivery, message, reason, error)
+        self.connection.run(burial.store(self.connection.session(), delivery, headers))
         log.error("Message %s is dead: %s (%s).", message or delivery, reason, error)
-        dead_letter.tell(self, message, reason, error)
+        burial.tell(self, message, reason, error)
         self._end(delivery, message, b"+TERM " + reason.encode())
 
     def _end(self, delivery: Delivery, message: JetStreamMessage | None, answer: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
@@ -19,7 +18,8 @@ from dramatiq.errors import BrokerConnectionError
 from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import AWAY, connection_error
+from brokers.jetstream.errors import AWAY, TopologyError, connection_error
+from brokers.jetstream.stored import all_headers, stored_payload
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,7 +68,10 @@ class Stored:
 
 
 async def one(session: Session, stream: str, **where: Any) -> Stored | None:
-    """The message that `where` names (seq; last_by_subj; seq and next_by_subj), None when there is none."""
+    """The message that `where` names (seq; last_by_subj; seq and next_by_subj), None when there is none.
+
+    Raises TopologyError, and Dramatiq's connection errors, as everything here.
+    """
     try:
         answer = await session.api(f"STREAM.MSG.GET.{stream}", where)
     except nats.js.errors.NotFoundError:
@@ -77,9 +80,9 @@ async def one(session: Session, stream: str, **where: Any) -> Stored | None:
     return Stored(
         sequence=int(found["seq"]),
         subject=str(found["subject"]),
-        headers=_headers(base64.b64decode(found.get("hdrs") or "")),
+        headers=all_headers(found),
         stored_at=_time(found["time"]),
-        payload=base64.b64decode(found.get("data") or ""),
+        payload=stored_payload(found),
     )
 
 
@@ -92,12 +95,6 @@ async def delete(session: Session, stream: str, sequence: int) -> None:
         await session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
     except nats.js.errors.APIError as error:
         log.debug("Message %s of %s was gone: %s", sequence, stream, error.description)
-
-
-def _headers(block: bytes) -> dict[str, str]:
-    lines = block.decode(errors="replace").split("\r\n")[1:]  # the first one is the protocol's version
-    pairs = (line.partition(":") for line in lines if line)
-    return {name: value.strip() for name, _, value in pairs}
 
 
 def _time(text: str) -> datetime:
@@ -131,10 +128,7 @@ async def newest_first(
 async def between(
     session: Session, stream: str, subject: str, start: int, end: int, *, limit: int | None = None
 ) -> list[Stored]:
-    """The messages on `subject` with start <= sequence < end, oldest first, the first `limit` of them.
-
-    Raises Dramatiq's connection errors.
-    """
+    """The messages on `subject` with start <= sequence < end, oldest first, the first `limit` of them."""
     config = {
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": start,
@@ -152,7 +146,7 @@ async def between(
     except AWAY as error:
         raise connection_error(f"reading {stream}", error) from error
     finally:
-        with contextlib.suppress(BrokerConnectionError, nats.js.errors.APIError):
+        with contextlib.suppress(BrokerConnectionError, TopologyError, nats.js.errors.APIError):
             await session.api(f"CONSUMER.DELETE.{stream}.{info['name']}")
     return found
 

@@ -10,23 +10,28 @@ import dataclasses
 import json
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from brokers.jetstream import dead_records
 from brokers.jetstream.browse import Stored
 from brokers.jetstream.connection import Session
-from brokers.jetstream.errors import MessageTooLargeError
+from brokers.jetstream.errors import HEADERS_TOO_LARGE, MessageTooLargeError, PublishRefusedError
 from brokers.jetstream.message import DeadReason, Delivery, JetStreamMessage, worker_name
-from brokers.jetstream.topology import dead_subject
+from brokers.jetstream.topology import dead_subject, token
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
 
 log = logging.getLogger(__name__)
 
+# The server refuses more than 64 KiB of headers. These bounds, in bytes as sent, come to 60,000 at most.
 _TRACE_CHARACTERS, _MESSAGE_CHARACTERS = 8000, 1000
+_TRACE_BYTES, _MESSAGE_BYTES, _ATTEMPTS_BYTES, _NAME_BYTES = 20_000, 8_000, 20_000, 1_500
+_TRACE_HEADERS = ("traceparent", "tracestate")
+# What a letter can do without.
+_FREE_TEXT = {"Dead-Trace": '""', "Dead-Error-Message": '""', "Dead-Attempts": "[]"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +66,13 @@ def dead_headers(
     trace = "".join(traceback.format_exception(error)) if error is not None else ""
     message_id = message.message_id if message is not None else ""
     headers = {
-        "Nats-Msg-Id": f"dead:{delivery.stored_id}:{message_id}",
+        # A digest where the id is long or could not be sent as it is.
+        "Nats-Msg-Id": f"dead:{delivery.stored_id}:{message_id and token(message_id)}",
         "Dead-Reason": str(reason),
         "Dead-Error-Class": _class_name(error),
-        "Dead-Error-Message": json.dumps(str(error or "")[:_MESSAGE_CHARACTERS]),
-        "Dead-Trace": json.dumps(trace[-_TRACE_CHARACTERS:]),
-        "Dead-Attempts": json.dumps(message.options.get("attempts") or [] if message is not None else []),
+        "Dead-Error-Message": _json(str(error or "")[:_MESSAGE_CHARACTERS], _MESSAGE_BYTES),
+        "Dead-Trace": _json(trace[-_TRACE_CHARACTERS:], _TRACE_BYTES, from_end=True),
+        "Dead-Attempts": _newest(message.options.get("attempts") if message is not None else None),
         "Dead-Stream": delivery.spec.stream,
         "Dead-Sequence": str(delivery.sequence),
         "Dead-Queue": delivery.spec.name,
@@ -75,12 +81,38 @@ def dead_headers(
         "Dead-Size": str(len(delivery.data)),
     }
     if message is not None:
-        headers |= {"Dead-Actor": json.dumps(message.actor_name), "Dead-Message-Id": json.dumps(message_id)}
+        headers["Dead-Actor"] = _json(message.actor_name, _NAME_BYTES)
+        headers["Dead-Message-Id"] = _json(message_id, _NAME_BYTES)
         headers["Dead-Replays"] = str(replays_of(message.options))
-    kept = {
-        name: delivery.headers[name] for name in ("traceparent", "tracestate") if name in delivery.headers
-    }
-    return headers | kept
+    return headers | {name: text for name in _TRACE_HEADERS if (text := _sane(delivery.headers.get(name)))}
+
+
+def _json(text: str, most_bytes: int, *, from_end: bool = False) -> str:
+    """As much of a text as fits, as JSON; characters that are not ASCII take six bytes or twelve."""
+    encoded = json.dumps(text)
+    while len(encoded) > most_bytes:
+        keep = len(text) * most_bytes // len(encoded)
+        text = text[len(text) - keep :] if from_end else text[:keep]
+        encoded = json.dumps(text)
+    return encoded
+
+
+def _newest(attempts: Any) -> str:
+    """The last attempts, as many as fit, as JSON."""
+    kept: list[str] = []
+    room = _ATTEMPTS_BYTES
+    for attempt in reversed(attempts if isinstance(attempts, list) else []):
+        kept.append(json.dumps(attempt))
+        room -= len(kept[-1]) + len(", ")
+        if room < len("[]"):
+            kept.pop()
+            break
+    return f"[{', '.join(reversed(kept))}]"
+
+
+def _sane(text: str | None) -> str | None:
+    """A header that came with the message, unless it is too long to be what its name says."""
+    return text if text and len(text.encode()) <= _NAME_BYTES else None
 
 
 def replays_of(options: dict[str, Any]) -> int:
@@ -97,7 +129,8 @@ def _class_name(error: BaseException | None) -> str:
     if error is None:
         return ""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return name.encode()[:_NAME_BYTES].decode(errors="ignore")
 
 
 async def store(session: Session, delivery: Delivery, headers: dict[str, str]) -> int:
@@ -110,13 +143,28 @@ async def store(session: Session, delivery: Delivery, headers: dict[str, str]) -
 
 async def _store(session: Session, delivery: Delivery, headers: dict[str, str]) -> int:
     subject = dead_subject(session.options, delivery.spec.name)
-    try:
-        return await session.publish(subject, delivery.data, headers)
-    except MessageTooLargeError:
-        client = await session.client()
-        room = min(session.options.max_message_bytes, client.max_payload) // 2
-        headers = headers | {"Dead-Truncated": str(len(delivery.data) - room)}
-        return await session.publish(subject, delivery.data[:room], headers)
+    client = await session.client()
+    room = min(session.options.max_message_bytes, client.max_payload) // 2
+    *versions, last = _versions(delivery.data, headers, room)
+    for data, kept in versions:
+        try:
+            return await session.publish(subject, data, kept)
+        except (MessageTooLargeError, PublishRefusedError) as error:
+            if isinstance(error, PublishRefusedError) and error.code != HEADERS_TOO_LARGE:
+                raise
+            log.warning("Dead letter of message %s is stored in part: %s", delivery.key, error)
+    return await session.publish(subject, *last)
+
+
+def _versions(data: bytes, headers: dict[str, str], room: int) -> Iterator[tuple[bytes, dict[str, str]]]:
+    """A letter, and what is left of it when it is too large; only a whole payload can be replayed."""
+    brief = headers | _FREE_TEXT
+    cut = {"Dead-Truncated": str(len(data) - room)}
+    yield data, headers
+    yield data, brief
+    if len(data) > room:
+        yield data[:room], headers | cut
+        yield data[:room], brief | cut
 
 
 def read_letter(stored: Stored, max_age_seconds: float) -> DeadLetter:

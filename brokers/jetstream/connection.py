@@ -21,7 +21,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from brokers.jetstream.errors import AWAY, connection_error
+from brokers.jetstream.errors import AWAY, connection_error, missing
 from brokers.jetstream.loop import LoopThread, bell
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.publisher import Outgoing, Part, Publisher, Send
@@ -148,6 +148,8 @@ class Session:
             max_reconnect_attempts=-1,
             reconnect_time_wait=self.options.reconnect_seconds * jitter,
             connect_timeout=self.options.connect_timeout_seconds,
+            tls=self.options.tls_context(),
+            user_credentials=self.options.credentials_file,
             # Nothing is buffered for later: what fails now must not be sent after its caller gave up.
             pending_size=0,
             ping_interval=10,
@@ -204,9 +206,15 @@ class Session:
                 return dict(answer)
 
     async def api(self, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the JetStream API; `name` is the rest of its subject, such as STREAM.INFO.ORDERS."""
+        """Call the JetStream API; `name` is the rest of its subject, such as STREAM.INFO.ORDERS.
+
+        Raises as `request`, but TopologyError when the stream or consumer is missing.
+        """
         payload = json.dumps(body).encode() if body else b""
-        return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
+        try:
+            return await self.request(f"$JS.API.{name}", payload, action=f"JetStream {name}")
+        except nats.js.errors.NotFoundError as error:
+            raise missing(name, error) from error
 
     async def holds(self, stream: str, sequence: int) -> bool:
         """Whether a stream has a message under that sequence (still)."""
@@ -347,7 +355,7 @@ class Connection:
     def _by_shortcut(self, outgoing: Sequence[Outgoing]) -> list[bool]:
         client = self._session.connected_client if self._session is not None else None
         server = client.connected_url if client is not None else None
-        if server is None or any(one.lock is not None for one in outgoing):
+        if server is None or not self.options.plain_login or any(one.lock is not None for one in outgoing):
             return [False] * len(outgoing)
         parts = [one.message for one in outgoing]
         return self._shortcut.try_to_publish(server, parts, self.options.publish_timeout_seconds)

@@ -1,7 +1,8 @@
 """What a person can do with dead letters: list, read, replay one or many, discard, and look back.
 
 Every function may be called by several people and processes at once, and again after a crash: a
-letter is replayed once at most, and none vanishes without a record (`list_ended`).
+letter is replayed once at most, and none vanishes without a record (`list_ended`). Every one raises
+TopologyError while the streams are missing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dramatiq.message import Message
 
 from brokers.jetstream import browse, bulk_replay, dead_records, replaying
 from brokers.jetstream.bulk_replay import LetterFilter, ReplayReport
-from brokers.jetstream.burial import DeadLetter, dead_headers, read_letter, store, tell
+from brokers.jetstream.burial import DeadLetter, read_letter
 from brokers.jetstream.connection import Session
 from brokers.jetstream.dead_records import EndedLetter, Outcome
 from brokers.jetstream.replaying import Order
@@ -27,15 +28,12 @@ __all__ = [
     "EndedLetter",
     "Outcome",
     "ReplayReport",
-    "dead_headers",
     "discard",
     "get",
     "list_dead",
     "list_ended",
     "replay",
     "replay_many",
-    "store",
-    "tell",
 ]
 
 
@@ -119,8 +117,12 @@ def replay(
     reason of what it replaces, and root (message id) and depth of the line of replays. `by` and
     `why` go into the record. `max_replays` caps the depth (None: options.max_replays).
 
+    A deadline of the old message is not the new one's. A unique key is: while another message holds
+    it, NotUniqueError names that one.
+
     Raises DeadLetterNotFoundError, NotReplayableError, ReplayLimitError, MessageTooLargeError,
-    PublishRefusedError, QueueNotFound, and Dramatiq's connection errors; the letter stays then.
+    NotUniqueError, PublishRefusedError, QueueNotFound, and Dramatiq's connection errors; the letter
+    stays then.
     """
     done = replaying.replay(broker, [dead_letter_id], Order(by, why, max_replays))[dead_letter_id]
     if isinstance(done, BrokerError):
@@ -150,8 +152,8 @@ def replay_many(  # noqa: PLR0913 (all but the letters are options with a defaul
     stop_on_failure_share  stop when more than this share of at least ten letters failed (0 to 1)
     on_progress            called with the report after every few letters; returning False cancels
 
-    A letter that fails (not a message, over max_replays, queue unknown, refused) stays dead and is
-    reported. When the server goes away the run stops, and says so in the report; calling it again
+    A letter that fails (not a message, over max_replays, queue unknown, unique key held) stays dead
+    and is reported. When the server goes away the run stops, and says so in the report; calling it again
     sends nothing twice. Raises ValueError unless either ids or a filter is given.
     """
     wanted = LetterFilter(queue, reason, actor)

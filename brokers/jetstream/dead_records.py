@@ -17,9 +17,11 @@ every time to live to at least its markers', the open record's, too.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WHY_CHARACTERS, _BY_CHARACTERS = 1000, 200
+_PAUSE_SECONDS = 0.02  # after a lost race, which a cluster may be about to settle
 _NOBODY = "-"  # a subject token for "no actor", "no message id"
 _MARKER = "Nats-Marker-Reason"
 
@@ -113,7 +116,9 @@ async def end(
     """Record how a letter ended, before it is removed; safe to repeat. Returns what the record says.
 
     The first to end it is the one recorded, except that a replay always is: its message is on its way.
+    Raises PublishRefusedError when others were faster for publish_timeout_seconds.
     """
+    deadline = time.monotonic() + session.options.publish_timeout_seconds
     subject = record_subject(session.options, letter)
     headers = _headers(session.options, letter, outcome, by, why, successor_id)
     while True:
@@ -125,8 +130,9 @@ async def end(
         try:
             await session.publish(subject, b"", headers)
         except PublishRefusedError as error:
-            if error.code not in LOST_RACE:
+            if error.code not in LOST_RACE or time.monotonic() >= deadline:
                 raise
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _headers(

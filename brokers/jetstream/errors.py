@@ -36,6 +36,8 @@ WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH = 10071, 10201
 BEING_OVERTAKEN = 10164  # "wrong last sequence", too: a cluster is replicating what came first
 LOST_RACE = frozenset({WRONG_LAST_SEQUENCE, BEING_OVERTAKEN})
 BATCH_DISABLED, BATCH_INCOMPLETE = 10174, 10176
+HEADERS_TOO_LARGE = 10097
+_MISSING = {10059: "stream", 10014: "consumer"}
 
 
 class JetStreamError(BrokerError):
@@ -124,12 +126,29 @@ TRY_LATER = (*AWAY, BrokerConnectionError, JetStreamError, nats.js.errors.APIErr
 
 def connection_error(action: str, error: BaseException | None) -> ConnectionFailed | ConnectionClosed:
     """Dramatiq's connection error for something that could not be done; `action` says what."""
-    detail = f"{type(error).__name__}: {error}" if error is not None and str(error) else type(error).__name__
+    if error is None:
+        detail = "no connection in time, and nothing heard of why"
+    else:
+        detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     problem = "says no for now" if isinstance(error, nats.js.errors.APIError) else "does not answer"
     message = f"{action}: the NATS server {problem} ({detail})"
     if isinstance(error, nats.errors.ConnectionClosedError | nats.errors.ConnectionDrainingError):
         return ConnectionClosed(message)  # type: ignore[no-untyped-call]  # as above
     return ConnectionFailed(message)  # type: ignore[no-untyped-call]  # as above
+
+
+def missing(call: str, error: nats.js.errors.NotFoundError) -> Exception:
+    """TopologyError for an API call to a stream or consumer that is not there; else the error itself.
+
+    `call` is such as CONSUMER.INFO.<stream>.<consumer> or STREAM.MSG.GET.<stream>.
+    """
+    kind = _MISSING.get(error.err_code or 0)
+    if kind is None:
+        return error
+    words = call.split(".")
+    names = words[3 if words[1] == "MSG" else 2 :]
+    name = names[0] if kind == "stream" else "/".join(names)
+    return TopologyError(f"the NATS server has no {kind} {name}: topology.apply(options, queues) creates it")
 
 
 def refusal(subject: str, error: Exception) -> Exception:

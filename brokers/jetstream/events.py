@@ -13,7 +13,7 @@ from dramatiq.errors import BrokerConnectionError
 from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session, loop_thread
-from brokers.jetstream.errors import AWAY
+from brokers.jetstream.errors import AWAY, TopologyError
 from brokers.jetstream.pull import Pull
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _CREDIT = 256
 _PAUSE_SECONDS = 0.5
 _INACTIVE_SECONDS = 60.0
 # The server is away or refuses; what the client raises beyond that is an nats.errors.Error, too.
-_FAILURES: tuple[type[BaseException], ...] = (*AWAY, BrokerConnectionError, nats.errors.Error)
+_FAILURES: tuple[type[BaseException], ...] = (*AWAY, BrokerConnectionError, TopologyError, nats.errors.Error)
 
 
 def publish_event(

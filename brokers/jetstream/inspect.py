@@ -26,12 +26,12 @@ class QueueDepth:
 
 
 def depths(broker: JetStreamBroker) -> list[QueueDepth]:
-    """The depth of every queue of the broker. Raises Dramatiq's ConnectionFailed, TopologyError's cause."""
+    """The depth of every queue of the broker. Raises Dramatiq's ConnectionFailed, TopologyError."""
     return [depth(broker, spec) for spec in broker.specs.values()]
 
 
 def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
-    """The depth of one queue."""
+    """The depth of one queue. Raises as `depths`."""
     return broker.connection.run(_depth(broker.connection.session(), spec))
 
 

@@ -9,7 +9,6 @@ come from any replica and is checked against what the leader said.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import json
@@ -27,8 +26,9 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
-from brokers.jetstream.errors import AWAY, LOST_RACE, PublishRefusedError, TopologyError, connection_error
+from brokers.jetstream.errors import AWAY, LOST_RACE, PublishRefusedError, connection_error
 from brokers.jetstream.options import BrokerOptions
+from brokers.jetstream.stored import all_headers, stored_payload
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONGEST_TOKEN = 200  # the server takes 4 KiB of subject and headers in one line
-_NO_STREAM = 10059
 # The race was lost, or "duplicate message id is in process".
 _NOT_WRITTEN = LOST_RACE | {10158}
 _MOST_SUBJECTS = 1000  # of one read; the server stops at 1,024 answers
@@ -140,9 +139,7 @@ class Bucket:
             answer = await self._session.api(
                 f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self.subject(key)}
             )
-        except nats.js.errors.NotFoundError as error:
-            if error.err_code == _NO_STREAM:
-                raise TopologyError(f"there is no bucket {self._name}: are the streams applied?") from error
+        except nats.js.errors.NotFoundError:
             return ABSENT
         return _entry(answer["message"])
 
@@ -259,11 +256,10 @@ class Bucket:
 
 
 def _entry(message: dict[str, Any]) -> Entry:
-    text = base64.b64decode(message.get("hdrs") or "").decode("utf-8", "replace")
-    headers = dict(line.split(": ", 1) for line in text.split("\r\n") if ": " in line)
+    headers = all_headers(message)
     deleted = "KV-Operation" in headers
     return Entry(
-        value=None if deleted else base64.b64decode(message.get("data") or ""),
+        value=None if deleted else stored_payload(message),
         revision=int(message["seq"]),
         subject=str(message["subject"]),
         write_id=headers.get("Nats-Msg-Id", ""),

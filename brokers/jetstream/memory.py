@@ -24,7 +24,7 @@ from brokers.jetstream.browse import Stored
 from brokers.jetstream.errors import DUPLICATE_IN_BATCH
 from brokers.jetstream.memory_events import EventLog
 from brokers.jetstream.memory_schedule import next_due
-from brokers.jetstream.memory_stream import Stream
+from brokers.jetstream.memory_stream import Stream, check_batch
 from brokers.jetstream.message import Delivery
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.publisher import Part
@@ -145,6 +145,7 @@ class Memory:
                     raise nats.js.errors.BadRequestError(400, description, DUPLICATE_IN_BATCH)
                 stream.check(part.subject, part.headers)
                 self._first_due(part, now)
+            check_batch(parts)
             for part, stream in zip(parts, streams, strict=True):
                 sequence = self._store(stream, part, now)
                 self.tell(part)

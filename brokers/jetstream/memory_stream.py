@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import nats.js.errors
 from nats.js import api
 
 from brokers.jetstream.browse import Stored
-from brokers.jetstream.errors import WRONG_LAST_SEQUENCE
+from brokers.jetstream.errors import BEING_OVERTAKEN, HEADERS_TOO_LARGE, WRONG_LAST_SEQUENCE
 from brokers.jetstream.memory_events import matches
+from brokers.jetstream.publisher import Part
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_MOST_HEADER_BYTES = 65_535
 
 
 class Stream:
@@ -51,7 +53,12 @@ class Stream:
         return found[1] if found is not None else None
 
     def check(self, subject: str, headers: Mapping[str, str]) -> None:
-        """Raise the server's error unless the subject's last message is the expected one."""
+        """Raise the server's error when headers are too long, or the subject's last message is unexpected."""
+        if sum(len(name) + len(value.encode()) + 4 for name, value in headers.items()) > _MOST_HEADER_BYTES:
+            description = "header size exceeds maximum allowed of 64k"
+            raise nats.js.errors.BadRequestError(
+                code=400, err_code=HEADERS_TOO_LARGE, description=description
+            )
         expected = headers.get(_EXPECTED)
         if expected is None:
             return
@@ -108,3 +115,14 @@ class Stream:
             return iter(())
         everything = list(self._messages.values())
         return (s for s in everything if s.sequence >= start and matches(pattern, s.subject))
+
+
+def check_batch(parts: Sequence[Part]) -> None:
+    """Raise the server's error for a part that expects what an earlier part of its batch changes."""
+    changed: set[str] = set()
+    for part in parts:
+        if _EXPECTED in part.headers and part.headers.get(f"{_EXPECTED}-Subject", part.subject) in changed:
+            raise nats.js.errors.BadRequestError(
+                code=400, err_code=BEING_OVERTAKEN, description="wrong last sequence"
+            )
+        changed.add(part.subject)

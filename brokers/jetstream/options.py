@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 _DAY_SECONDS = 86_400.0
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-# Deliveries are renewed one before the last (see consumer.py), so fewer than three leave no room.
+# Deliveries are renewed one before the last (see triage.py), so fewer than three leave no room.
 _FEWEST_DELIVERIES = 3
 
 
@@ -16,6 +19,17 @@ def _positive(owner: object, *names: str) -> None:
         value = getattr(owner, name)
         if not value > 0:
             raise ValueError(f"{name} must be greater than 0, not {value!r}")
+
+
+def _plain(owner: object, *names: str) -> None:
+    """What becomes part of a subject, or of a call's name, has no dots, wildcards or spaces."""
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise ValueError(
+                f"{name} {value!r} must be one plain word: letters, digits, '-' and '_', "
+                "not starting with a digit"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +45,7 @@ class QueueSpec:
     ack_wait_seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        for field in ("name", "stream"):
-            if not _NAME.fullmatch(getattr(self, field)):
-                raise ValueError(
-                    f"{field} {getattr(self, field)!r} must be letters, digits, '-' and '_', "
-                    "not starting with a digit"
-                )
+        _plain(self, "name", "stream")
         _positive(self, "ack_wait_seconds")
 
     @property
@@ -49,25 +58,57 @@ class QueueSpec:
 class BrokerOptions:
     """How the broker talks to the server and treats messages.
 
+    How to reach the server:
+
     servers               one URL, several separated by commas, or a tuple of them
-    replicas              copies of every stream (NATS_REPLICAS; 3 needs a cluster of three)
+    client_name           how the server lists this connection
+    tls_ca_file           PEM file of who signs the server's certificate; None: whom the system trusts
+    tls_cert_file         PEM file of this client's certificate, for a server that verifies clients
+    tls_key_file          PEM file of its key; None: it is in tls_cert_file
+    credentials_file      a NATS credentials file (user JWT and seed); needs nats-py's extra "nkeys"
+    connect_timeout_seconds   how long an operation waits for a connection that is down
+    reconnect_seconds     pause between two tries to connect, give or take half; it is tried for ever
+    publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
+    close_timeout_seconds     how long `close` waits for the last confirmations
+
+    Whether a connection is encrypted is the server's decision ("tls" in its configuration); the
+    files are for a server that asks for it.
+
+    How often and how long a message is tried:
+
     backoff_seconds       wait before the 2nd, 3rd, … attempt; the last one repeats
     max_attempts          runs of a message in all, the first included
     max_crashes           runs that start and never end before a message is dead (a crash loop)
     max_deliver           the server's own limit per stream sequence: the last resort, see README
-    max_ack_pending       unfinished messages handed out per queue, for the whole fleet
-    prefetch              messages held per queue and process; None: by measured job time (places.py)
-    connect_timeout_seconds   how long an operation waits for a connection that is down
-    publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
+    hand_back_seconds     pause before a message whose retry could not be stored is run again
     hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
                           time limit is ended (uses faulthandler's one timer); None: never
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
-    max_replays           how often a dead message may be replayed, its successors' replays included
+
+    How much there may be at a time:
+
+    max_message_bytes     the longest encoded message and result; below the server's max_payload
+    max_ack_pending       unfinished messages handed out per queue, for the whole fleet
+    prefetch              messages held per queue and process; None: by measured job time (places.py)
+
+    What is kept, where, and for how long (topology.apply creates it):
+
+    replicas              copies of every stream (NATS_REPLICAS; 3 needs a cluster of three)
+    subject_root          first word of every subject; brokers that share a server have their own, and streams
+    queue_max_age_seconds     a message that was not taken for so long is dropped by the server
+    dead_letter_stream    stream of the dead letters
+    dead_letter_max_age_seconds   how long a dead letter is kept
+    dead_record_stream    stream of the records of what became of dead letters
     dead_record_max_age_seconds   how long it stays known that a dead letter was replayed or discarded
-    hand_back_seconds     pause before a message whose retry could not be stored is run again
+    max_replays           how often a dead message may be replayed, its successors' replays included
+    status_stream         stream of the events
+    status_max_age_seconds    how long an event is kept
+    status_max_messages   how many events are kept, the newest
     results_bucket        key-value bucket of JetStreamResultBackend
     results_max_age_seconds   no result lives longer, whatever its result_ttl
     limits_bucket         key-value bucket of JetStreamRateLimiterBackend
+
+    Raises ValueError, which names the field, for what cannot work.
     """
 
     servers: str | tuple[str, ...] = "nats://127.0.0.1:4222"
@@ -100,11 +141,17 @@ class BrokerOptions:
     results_max_age_seconds: float = 7 * _DAY_SECONDS
     limits_bucket: str = "transforms_limits"
     client_name: str = "dramatiq-jetstream"
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+    credentials_file: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", self.server_urls)
         object.__setattr__(self, "backoff_seconds", tuple(float(s) for s in self.backoff_seconds))
         self._check_counts()
+        self._check_names()
+        self._check_files()
         _positive(
             self,
             *(
@@ -123,16 +170,47 @@ class BrokerOptions:
             raise ValueError(f"prefetch must be at least 1 (or None), not {self.prefetch}")
         if not self.backoff_seconds or min(self.backoff_seconds) < 0:
             raise ValueError(f"backoff_seconds needs values of 0 or more, not {self.backoff_seconds!r}")
-        if not _NAME.fullmatch(self.subject_root):
-            raise ValueError(f"subject_root {self.subject_root!r} must be one plain word")
-        self._check_buckets()
 
-    def _check_buckets(self) -> None:
-        for field in ("results_bucket", "limits_bucket"):
-            if not _NAME.fullmatch(getattr(self, field)):
-                raise ValueError(f"{field} {getattr(self, field)!r} must be one plain word")
-        if self.results_bucket == self.limits_bucket:
-            raise ValueError(f"results_bucket and limits_bucket must differ, not both {self.limits_bucket!r}")
+    def _check_names(self) -> None:
+        streams = ("dead_letter_stream", "dead_record_stream", "status_stream")
+        buckets = ("results_bucket", "limits_bucket")
+        _plain(self, "subject_root", *streams, *buckets)
+        for fields in (streams, buckets):
+            names = [getattr(self, field) for field in fields]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{' and '.join(fields)} must differ, not be {names}")
+
+    def _check_files(self) -> None:
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_key_file needs the tls_cert_file that it belongs to")
+        self.tls_context()
+        if self.credentials_file is None:
+            return
+        if not Path(self.credentials_file).is_file():
+            raise ValueError(f"credentials_file {self.credentials_file!r} is not a file that can be read")
+        if find_spec("nkeys") is None:
+            raise ValueError('credentials_file needs the package nkeys: pip install "nats-py[nkeys]"')
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What the TLS files say; None without them. Raises ValueError for one that cannot be used."""
+        if self.tls_ca_file is None and self.tls_cert_file is None:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca_file)
+        except OSError as error:
+            raise ValueError(f"tls_ca_file {self.tls_ca_file!r} cannot be used: {error}") from error
+        if self.tls_cert_file is not None:
+            try:
+                context.load_cert_chain(self.tls_cert_file, self.tls_key_file)
+            except OSError as error:
+                files = f"tls_cert_file {self.tls_cert_file!r} and tls_key_file {self.tls_key_file!r}"
+                raise ValueError(f"{files} cannot be used: {error}") from error
+        return context
+
+    @property
+    def plain_login(self) -> bool:
+        """Whether the URL says all that it takes to log in."""
+        return self.tls_ca_file is None and self.tls_cert_file is None and self.credentials_file is None
 
     @property
     def server_urls(self) -> tuple[str, ...]:

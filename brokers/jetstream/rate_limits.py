@@ -100,8 +100,9 @@ class JetStreamRateLimiterBackend(RateLimiterBackend):
         self._run(self._bucket().put(encode_key(key), b"1", ttl))
 
     def close(self) -> None:
-        """Close the connection (the broker's, too, where it is shared). Never raises."""
-        self.connection.close()
+        """Close a connection of its own; the broker's is the broker's to close. Never raises."""
+        if self._broker is None:
+            self.connection.close()
 
     def _change(self, key: str, decide: Decide, ttl: int) -> bool:
         return self._run(self._decide_alone(encode_key(key), decide, ttl))

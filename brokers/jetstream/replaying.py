@@ -5,6 +5,8 @@ subject `replayed.<queue>.<its id>` of the same stream, which is refused when th
 mark already. So whoever repeats a replay, because another operator does the same or because the
 first try died before it could remove the letter, finds the mark and only finishes the rest.
 
+The lock of a unique key is taken in the same batch.
+
 The mark is two messages: one never expires and is removed once the letter is gone; the other
 expires with the stream's age and stops an operator who read the letter before that.
 
@@ -15,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dramatiq.errors import BrokerConnectionError, BrokerError, DecodeError, QueueNotFound
 from dramatiq.message import Message
 
-from brokers.jetstream import browse, dead_records
+from brokers.jetstream import browse, dead_records, unique
 from brokers.jetstream.batch import Publication, publish_batch
 from brokers.jetstream.burial import DeadLetter, read_letter, replays_of
 from brokers.jetstream.connection import Session
@@ -38,9 +42,10 @@ from brokers.jetstream.errors import (
     PublishRefusedError,
     ReplayLimitError,
 )
-from brokers.jetstream.message import publish_headers
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.topology import ready_subject, replayed_subject
+from brokers.jetstream.outgoing import outgoing
+from brokers.jetstream.publisher import Outgoing
+from brokers.jetstream.topology import replayed_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -49,7 +54,8 @@ T = TypeVar("T")
 
 _SUCCESSORS = uuid.UUID("7f0f3a9e-64f1-4c53-9d86-8c2f7b0f7a51")  # namespace of the successors' ids
 # Options that describe the life of the old message, not what it asks for.
-_LIFE_OPTIONS = ("retries", "traceback", "requeue_timestamp", "attempts", "eta")
+_LIFE_OPTIONS = ("retries", "traceback", "requeue_timestamp", "attempts", "eta", "deadline")
+_MOST_TRIES = 5  # for a unique key whose holder is gone whenever we look
 _TAKER = "Dead-Replay"  # who stored the mark
 
 
@@ -90,7 +96,8 @@ def _gone(dead_letter_id: int, ended: EndedLetter | None) -> DeadLetterNotFoundE
 def successor_id(stream: str, letter: DeadLetter) -> str:
     """The id of the message that replaces a dead letter: always the same one for the same letter."""
     name = f"{stream}:{letter.id}:{letter.message_id}:{letter.dead_at.isoformat()}"
-    return str(uuid.uuid5(_SUCCESSORS, name))
+    # A stranger's id may hold what UTF-8 cannot say.
+    return str(uuid.uuid5(_SUCCESSORS, name.encode(errors="backslashreplace").decode()))
 
 
 def successor(stream: str, letter: DeadLetter, max_replays: int) -> Message[Any]:
@@ -143,7 +150,7 @@ class _Plan:
     letter: DeadLetter
     message: Message[Any]
     spec: QueueSpec
-    body: bytes
+    outgoing: Outgoing
     taker: str  # tells our mark from another operator's
 
 
@@ -158,8 +165,8 @@ def replay(broker: JetStreamBroker, ids: Sequence[int], order: Order) -> dict[in
     """Store the letters' successors, record that, and remove the letters: in this order.
 
     What stands in the way of one letter is in its place in the result (DeadLetterNotFoundError,
-    NotReplayableError, ReplayLimitError, QueueNotFound, MessageTooLargeError, PublishRefusedError)
-    and does not touch the others. Raises Dramatiq's connection errors.
+    NotReplayableError, ReplayLimitError, QueueNotFound, MessageTooLargeError, NotUniqueError) and does
+    not touch the others. Raises Dramatiq's connection errors.
     """
     session, run = broker.connection.session(), broker.connection.run
     results: dict[int, Replayed | BrokerError] = {}
@@ -195,11 +202,11 @@ def _plan(broker: JetStreamBroker, letter: DeadLetter | BrokerError, order: Orde
     message = successor(options.dead_letter_stream, letter, deepest)
     spec = _spec(broker, message)
     broker.emit_before("enqueue", message, None)
-    plan = _Plan(letter, message, spec, body=message.encode(), taker=uuid.uuid4().hex)
-    size, most = len(plan.body), options.max_message_bytes
-    if size > most:
-        raise MessageTooLargeError(f"the message has {size} bytes, more than max_message_bytes ({most})")
-    return plan
+    try:
+        to_send = outgoing(options, spec, message, None)
+    except ValueError as error:
+        raise NotReplayableError(f"Dead letter {letter.id} cannot be sent again: {error}.") from error
+    return _Plan(letter, message, spec, to_send, taker=uuid.uuid4().hex)
 
 
 async def _store(session: Session, plans: list[_Plan]) -> dict[int, _Sent | BrokerError]:
@@ -213,15 +220,15 @@ async def _store(session: Session, plans: list[_Plan]) -> dict[int, _Sent | Brok
 
 
 async def _store_together(session: Session, plans: list[_Plan]) -> dict[int, _Sent | BrokerError]:
-    batch = [publication for plan in plans for publication in _publications(session, plan)]
+    batches = [_publications(session, plan) for plan in plans]
+    together = list(itertools.chain.from_iterable(batches))
     try:
-        first = await publish_batch(session, batch) - len(batch) + 1
+        first = await publish_batch(session, together) - len(together) + 1
     except (PublishRefusedError, MessageTooLargeError):
         return await _store_each(session, plans)
-    each = len(batch) // len(plans)
+    marks = itertools.accumulate(map(len, batches), initial=first)
     return {
-        plan.letter.id: _Sent(plan, stored=True, mark=first + number * each)
-        for number, plan in enumerate(plans)
+        plan.letter.id: _Sent(plan, stored=True, mark=mark) for plan, mark in zip(plans, marks, strict=False)
     }
 
 
@@ -233,7 +240,7 @@ async def _store_each(session: Session, plans: list[_Plan]) -> dict[int, _Sent |
     return results
 
 
-async def _store_alone(session: Session, plan: _Plan) -> _Sent:
+async def _store_alone(session: Session, plan: _Plan, tries: int = _MOST_TRIES) -> _Sent:
     batch = _publications(session, plan)
     try:
         return _Sent(plan, stored=True, mark=await publish_batch(session, batch) - len(batch) + 1)
@@ -241,7 +248,12 @@ async def _store_alone(session: Session, plan: _Plan) -> _Sent:
         if error.code not in LOST_RACE | {DUPLICATE_IN_BATCH}:
             raise
         mark = await _mark(session, plan.spec, plan.message.message_id)
-        if mark is None:  # nobody has taken the letter: whatever this was, it stays dead
+        if mark is None:  # nobody has taken the letter; who has the key?
+            stored = await unique.explain(session, plan.spec, plan.message, error, time.time())
+            if not stored and tries > 1:
+                return await _store_alone(session, plan, tries - 1)
+            mark = await _mark(session, plan.spec, plan.message.message_id)
+        if mark is None:  # whatever this was, the letter stays dead
             raise
     # Ours, when the batch was stored and only its confirmation lost.
     ours = mark.headers.get(_TAKER) == plan.taker
@@ -250,11 +262,12 @@ async def _store_alone(session: Session, plan: _Plan) -> _Sent:
 
 def _publications(session: Session, plan: _Plan) -> list[Publication]:
     mark = replayed_subject(session.options, plan.spec.name, plan.message.message_id)
+    message, lock = plan.outgoing
     first = {"Nats-TTL": "never", "Nats-Expected-Last-Subject-Sequence": "0", _TAKER: plan.taker}
     return [
         (mark, b"", first),
         (mark, b"", {_TAKER: plan.taker}),
-        (ready_subject(session.options, plan.spec.name), plan.body, publish_headers(plan.message)),
+        *((part.subject, part.payload, dict(part.headers)) for part in (lock, message) if part is not None),
     ]
 
 

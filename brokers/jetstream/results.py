@@ -48,6 +48,7 @@ class JetStreamResultBackend(ResultBackend):
             namespace=namespace, encoder=encoder, use_namespace_prefix_keys=use_namespace_prefix_keys
         )
         self.connection = connection_of(source)
+        self._owns_connection = isinstance(source, BrokerOptions)
         self.options = self.connection.options
 
     def get_result(self, message: Any, *, block: bool = False, timeout: int | None = None) -> Any:
@@ -94,8 +95,9 @@ class JetStreamResultBackend(ResultBackend):
         self.connection.run(self._bucket().remove(key))
 
     def close(self) -> None:
-        """Close the connection (the broker's, too, where it is shared). Never raises."""
-        self.connection.close()
+        """Close a connection of its own; the broker's is the broker's to close. Never raises."""
+        if self._owns_connection:
+            self.connection.close()
 
     def _get(self, message_key: str) -> Any:
         entry = self.connection.run(self._bucket().read(encode_key(message_key)))

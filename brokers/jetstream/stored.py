@@ -7,8 +7,6 @@ import re
 from datetime import datetime
 from typing import Any
 
-_SEPARATOR = b": "
-
 
 def stored_payload(found: dict[str, Any]) -> bytes:
     """The body of a stored message."""
@@ -17,9 +15,10 @@ def stored_payload(found: dict[str, Any]) -> bytes:
 
 def all_headers(found: dict[str, Any]) -> dict[str, str]:
     """All headers of a stored message."""
-    lines = base64.b64decode(found.get("hdrs") or "").splitlines()[1:]
-    pairs = [line.partition(_SEPARATOR) for line in lines if _SEPARATOR in line]
-    return {name.decode(errors="replace"): value.decode(errors="replace").strip() for name, _, value in pairs}
+    block = base64.b64decode(found.get("hdrs") or "").decode(errors="replace")
+    lines = block.split("\r\n")[1:]  # the first one is the protocol's version
+    pairs = (line.partition(":") for line in lines if line)
+    return {name: value.strip() for name, _, value in pairs}
 
 
 def stored_at(found: dict[str, Any]) -> int:

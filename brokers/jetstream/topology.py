@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import nats.js.errors
 from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
-from brokers.jetstream.errors import ReplicasError, ServerTooOldError, TopologyError
+from brokers.jetstream.errors import AWAY, ReplicasError, ServerTooOldError, TopologyError, connection_error
 from brokers.jetstream.kv import bucket_configs
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 
@@ -47,7 +47,9 @@ class Change:
 
 def token(text: str) -> str:
     """`text` as one subject token: itself where that is safe, else a digest."""
-    return text if _TOKEN.fullmatch(text) else hashlib.sha256(text.encode()).hexdigest()[:40]
+    if _TOKEN.fullmatch(text):
+        return text
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:40]
 
 
 def ready_subject(options: BrokerOptions, queue: str) -> str:
@@ -219,15 +221,19 @@ _STREAM_FIELDS = (
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
     "allow_atomic", "max_msgs_per_subject", "allow_direct", "subject_delete_marker_ttl",
 )  # fmt: skip
+# The server turns rollups on by itself where there are schedules or markers.
+_ONLY_WHERE_SET = ("allow_rollup_hdrs", "deny_delete")
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 
 
 def differences(kind: str, name: str, wanted: Any, found: Any, fields: Sequence[str]) -> list[Change]:
-    """The fields in which two configurations differ; unset means the server's default."""
+    """The fields in which two configurations differ; unset means the server's default, or its choice."""
     changes = []
     for field in fields:
         after, before = getattr(wanted, field), getattr(found, field)
         if after in (None, -1) and before in (None, -1, 0, False):
+            continue
+        if field in _ONLY_WHERE_SET and not after:
             continue
         if field == "subjects":
             after, before = sorted(after), sorted(before or [])
@@ -246,6 +252,8 @@ def apply(options: BrokerOptions, queues: Iterable[QueueSpec], *, dry_run: bool 
     connection = Connection(options)
     try:
         return connection.run(_apply(connection.session(), specs, dry_run=dry_run), timeout_seconds=60)
+    except AWAY as error:
+        raise connection_error("applying the topology", error) from error
     finally:
         connection.close()
 
@@ -261,7 +269,7 @@ async def _apply(session: Session, queues: list[QueueSpec], *, dry_run: bool) ->
     for stream in stream_configs(options, queues):
         changes += await _apply_stream(client, options, stream, dry_run=dry_run)
     for name, consumer in consumer_configs(options, queues):
-        changes += await _apply_consumer(client, name, consumer, dry_run=dry_run)
+        changes += await _apply_consumer(client, options, name, consumer, dry_run=dry_run)
     return changes
 
 
@@ -291,24 +299,26 @@ async def _apply_stream(
         info = await js.stream_info(wanted.name)
     except nats.js.errors.NotFoundError:
         if not dry_run:
-            await _store(js.add_stream, wanted, options)
+            await _store(f"stream {wanted.name}", js.add_stream(wanted), options)
         return [Change("stream", str(wanted.name), None, None, wanted)]
-    changes = differences("stream", str(wanted.name), wanted, info.config, _STREAM_FIELDS)
+    fields = (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
+    changes = differences("stream", str(wanted.name), wanted, info.config, fields)
     _refuse_losses(str(wanted.name), changes, info.state.messages)
     if changes and not dry_run:
         values = {str(change.field): getattr(wanted, str(change.field)) for change in changes}
-        await _store(js.update_stream, info.config.evolve(**values), options)
+        updated = info.config.evolve(**values)
+        await _store(f"stream {wanted.name}", js.update_stream(updated), options)
     return changes
 
 
-async def _store(operation: Any, config: api.StreamConfig, options: BrokerOptions) -> None:
+async def _store(what: str, work: Coroutine[Any, Any, Any], options: BrokerOptions) -> None:
     try:
-        await operation(config)
+        await work
     except nats.js.errors.APIError as error:
         if error.err_code in {_NOT_CLUSTERED, _NO_PEERS}:
             found = f"a cluster without that many usable servers ({error.description})"
             raise ReplicasError(_replicas_message(options, found)) from error
-        raise TopologyError(f"stream {config.name} was refused by the server: {error.description}") from error
+        raise TopologyError(f"{what} was refused by the server: {error.description}") from error
 
 
 def _refuse_losses(name: str, changes: Sequence[Change], messages: int) -> None:
@@ -327,7 +337,7 @@ def _refuse_losses(name: str, changes: Sequence[Change], messages: int) -> None:
 
 
 async def _apply_consumer(
-    client: Any, stream: str, wanted: api.ConsumerConfig, *, dry_run: bool
+    client: Any, options: BrokerOptions, stream: str, wanted: api.ConsumerConfig, *, dry_run: bool
 ) -> list[Change]:
     js = client.jetstream()
     label = f"{stream}/{wanted.durable_name}"
@@ -335,10 +345,11 @@ async def _apply_consumer(
         info = await js.consumer_info(stream, wanted.durable_name)
     except nats.js.errors.NotFoundError:
         if not dry_run:
-            await js.add_consumer(stream, wanted)
+            await _store(f"consumer {label}", js.add_consumer(stream, wanted), options)
         return [Change("consumer", label, None, None, wanted)]
     changes = differences("consumer", label, wanted, info.config, _CONSUMER_FIELDS)
     if changes and not dry_run:
         values = {str(change.field): change.after for change in changes}
-        await js.add_consumer(stream, info.config.evolve(**values))
+        updated = info.config.evolve(**values)
+        await _store(f"consumer {label}", js.add_consumer(stream, updated), options)
     return changes

@@ -345,7 +345,7 @@ def test_without_a_server_the_error_is_dramatiqs() -> None:
 
 def test_without_a_bucket_the_error_names_it(server: NatsServer) -> None:
     backend = JetStreamRateLimiterBackend(make_options(server.url, limits_bucket="nowhere"))
-    with pytest.raises(TopologyError, match="no bucket nowhere: are the streams applied"):
+    with pytest.raises(TopologyError, match=r"no stream KV_nowhere: topology\.apply"):
         backend.add("k", 1, 1000)
     backend.close()
 

@@ -16,6 +16,7 @@ from brokers import (
     ReplayLimitError,
     dead_letter,
 )
+from brokers.jetstream import burial
 from brokers.jetstream.message import Delivery, JetStreamMessage
 from tests.contract.broker.harness import QUEUES, counts, only_ours
 from tests.integration.broker import letters
@@ -159,7 +160,7 @@ def test_a_letter_written_again_after_its_replay_neither_comes_back_nor_reopens_
     sent = message("work", queue="default")
     delivery = Delivery(QUEUES[0], reply="", sequence=1, deliveries=1, data=sent.encode(), headers={})
     held = JetStreamMessage(sent, delivery)
-    headers = dead_letter.dead_headers(delivery, held, DeadReason.REJECTED, None)
+    headers = burial.dead_headers(delivery, held, DeadReason.REJECTED, None)
     letter = bury(broker, headers=headers)
     dead_letter.replay(broker, letter)
     assert bury(broker, headers=headers) == letter
@@ -204,7 +205,7 @@ def test_ended_letters_are_listed_by_outcome_page_by_page(broker: JetStreamBroke
 def test_an_undecodable_letter_can_be_discarded_and_is_named_in_its_record(broker: JetStreamBroker) -> None:
     delivery = Delivery(QUEUES[0], reply="", sequence=next(SEQUENCES), deliveries=1, data=b"\xff", headers={})
     error = DecodeError("no", b"\xff", None)  # type: ignore[no-untyped-call]  # Dramatiq's
-    headers = dead_letter.dead_headers(delivery, None, DeadReason.UNDECODABLE, error)
+    headers = burial.dead_headers(delivery, None, DeadReason.UNDECODABLE, error)
     letter = bury(broker, payload=b"\xff", headers=headers)
     ended = dead_letter.discard(broker, letter, by="Anna")
     assert ended is not None

@@ -415,7 +415,7 @@ def test_without_a_server_the_error_is_dramatiqs() -> None:
 def test_without_a_bucket_the_error_names_it(server: NatsServer) -> None:
     backend = JetStreamResultBackend(make_options(server.url, results_bucket="nowhere"))
     for block in (False, True):
-        with pytest.raises(TopologyError, match="no bucket nowhere: are the streams applied"):
+        with pytest.raises(TopologyError, match=r"no stream KV_nowhere: topology\.apply"):
             backend.get_result(message("job"), block=block)
     backend.close()
 

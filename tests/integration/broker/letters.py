@@ -8,8 +8,8 @@ from brokers import (
     DeadReason,
     JetStreamBroker,
     QueueSpec,
-    dead_letter,
 )
+from brokers.jetstream import burial
 from brokers.jetstream.message import Delivery, JetStreamMessage
 from tests.integration.broker.workers import QUEUES, message
 
@@ -33,8 +33,8 @@ def bury(
         spec, reply="", sequence=sequence, deliveries=1, data=payload or sent.encode(), headers={}
     )
     held = None if payload else JetStreamMessage(sent, delivery)
-    made = headers or dead_letter.dead_headers(delivery, held, reason, ValueError("wrong"))
-    return broker.connection.run(dead_letter.store(broker.connection.session(), delivery, made))
+    made = headers or burial.dead_headers(delivery, held, reason, ValueError("wrong"))
+    return broker.connection.run(burial.store(broker.connection.session(), delivery, made))
 
 
 def take_all(broker: JetStreamBroker, queue: str = "quick") -> list[JetStreamMessage]:

@@ -9,7 +9,7 @@ import pytest
 from dramatiq.errors import DecodeError
 
 from brokers import DeadReason, QueueSpec
-from brokers.jetstream.dead_letter import dead_headers
+from brokers.jetstream.burial import dead_headers
 from brokers.jetstream.message import CARRIED_HEADER, Delivery, decode, note_attempt, publish_headers
 from brokers.jetstream.schedule import delay_until, schedule_headers
 
