@@ -3,7 +3,7 @@
 Two command lines of two threads, each started again when it ends, as a cluster would. Healthy jobs of
 10 ms come at a steady rate; from the fifth second on there is one poisonous message among them. Printed
 per poison: seconds until it is a dead letter, deaths, and the wait from enqueue to start of the healthy
-jobs, beside a run without poison. SECONDS= sets the length of a run (30).
+jobs, beside a run without poison. SECONDS= sets the length of a run (60).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KINDS = (None, "leave", "segfault", "deep_recursion", "hold_the_lock")
 
 
 def main() -> None:
-    seconds = float(os.environ.get("SECONDS", "30"))  # noqa: TID251
+    seconds = float(os.environ.get("SECONDS", "60"))  # noqa: TID251
     print("| poison | dead letter after s | deaths | p50 ms | p95 ms | p99 ms | most ms | healthy jobs |")
     print("|---|---|---|---|---|---|---|---|")
     for kind in _KINDS:
