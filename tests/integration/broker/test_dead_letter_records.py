@@ -10,6 +10,7 @@ from brokers import (
     DeadLetterNotFoundError,
     JetStreamBroker,
     PublishRefusedError,
+    TopologyError,
     dead_letter,
     topology,
 )
@@ -112,6 +113,10 @@ def test_streams_of_the_release_before_are_updated_and_keep_their_dead_letters(s
             broker.connection.run(session.api(f"STREAM.CREATE.{config.name}", old))
     headers = {"Dead-Reason": "rejected"}
     broker.connection.run(session.publish(dead_subject(options, "quick"), sent.encode(), headers))
+    with pytest.raises(TopologyError, match=f"no stream {options.dead_record_stream}: topology.apply"):
+        dead_letter.replay(broker, 1)
+    (records,) = (c for c in topology.stream_configs(options, QUEUES) if c.name == options.dead_record_stream)
+    broker.connection.run(session.api(f"STREAM.CREATE.{records.name}", records.as_dict()))
     with pytest.raises(PublishRefusedError, match="apply the streams' configuration again"):
         dead_letter.replay(broker, 1)
     topology.apply(options, QUEUES)
