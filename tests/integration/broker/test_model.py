@@ -144,7 +144,7 @@ class BrokerMachine(RuleBasedStateMachine):
         letter = letters[which % len(letters)]
         (self.late if letter.reason == "expired" else self.dead).remove(str(letter.message_id))
         successor = dead_letter.replay(self.broker, letter.id).message_id
-        (self.late if letter.reason == "expired" else self.ready).add(successor)
+        self.ready.add(successor)  # also of one that came too late: the deadline was that of the old life
 
     @rule()
     def pause(self) -> None:
