@@ -1,9 +1,10 @@
-"""What gunicorn's command line cannot say: a stopping worker ends its event streams at once."""
+"""What gunicorn's command line cannot say: how connections end, and the streams of a stopping worker."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from app.api.guard import FINISHED_BYTES
 from app.api.sse import DRAINING
 
 # It would lie in the user's home, one for all installations.
@@ -15,6 +16,17 @@ limit_request_line = 8190
 # Longer than the idle time of clients and load balancers (60 s): whoever closes first must not be the server,
 # or a request may meet a connection that is just being closed.
 keepalive = 75
+
+
+def pre_request(_worker: Any, request: Any) -> None:
+    """A large body may be refused unread, and its connection then closes: every answer to one must say so.
+
+    Else the client would send its next request on a connection that is just being closed.
+    """
+    headers = dict(request.headers)
+    length = headers.get("CONTENT-LENGTH", "")
+    if "TRANSFER-ENCODING" in headers or (length.isdecimal() and int(length) > FINISHED_BYTES):
+        request.force_close()
 
 
 def post_worker_init(worker: Any) -> None:

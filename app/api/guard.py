@@ -25,6 +25,10 @@ from app.security.principal import SINGLE_USER
 F = TypeVar("F", bound=Callable[..., Any])
 
 JSON_BYTES = 1024 * 1024
+# A body of at most this size is taken off the connection even when it is refused unread. Then the client gets
+# to read the answer and may use the connection again; after larger ones it closes (gunicorn.conf.py).
+FINISHED_BYTES = 8 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -72,6 +76,7 @@ def register(app: Flask, settings: Settings) -> None:
     app.before_request(_set_principal)
     app.before_request(_check_body)
     app.after_request(_add_headers)
+    app.after_request(_finish_body)
     app.teardown_request(_forget_request)
 
 
@@ -201,6 +206,14 @@ def _add_headers(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id", "")
     if request.path.startswith("/api/"):
         response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _finish_body(response: Response) -> Response:
+    if 0 < (request.content_length or 0) <= FINISHED_BYTES:
+        source = request.environ["wsgi.input"]
+        while source.read(_PIECE_BYTES):
+            pass
     return response
 
 
