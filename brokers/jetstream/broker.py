@@ -239,13 +239,17 @@ class JetStreamBroker(Broker):
             loop.call_soon_threadsafe(lambda: loop.call_later(pause, intake.put, delivery))
             return None
 
+    def begun(self, delivery: Delivery) -> None:
+        """A thread starts this message now."""
+        self.running().holdings.begun(delivery)
+
     def note_start(self, message: JetStreamMessage) -> None:
         """Record durably that a suspect's run starts now."""
         self.connection.run(self.running().starts.note(message))
 
     def finish(self, message: JetStreamMessage) -> None:
         """Acknowledge a message; confirmed in the background."""
-        if message.delivery.settled:  # given back before it began
+        if message.delivery.settled:  # given back at shutdown while it ran
             self.running().gate.leave(message)
             return
         self._end(message.delivery, message, ACK)

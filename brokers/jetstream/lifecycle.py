@@ -53,7 +53,7 @@ class Lifecycle(Middleware):
         delivery.began = time.monotonic()
         message.started_at = time.time()
         delivery.beat_until = delivery.began + time_limit_seconds(broker, message)
-        broker.running().holdings.begun(delivery)
+        broker.begun(delivery)
         if delivery.redelivered:
             self._note_start(broker, message)
 

@@ -107,6 +107,9 @@ class JetStreamStubBroker(JetStreamBroker):
             self.memory.give_back(delivery, self.options.hand_back_seconds)
             return None
 
+    def begun(self, delivery: Delivery) -> None:
+        """Nobody shares the twin's threads: there is nothing to count."""
+
     def settle(self, delivery: Delivery, answer: bytes) -> None:
         """End our hold on a delivery, at once."""
         if answer.startswith(NAK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dramatiq
@@ -16,6 +17,7 @@ from brokers import (
     JetStreamBroker,
     JetStreamMessage,
     JetStreamStubBroker,
+    NotUniqueError,
     QueueSpec,
     control,
     default_middleware,
@@ -121,3 +123,21 @@ class Told(Middleware):
 
     def after_dead_letter(self, broker: Any, message: Any, reason: Any, error: Any) -> None:
         self.dead.append((message and message.message_id, str(reason), type(error).__name__))
+
+
+def race(
+    broker: JetStreamBroker, make: Callable[[], dramatiq.Message[Any]], *, times: int = 1
+) -> tuple[list[str], list[str | None]]:
+    """20 threads enqueue unique messages at once, each so many times: stored ids, and whom the others met."""
+    stored, refused = list[str](), list[str | None]()
+
+    def produce(_: int) -> None:
+        for _ in range(times):
+            try:
+                stored.append(broker.enqueue(make()).message_id)
+            except NotUniqueError as error:
+                refused.append(error.message_id)
+
+    with ThreadPoolExecutor(20) as producers:
+        list(producers.map(produce, range(20)))
+    return stored, refused

@@ -21,7 +21,7 @@ from brokers import (
     dead_letter,
     recurring,
 )
-from tests.contract.broker.harness import StartWorker, counts, declare, only_ours, publish_raw, take
+from tests.contract.broker.harness import StartWorker, counts, declare, only_ours, publish_raw, race, take
 from tests.integration.broker.workers import message, wait_until
 
 pytestmark = only_ours
@@ -65,20 +65,7 @@ def test_many_delayed_messages_wait_at_the_server(broker: JetStreamBroker) -> No
 
 
 def test_of_many_racing_producers_of_a_unique_message_one_gets_in(broker: JetStreamBroker) -> None:
-    stored, refused = list[str](), list[str | None]()
-
-    def produce() -> None:
-        for _ in range(50):
-            try:
-                stored.append(broker.enqueue(job("work", "one", unique_key="report:7")).message_id)
-            except NotUniqueError as error:
-                refused.append(error.message_id)
-
-    producers = [threading.Thread(target=produce) for _ in range(20)]
-    for producer in producers:
-        producer.start()
-    for producer in producers:
-        producer.join()
+    stored, refused = race(broker, lambda: job("work", "one", unique_key="report:7"), times=50)
     assert len(stored) == 1
     assert len(refused) == 999
     assert set(refused) == set(stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from dramatiq.message import Message, generate_unique_id
 
 from brokers import JetStreamBroker, NotUniqueError, control
 from brokers.jetstream.stored import all_headers, stored_payload
-from tests.contract.broker.harness import counts, only_ours, take
+from tests.contract.broker.harness import counts, only_ours, race, take
 from tests.integration.broker.workers import message
 
 pytestmark = only_ours
@@ -54,19 +53,7 @@ def test_a_message_id_counts_once_whatever_became_of_the_message(
 
 def test_of_many_who_find_a_lock_past_its_time_one_gets_in(broker: JetStreamBroker) -> None:
     put_lock(broker, b'{"message_id": "gone", "seconds": -1}')
-    stored, refused = list[str](), list[str | None]()
-
-    def produce() -> None:
-        try:
-            stored.append(broker.enqueue(unique()).message_id)
-        except NotUniqueError as error:
-            refused.append(error.message_id)
-
-    producers = [threading.Thread(target=produce) for _ in range(20)]
-    for producer in producers:
-        producer.start()
-    for producer in producers:
-        producer.join()
+    stored, refused = race(broker, unique)
     assert len(stored) == 1
     assert refused == stored * 19
     assert counts(broker) == (1, 0, 0)
