@@ -27,6 +27,7 @@ class Contract:
     kind: ClassVar[str]
     queue: ClassVar[str]
     scope_kind: ClassVar[str | None] = None
+    held: ClassVar[bool] = False  # comes by the thousand: waits in Postgres for its turn (jobs/admission)
 
     @property
     def unique_key(self) -> str:
@@ -67,6 +68,7 @@ class ExtractFile(Contract):
     kind = "extract_file"
     queue = COLLECTIONS
     scope_kind = "collection_transform"
+    held = True
 
     collection_transform_id: int
     file_id: int
@@ -101,6 +103,7 @@ class EmbedItems(Contract):
     kind = "embed_items"
     queue = DATASETS
     scope_kind = "embedded_dataset"
+    held = True
 
     embedded_dataset_id: int
     batch: str

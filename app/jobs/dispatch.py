@@ -11,7 +11,7 @@ from dramatiq.errors import BrokerConnectionError, BrokerError
 from sqlalchemy import func, update
 
 from app.errors import ExplorerError
-from app.jobs import policy
+from app.jobs import admission, policy
 from app.jobs.outbox import Envelope
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import Job
@@ -46,6 +46,15 @@ class Dispatcher:
                 sent.append(envelope)
         self._note(sent)
 
+    def admit(self, queue: str) -> None:
+        """Send held jobs of a queue while there is room; else the reconciler does it."""
+        try:
+            admitted = admission.admit(self._database, queue)
+        except ExplorerError as error:
+            logger.warning("held jobs of %s wait for the reconciler: %s", queue, error)
+        else:
+            self.send(admitted)
+
     def _note(self, sent: list[Envelope]) -> None:
         if not sent:
             return
@@ -54,7 +63,7 @@ class Dispatcher:
                 session.execute(
                     update(Job)
                     .where(Job.job_id.in_([envelope.job_id for envelope in sent]), Job.state == "pending")
-                    .values(published_at=func.now(), expected_by=policy.expected_by())
+                    .values(published_at=func.now(), expected_by=policy.taken_by())
                 )
         except ExplorerError as error:
             # Sent twice is harmless, so an unwritten note costs one more message at most.

@@ -21,6 +21,7 @@ from app.storage.postgres.session import after_commit
 from app.storage.postgres.tables.jobs import Job
 
 _INSERTS_PER_STATEMENT = 500
+_QUEUES = "queues_with_held_jobs"  # of the transaction at hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class Sender(Protocol):
 
     def send(self, envelopes: Iterable[Envelope]) -> None:
         """Best effort: what is not sent now is sent by the reconciler; never raises for that."""
+        ...
+
+    def admit(self, queue: str) -> None:
+        """Send held jobs of a queue while there is room; best effort likewise."""
         ...
 
 
@@ -70,11 +75,20 @@ class Outbox:
             part = dict(distinct[start : start + _INSERTS_PER_STATEMENT])
             for job_id, kind, key, queue in session.execute(_upsert(list(part.values()))):
                 ids[kind, key] = job_id
-                if job_id == part[kind, key]["job_id"]:
+                if part[kind, key]["held"]:
+                    self.admit_after(session, queue)
+                elif job_id == part[kind, key]["job_id"]:
                     fresh.append(Envelope(job_id=job_id, kind=kind, queue=queue))
         if fresh:
             after_commit(session, lambda: self._sender.send(fresh))
         return [ids[_key(row)] for row in rows]
+
+    def admit_after(self, session: Session, queue: str) -> None:
+        """Once the transaction has committed, let held jobs of the queue go while there is room."""
+        queues: set[str] = session.info.setdefault(_QUEUES, set())
+        if queue not in queues:
+            queues.add(queue)
+            after_commit(session, lambda: self._sender.admit(queue))
 
 
 def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
@@ -87,6 +101,7 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
         "arguments": contract.arguments(),
         "scope_kind": contract.scope_kind,
         "scope_id": contract.scope_id,
+        "held": contract.held and owner_id is not None,
         "trace": tracing.inject(),
     }
 

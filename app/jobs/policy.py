@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, text
+from sqlalchemy import ColumnElement, case, func, text
 
+from app.jobs.contracts import CONTRACTS
 from app.storage.postgres.tables.jobs import Job
 
 MAX_ATTEMPTS = 5
@@ -36,8 +37,22 @@ def expected_by(delay_seconds: float = 0) -> ColumnElement[datetime]:
     reconciler asks only a quarter of an hour later, and twice as late each time: a backlog is not doubled
     by its own shadow.
     """
-    waiting = text("interval '15 minutes'") * func.power(2, func.least(Job.publication, 6))
-    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds) + waiting
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds) + _later_each_time("15 minutes")
+
+
+def taken_by() -> ColumnElement[datetime]:
+    """When a message just sent must have been taken, for a job's `expected_by`.
+
+    As above; but of the kinds that are held back few wait on the stream at a time, and all others wait for
+    those to be taken: they are missed after two minutes.
+    """
+    held = [kind for kind, contract in CONTRACTS.items() if contract.held]
+    patience = case((Job.kind.in_(held), _later_each_time("2 minutes")), else_=_later_each_time("15 minutes"))
+    return func.now() + patience
+
+
+def _later_each_time(first: str) -> ColumnElement[timedelta]:
+    return text(f"interval '{first}'") * func.power(2, func.least(Job.publication, 6))
 
 
 class Policies:

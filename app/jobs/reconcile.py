@@ -74,7 +74,10 @@ class Reconciler:
 
     def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
         unpublished = and_(
-            Job.state == "pending", Job.published_at.is_(None), Job.updated_at < now - _PUBLISH_GRACE
+            Job.state == "pending",
+            ~Job.held,
+            Job.published_at.is_(None),
+            Job.updated_at < now - _PUBLISH_GRACE,
         )
         overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now)
         columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)

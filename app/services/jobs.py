@@ -83,8 +83,10 @@ class Jobs:
                     updated_at=func.now(),
                     expected_by=None,
                 )
-                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt, Job.trace)
+                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt, Job.trace, Job.queue)
             ).one_or_none()
+            if row is not None:  # one less waits on the stream
+                self.outbox.admit_after(session, row.queue)
         if row is None:
             return None
         contract = contracts.decode(row.kind, row.arguments)
@@ -145,8 +147,10 @@ class Jobs:
                 run_token=None,
                 **_error_fields(error),
             )
-            .returning(Job.kind, Job.arguments, Job.owner_id, Job.rerun)
+            .returning(Job.kind, Job.arguments, Job.owner_id, Job.rerun, Job.queue)
         ).one_or_none()
+        if row is not None:
+            self.outbox.admit_after(session, row.queue)
         # A job that we cannot read was asked for again by a release that can: it will be asked for there.
         if row is not None and row.rerun and row.kind in contracts.CONTRACTS:
             self.outbox.record(session, contracts.decode(row.kind, row.arguments), owner_id=row.owner_id)
@@ -170,10 +174,11 @@ class Jobs:
                 update(Job)
                 .where(Job.job_id == job_id, Job.owner_id == principal.owner_id, Job.state.in_(ACTIVE_STATES))
                 .values(state="cancelled", finished_at=func.now(), updated_at=func.now(), run_token=None)
-                .returning(Job.job_id)
+                .returning(Job.queue)
             ).one_or_none()
             if done is None:
                 raise NotFoundError(f"no active job {job_id}")
+            self.outbox.admit_after(session, done.queue)
 
     def is_current(self, run: Run) -> bool:
         """Whether the run still holds its job; long runs ask now and then."""

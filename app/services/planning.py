@@ -170,14 +170,18 @@ class Planning:
                 Item.item_id == ItemEmbedding.item_id, Item.dataset_id == target.source_dataset_id
             ),
         )
-        with self.database.transaction() as session:
-            self.jobs.fence(session, run)
-            item_ids = list(session.scalars(gone.order_by(ItemEmbedding.item_id)))
-            self.outbox.record_many(
-                session,
-                [DeleteItemVectors(target.embedded_dataset_id, part) for part in _slices(item_ids, _PAGE)],
-                owner_id=target.owner_id,
-            )
+        last_item_id = 0
+        while True:
+            with self.database.transaction() as session:
+                self.jobs.fence(session, run)
+                page = gone.where(ItemEmbedding.item_id > last_item_id)
+                item_ids = tuple(session.scalars(page.order_by(ItemEmbedding.item_id).limit(_PAGE)))
+                if item_ids:
+                    work = DeleteItemVectors(target.embedded_dataset_id, item_ids)
+                    self.outbox.record(session, work, owner_id=target.owner_id)
+            if len(item_ids) < _PAGE:
+                return
+            last_item_id = item_ids[-1]
 
 
 def _replaced(statement: Insert, *names: str) -> dict[str, Any]:
@@ -241,8 +245,3 @@ def _batches(items: Iterable[_PendingItem]) -> Iterator[list[_PendingItem]]:
             batch, chunks = [], 0
     if batch:
         yield batch
-
-
-def _slices(values: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(values), size):
-        yield tuple(values[start : start + size])

@@ -13,6 +13,7 @@ from alembic.config import Config
 
 from app.events.types import StatusEvent
 from app.ids import chunk_id, content_hash
+from app.jobs.admission import admit
 from app.jobs.outbox import Envelope, Outbox
 from app.services.jobs import Jobs
 from app.storage.postgres.session import Database, DatabaseOptions
@@ -37,11 +38,15 @@ ROOT = Path(__file__).resolve().parents[2]
 class Recorder:
     """A sender and a publisher that remember; the real ones are tested with the broker."""
 
+    database: Database
     sent: list[Envelope] = field(default_factory=list)
     told: list[StatusEvent] = field(default_factory=list)
 
     def send(self, envelopes: Iterable[Envelope]) -> None:
         self.sent += envelopes
+
+    def admit(self, queue: str) -> None:
+        self.sent += admit(self.database, queue)
 
     def publish(self, event: StatusEvent) -> None:
         self.told.append(event)
@@ -84,8 +89,8 @@ def database(migrated_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def recorder(database: Database) -> Recorder:
+    return Recorder(database)
 
 
 @pytest.fixture

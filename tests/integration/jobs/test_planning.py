@@ -39,7 +39,7 @@ class Files:
         """The file ids that a plan made jobs for."""
         run = begin(self.planning, PlanCollectionTransform(self.transform), self.recorder)
         self.planning.plan_collection_transform(run, self.transform)
-        return sorted(job.arguments["file_id"] for job in jobs_of(self.world.database, self.recorder))
+        return sorted(job.arguments["file_id"] for job in jobs_since(self.world.database, run))
 
     def finish_all(self) -> None:
         with self.world.database.transaction() as session:
@@ -60,7 +60,7 @@ class Vectors:
         """(kind, item ids) of the jobs that a plan made."""
         run = begin(self.planning, PlanDatasetTransform(self.transform), self.recorder)
         self.planning.plan_dataset_transform(run, self.transform)
-        made = jobs_of(self.world.database, self.recorder)
+        made = jobs_since(self.world.database, run)
         return [(job.kind, sorted(job.arguments["item_ids"])) for job in made]
 
     finish_all = Files.finish_all
@@ -80,9 +80,11 @@ def begin(planning: Planning, contract, recorder: Recorder) -> Run:
     return run
 
 
-def jobs_of(database: Database, recorder: Recorder) -> list[Job]:
+def jobs_since(database: Database, run: Run) -> list[Job]:
+    """What was recorded since a plan began; not all of it is sent yet."""
     with database.transaction() as session:
-        return [session.get_one(Job, envelope.job_id) for envelope in recorder.sent]
+        began = select(Job.started_at).where(Job.job_id == run.job_id).scalar_subquery()
+        return list(session.scalars(select(Job).where(Job.created_at > began).order_by(Job.created_at)))
 
 
 @pytest.fixture

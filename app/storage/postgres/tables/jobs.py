@@ -27,6 +27,21 @@ class Job(Base):
         ),
         Index("uq_jobs_active", "kind", "unique_key", unique=True, postgresql_where=text(_ACTIVE_SQL)),
         Index("ix_jobs_active", "state", "updated_at", postgresql_where=text(_ACTIVE_SQL)),
+        Index(
+            "ix_jobs_held",
+            "queue",
+            "owner_id",
+            "created_at",
+            "job_id",
+            postgresql_where=text("held AND state = 'pending'"),
+        ),
+        Index(
+            "ix_jobs_at_work",
+            "queue",
+            "state",
+            "owner_id",
+            postgresql_where=text("state IN ('pending', 'running') AND NOT held"),
+        ),
         Index("ix_jobs_scope", "scope_kind", "scope_id", "state"),
     )
 
@@ -46,6 +61,8 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # runs started
     # Asked for again while running: a fresh job follows when this one ends.
     rerun: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Waits for its turn in Postgres, no message stands for it yet (jobs/admission).
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
     run_token: Mapped[UUID | None] = mapped_column(Uuid)
     worker: Mapped[str | None] = mapped_column(Text)
     publication: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # times put on the stream
