@@ -65,12 +65,19 @@ class Reconciler:
             if late and not dry_run:
                 envelopes = [_republish(session, row) for row in late]
                 after_commit(session, lambda: self._sender.send(envelopes))
+            if not dry_run:
+                # Whoever was to admit held jobs may have died between its commit and that.
+                after_commit(session, self._admit)
         if finding.total and not dry_run:
             logger.warning(
                 "sent again: %d never published, %d overdue, %d whose worker is gone",
                 finding.unpublished, finding.overdue, finding.lost_workers,
             )  # fmt: skip
         return finding
+
+    def _admit(self) -> None:
+        for pool in POOLS.values():
+            self._sender.admit(pool.queue)
 
     def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
         unpublished = and_(

@@ -141,3 +141,25 @@ def test_only_one_reconciler_works_at_a_time(job_id: UUID, database: Database, r
     with database.transaction() as session:
         session.execute(text("SELECT pg_advisory_xact_lock(7201650044)"))
         assert reconciler.run() is None
+
+
+def test_held_jobs_are_let_go_where_whoever_recorded_them_died_first(
+    job_id: UUID, database: Database, reconciler: Reconciler, recorder: Recorder
+):
+    change(database, held=True)
+    assert reconciler.run(dry_run=True) == Finding(0, 0, 0)
+    assert recorder.sent == []
+    reconciler.run()
+    assert [(one.job_id, one.publication) for one in recorder.sent] == [(job_id, 0)]
+
+
+def test_a_job_that_is_held_for_long_is_not_taken_for_lost(
+    database: Database, world: World, outbox: Outbox, reconciler: Reconciler, recorder: Recorder
+):
+    with database.transaction() as session:
+        outbox.record_many(session, [ExtractFile(1, key, 1) for key in range(20)], owner_id="ada")
+    with database.transaction() as session:
+        session.execute(update(Job).where(Job.held).values(updated_at=LONG_AGO, created_at=LONG_AGO))
+    sent = len(recorder.sent)
+    assert reconciler.run() == Finding(0, 0, 0)
+    assert len(recorder.sent) == sent
