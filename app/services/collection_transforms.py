@@ -170,7 +170,8 @@ class CollectionTransforms:
             config_hash=config_hash(config),
         )
         with self.database.transaction() as session:
-            owned(session, Collection, collection_id, principal.owner_id, field="collection_id")
+            # Locked as by an upload: its file is planned here, or it sees the transform and plans it.
+            owned(session, Collection, collection_id, principal.owner_id, field="collection_id", lock=True)
             owned(session, Dataset, dataset_id, principal.owner_id, field="dataset_id")
             session.add(row)
             session.flush()

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
@@ -145,6 +145,12 @@ class DatasetTransforms:
             job_config={},
         )
         with self.database.transaction() as session:
+            # Whoever changed items holds the dataset until it commits (Removal.replan): it sees us, or we it.
+            session.execute(
+                select(Dataset.dataset_id)
+                .where(Dataset.dataset_id == source_dataset_id, Dataset.owner_id == principal.owner_id)
+                .with_for_update()
+            )
             dataset = owned(
                 session, Dataset, source_dataset_id, principal.owner_id, field="source_dataset_id"
             )
@@ -197,12 +203,14 @@ class DatasetTransforms:
         with self.database.transaction() as session:
             row = owned(session, DatasetTransform, dataset_transform_id, principal.owner_id, lock=True)
             _refuse_disabled(row)
+            # The rows stay: they stand for vectors that the failed runs may have written.
             gone = session.scalars(
-                delete(ItemEmbedding)
+                update(ItemEmbedding)
                 .where(
                     ItemEmbedding.embedded_dataset_id.in_(_embedded_ids(dataset_transform_id)),
                     ItemEmbedding.state == "failed",
                 )
+                .values(state="pending", error_code=None, error_message=None)
                 .returning(ItemEmbedding.item_id)
             ).all()
             self._plan(session, principal, dataset_transform_id)

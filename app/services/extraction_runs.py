@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,19 +17,19 @@ from sqlalchemy.orm import Session
 from app.errors import NotFoundError, UnreadableFileError
 from app.events.ports import StatusPublisher
 from app.ids import chunk_id, content_hash
-from app.jobs.contracts import ExtractFile, PlanDatasetTransform
+from app.jobs.contracts import ExtractFile
 from app.jobs.outbox import Outbox
 from app.observability import metrics
 from app.pipeline.chunking.base import Chunk, Chunker
 from app.pipeline.document import Document
 from app.pipeline.extraction.base import SourceFile
 from app.services.jobs import Jobs, Run
+from app.services.removal import Removal
 from app.services.status import Subject, tell
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ChunkRow,
     CollectionTransform,
-    DatasetTransform,
     File,
     FileExtraction,
     Item,
@@ -102,7 +103,7 @@ class ExtractionRuns:
                 return
             item_id = _write_item(session, work, document, chunks)
             _write_outcome(session, work, item_id, len(chunks), round((time.monotonic() - started) * 1000))
-            self._plan_embedding(session, work)
+            Removal(session, self.outbox, work.owner_id).replan([work.dataset_id])
             self.jobs.finish(session, run)
         tell(
             self.status,
@@ -163,14 +164,6 @@ class ExtractionRuns:
             source = SourceFile(path=path, name=work.file.name, media_type=work.file.media_type)
             return self.read(source, work.job_config.get("extraction", {}))
 
-    def _plan_embedding(self, session: Session, work: _Work) -> None:
-        ids = session.scalars(
-            select(DatasetTransform.dataset_transform_id).where(
-                DatasetTransform.source_dataset_id == work.dataset_id, DatasetTransform.is_enabled
-            )
-        )
-        self.outbox.record_many(session, [PlanDatasetTransform(key) for key in ids], owner_id=work.owner_id)
-
 
 def _obsolete(session: Session, contract: ExtractFile, *, disabled: bool = False) -> str | None:
     """Why the run must write nothing, or None; then file and transform stay until the transaction ends.
@@ -191,7 +184,20 @@ def _obsolete(session: Session, contract: ExtractFile, *, disabled: bool = False
         return "the file or its transform was deleted"
     if version != contract.file_version:
         return "the file was replaced"
-    return "the transform is disabled" if disabled and not transform.is_enabled else None
+    return "the transform is disabled" if disabled and _is_disabled(session, transform) else None
+
+
+def _is_disabled(session: Session, transform: CollectionTransform) -> bool:
+    """Whether it is, and stays so until this transaction ends.
+
+    Otherwise the plan of somebody who enables it just now could still count on the run that ends here.
+    """
+    if transform.is_enabled:
+        return False
+    again = select(CollectionTransform.is_enabled).where(
+        CollectionTransform.collection_transform_id == transform.collection_transform_id
+    )
+    return not session.scalar(again.with_for_update(read=True))
 
 
 def _write_item(session: Session, work: _Work, document: Document, chunks: list[Chunk]) -> int:
@@ -200,30 +206,34 @@ def _write_item(session: Session, work: _Work, document: Document, chunks: list[
         "collection_transform_id": work.transform_id,
         "file_id": work.file.file_id,
     }
-    statement = upsert(_ITEMS).values(
-        owner_id=work.owner_id, **source, **_item_values(work, document, chunks)
-    )
-    replaced = {name: statement.excluded[name] for name in _item_values(work, document, chunks)}
+    values = _item_values(work, document, chunks)
+    known = session.scalar(select(_ITEMS.c.content_hash).filter_by(**source))
+    statement = upsert(_ITEMS).values(owner_id=work.owner_id, **source, **values)
     item_id = session.scalar(
         statement.on_conflict_do_update(
             index_elements=list(source),
             index_where=_ITEMS.c.file_id.is_not(None),
-            set_=replaced | {"updated_at": func.now()},
+            set_={name: statement.excluded[name] for name in values} | {"updated_at": func.now()},
         ).returning(_ITEMS.c.item_id)
     )
     assert item_id is not None
+    if known != values["content_hash"]:
+        _write_chunks(session, item_id, chunks)
+    return int(item_id)
+
+
+def _write_chunks(session: Session, item_id: int, chunks: list[Chunk]) -> None:
     session.execute(delete(ChunkRow).where(ChunkRow.item_id == item_id))
     rows = list(_chunk_rows(item_id, chunks))
     for start in range(0, len(rows), _ROWS_PER_INSERT):
         session.execute(insert(ChunkRow), rows[start : start + _ROWS_PER_INSERT])
-    return int(item_id)
 
 
 def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[str, Any]:
     return {
         "title": (document.title or work.file.name)[:_TITLE_LENGTH],
         "text": document.text,
-        "content_hash": content_hash(*(f"{chunk.start}:{chunk.end}:{chunk.text}" for chunk in chunks)),
+        "content_hash": content_hash(*map(_content, chunks)),
         "chunk_count": len(chunks),
         "media_type": document.media_type,
         "language": document.language,
@@ -231,6 +241,12 @@ def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[s
         "metadata": document.metadata,
         "warnings": list(document.warnings),
     }
+
+
+def _content(chunk: Chunk) -> str:
+    """All that a chunk's row and vector are made of: where two are equal, neither is written again."""
+    place = json.dumps([chunk.start, chunk.end, chunk.page, list(chunk.heading_path)])
+    return f"{place}{chunk.text}"
 
 
 def _chunk_rows(item_id: int, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:

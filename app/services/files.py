@@ -253,11 +253,11 @@ class Files:
             return _completed(row, unchanged=False)
 
     def _plan(self, session: Session, principal: Principal, collection_id: int) -> None:
+        # Disabled ones, too: one that is enabled just now plans before this file is committed.
         ids = session.scalars(
             select(CollectionTransform.collection_transform_id).where(
                 CollectionTransform.collection_id == collection_id,
                 CollectionTransform.owner_id == principal.owner_id,
-                CollectionTransform.is_enabled,
             )
         ).all()
         plans = [PlanCollectionTransform(key) for key in ids]

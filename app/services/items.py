@@ -209,16 +209,21 @@ class Items:
             row = Item(owner_id=principal.owner_id, dataset_id=dataset_id, title=item.title)
             session.add(row)
         texts = [chunk.content for chunk in item.chunks]
+        known = (row.content_hash, _metadata(session, row)) if row.item_id else None
         row.text = _BETWEEN_CHUNKS.join(texts)
         row.content_hash = content_hash(*texts)
         row.chunk_count = len(texts)
         row.metadata_ = dict(item.metadata)
         session.flush()
-        session.execute(delete(ChunkRow).where(ChunkRow.item_id == row.item_id))
-        rows = self._chunk_rows(row.item_id, item.chunks)
+        if known != (row.content_hash, [dict(chunk.metadata) for chunk in item.chunks]):
+            self._write_chunks(session, row.item_id, item.chunks)
+        return row.item_id
+
+    def _write_chunks(self, session: Session, item_id: int, chunks: Sequence[PushedChunk]) -> None:
+        session.execute(delete(ChunkRow).where(ChunkRow.item_id == item_id))
+        rows = self._chunk_rows(item_id, chunks)
         for start in range(0, len(rows), _ROWS_PER_INSERT):
             session.execute(insert(ChunkRow), rows[start : start + _ROWS_PER_INSERT])
-        return row.item_id
 
     def _chunk_rows(self, item_id: int, chunks: Sequence[PushedChunk]) -> Sequence[dict[str, Any]]:
         rows, start = [], 0
@@ -239,6 +244,12 @@ class Items:
             )
             start = end + len(_BETWEEN_CHUNKS)
         return rows
+
+
+def _metadata(session: Session, row: Item) -> list[dict[str, Any]]:
+    """Of the item's chunks, in order; the rest of a pushed chunk is in the content hash."""
+    chunks = select(ChunkRow.metadata_).where(ChunkRow.item_id == row.item_id).order_by(ChunkRow.position)
+    return list(session.scalars(chunks))
 
 
 def _checked(item: PushedItem, number: int) -> PushedItem:

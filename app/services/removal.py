@@ -17,6 +17,7 @@ from app.jobs.contracts import DeleteObjects, DropVectorIndex, PlanDatasetTransf
 from app.jobs.outbox import Outbox
 from app.storage.postgres.tables import (
     CollectionTransform,
+    Dataset,
     DatasetTransform,
     EmbeddedDataset,
     File,
@@ -77,6 +78,10 @@ class Removal:
 
     def replan(self, dataset_ids: Sequence[int]) -> None:
         """The datasets lost or gained items: their transforms compare anew, which deletes stale vectors."""
+        # A transform that is made meanwhile (which locks the dataset) plans after this, or is seen below.
+        datasets = select(Dataset.dataset_id).where(Dataset.dataset_id.in_(dataset_ids))
+        held = datasets.order_by(Dataset.dataset_id).with_for_update(read=True, key_share=True)
+        self.session.execute(held).all()
         ids = self.session.scalars(
             select(DatasetTransform.dataset_transform_id).where(
                 DatasetTransform.source_dataset_id.in_(dataset_ids)
