@@ -9,9 +9,11 @@ ExplorerError
 │   ├── UnsupportedTypeError  415
 │   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
 │   ├── ProviderRefusedError  502  a provider said no, and will say no again
+│   │   └── InputRefusedError  502  ... to what was sent, of which some may be taken alone
 │   └── DimensionMismatchError 409
 ├── TransientError            retried with backoff
 │   ├── UnavailableError      503  one of our servers is away
+│   │   └── VectorsMissingError 503  an index holds less than was written to it
 │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
 └── JobCancelledError         409  not a failure: somebody asked to stop
 """
@@ -93,6 +95,12 @@ class ProviderRefusedError(PermanentError):
     code = "provider_refused"
 
 
+class InputRefusedError(ProviderRefusedError):
+    """A provider rejected what was sent, perhaps one text among many; others may be taken."""
+
+    code = "input_refused"
+
+
 class TransientError(ExplorerError):
     """Trying again later can help."""
 
@@ -108,6 +116,10 @@ class TransientError(ExplorerError):
 
 class UnavailableError(TransientError):
     """One of our own servers (Postgres, NATS, S3, Qdrant, Tika) does not answer."""
+
+
+class VectorsMissingError(UnavailableError):
+    """A vector index does not hold what was written to it; another run writes what is missing."""
 
 
 class ProviderUnavailableError(TransientError):

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from app.errors import ProviderRefusedError, ProviderUnavailableError
+from app.errors import InputRefusedError, ProviderRefusedError, ProviderUnavailableError
 from app.security.outbound import OutboundClient, OutboundResponse
 
 _LOG = logging.getLogger(__name__)
 
 _MESSAGE_CHARACTERS = 300
+# Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
+_ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 
@@ -65,11 +67,13 @@ class Remote:
         raise AssertionError("at least one attempt is made")
 
     def check(self, response: OutboundResponse) -> None:
-        """Raises ProviderRefusedError, in the provider's words, for any status that is not a success."""
+        """Raises ProviderRefusedError, in the provider's words, for any status that is not a success.
+
+        InputRefusedError where the status speaks of what was sent, and not of who sends or where to.
+        """
         if not 200 <= response.status < 300:  # noqa: PLR2004 - the success range of HTTP
-            raise ProviderRefusedError(
-                f"{self.name} refused the request ({response.status}): {self._complaint(response)}"
-            )
+            refused = InputRefusedError if response.status in _ABOUT_THE_INPUT else ProviderRefusedError
+            raise refused(f"{self.name} refused the request ({response.status}): {self._complaint(response)}")
 
     def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}

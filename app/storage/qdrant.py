@@ -147,11 +147,32 @@ class VectorStore:
             with self._failures(name):
                 self._client.upsert(name, points=batch, wait=True)
 
-    def delete_items(self, name: str, item_ids: Iterable[int]) -> None:
-        """Delete every point of these items; an unknown index holds none."""
-        pending = tuple(item_ids)
+    def payloads(self, name: str, ids: Iterable[UUID]) -> dict[UUID, Payload]:
+        """Return the payloads of those of the points that are there; an unknown index holds none."""
+        wanted = [str(each) for each in ids]
+        found: dict[UUID, Payload] = {}
+        for start in range(0, len(wanted), self.options.upsert_batch):
+            part = wanted[start : start + self.options.upsert_batch]
+            with suppress(NotFoundError), self._failures(name):
+                records = self._client.retrieve(name, part, with_payload=True, with_vectors=False)
+                found |= {UUID(str(record.id)): record.payload or {} for record in records}
+        return found
+
+    def replace_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, Any]]) -> None:
+        """Replace the payloads of points, which keep their vectors."""
+        changes = wire.payload_changes(payloads)
+        for start in range(0, len(changes), self.options.upsert_batch):
+            part = changes[start : start + self.options.upsert_batch]
+            with self._failures(name):
+                self._client.batch_update_points(name, part, wait=True)
+
+    def delete_items(self, name: str, item_ids: Iterable[int], *, keep: Iterable[UUID] = ()) -> None:
+        """Delete every point of these items but those in `keep`; an unknown index holds none."""
+        pending, kept = tuple(item_ids), tuple(keep)
         for start in range(0, len(pending), _DELETE_AT_ONCE):
             condition = wire.all_of(items(pending[start : start + _DELETE_AT_ONCE]))
+            if kept:
+                condition.must_not = wire.one_of_ids(kept)
             with suppress(NotFoundError), self._failures(name):
                 self._client.delete(name, points_selector=condition, wait=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from app.errors import (
     DimensionMismatchError,
@@ -105,6 +106,25 @@ def _field(leaf: Equal | AnyOf | NumberRange | DateRange) -> models.FieldConditi
         case DateRange(key, since, after, until, before):
             moments = models.DatetimeRange(gte=since, gt=after, lte=until, lt=before)
             return models.FieldCondition(key=key, range=moments)
+
+
+def one_of_ids(ids: Iterable[UUID]) -> list[models.Condition]:
+    """Return Qdrant's condition that a point is one of these."""
+    from qdrant_client import models
+
+    return [models.HasIdCondition(has_id=[str(each) for each in ids])]
+
+
+def payload_changes(payloads: Mapping[UUID, Mapping[str, Any]]) -> list[models.UpdateOperation]:
+    """Return the operations that give each of the points its new payload."""
+    from qdrant_client import models
+
+    return [
+        models.OverwritePayloadOperation(
+            overwrite_payload=models.SetPayload(payload=dict(payload), points=[str(point)])
+        )
+        for point, payload in payloads.items()
+    ]
 
 
 def search_params(*, exact: bool, hnsw_ef: int | None) -> models.SearchParams | None:

@@ -133,12 +133,28 @@ async def set_payload(request: Request) -> Any:
     """POST (merge) and PUT (replace) /collections/{name}/points/payload."""
     collection = _collection(request)
     body = await _body(request, models.SetPayload)
-    kind = "set_payload" if request.method == "POST" else "overwrite_payload"
+    return _done(collection.update(_payload_operation(body, replace=request.method == "PUT")))
+
+
+async def batch(request: Request) -> Any:
+    """POST /collections/{name}/points/batch, of operations that replace payloads."""
+    collection = _collection(request)
+    body = await _body(request, models.UpdateOperations)
+    changes = []
+    for operation in body.operations:
+        if not isinstance(operation, models.OverwritePayloadOperation):
+            raise UnsupportedError(f"{type(operation).__name__} in a batch")
+        changes.append(_payload_operation(operation.overwrite_payload, replace=True))
+    return [_done(collection.update(change)) for change in changes]
+
+
+def _payload_operation(body: models.SetPayload, *, replace: bool) -> Any:
+    kind = "overwrite_payload" if replace else "set_payload"
     target = body.points if body.points is not None else translate.conditions(body.filter)
     if target is None:
         raise UnreadableBodyError("Format error in JSON body: either points or filter is needed")
     operation = getattr(edge.UpdateOperation, kind if body.points is not None else f"{kind}_by_filter")
-    return _done(collection.update(operation(target, body.payload, body.key)))
+    return operation(target, body.payload, body.key)
 
 
 async def query(request: Request) -> Any:
@@ -228,6 +244,7 @@ _TABLE: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_POINTS}/delete", delete_points),
     ("POST", f"{_POINTS}/payload", set_payload),
     ("PUT", f"{_POINTS}/payload", set_payload),
+    ("POST", f"{_POINTS}/batch", batch),
     ("POST", f"{_POINTS}/query", query),
     ("POST", f"{_POINTS}/query/batch", query_batch),
     ("POST", f"{_POINTS}/query/groups", query_groups),

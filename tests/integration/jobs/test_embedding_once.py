@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from sqlalchemy import select, update
+
+from app.container import Container
+from app.errors import InputRefusedError, UnavailableError
+from app.jobs.contracts import EmbedItems, PlanDatasetTransform
+from app.pipeline.embedding.base import Embeddings, Purpose
+from app.storage.postgres.tables import DatasetTransform, EmbeddedDataset, Item, ItemEmbedding, Job
+from app.storage.qdrant import VectorStore
+from tasks import datasets as pool
+from tests.support.domain import World
+
+
+@dataclass
+class Provider:
+    """An embedder that remembers what it was paid for and refuses texts that say "bad"."""
+
+    paid: list[str] = field(default_factory=list)
+    calls: int = 0
+    before: Callable[[int], None] = lambda _: None
+    dimensions: int = 3
+
+    def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
+        assert purpose == "document"
+        self.calls += 1
+        self.before(self.calls)
+        if any(text.startswith("bad") for text in texts):
+            raise InputRefusedError("The provider openai refused the request (400): text is not allowed")
+        self.paid += texts
+        vectors = np.zeros((len(texts), 3), dtype=np.float32)
+        vectors[:, 0] = 1
+        return Embeddings(vectors=vectors)
+
+
+class Flaky(VectorStore):
+    """A vector store whose writes fail a number of times."""
+
+    failures = 0
+
+    def upsert(self, *args, **kwargs) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("Qdrant: connection refused")
+        super().upsert(*args, **kwargs)
+
+
+class Work:
+    """A dataset with one embedded dataset whose jobs are run by hand."""
+
+    def __init__(self, container: Container, world: World) -> None:
+        self.container, self.world, self.provider = container, world, Provider()
+        self.dataset = world.dataset()
+        self.transform = world.dataset_transform(self.dataset)
+        self.target = world.embedded_dataset(self.transform, self.dataset, world.embedder())
+        with container.database.transaction() as session:
+            self.index = session.get_one(EmbeddedDataset, self.target).collection_name
+        self.store = Flaky(container.vectors.options)
+        services = container.services
+        self.runs = replace(
+            services.embedding_runs,
+            embedder=lambda _owner, _id: self.provider,
+            vectors=self.store,
+            write_waits_seconds=(0.0, 0.0),
+        )
+        vars(services)["embedding_runs"] = self.runs
+
+    def plan(self) -> None:
+        with self.container.database.transaction() as session:
+            self.container.outbox.record(session, PlanDatasetTransform(self.transform), owner_id="ada")
+
+    def step(self) -> str | None:
+        """Carry out the oldest waiting job; its kind."""
+        with self.container.database.transaction() as session:
+            query = select(Job).where(Job.state.in_(("pending", "retrying")), ~Job.held)
+            job = session.scalars(query.order_by(Job.created_at).limit(1)).one_or_none()
+        if job is None:
+            return None
+        services = self.container.services
+        run = services.jobs.begin(job.job_id, "test")
+        assert run is not None
+        try:
+            pool.handlers.entries[job.kind].function(services, run, run.contract)
+        except UnavailableError as error:
+            services.jobs.retry_later(run, error, delay_seconds=0)
+            raise
+        return job.kind
+
+    def all(self) -> None:
+        self.plan()
+        for _ in range(50):
+            if self.step() is None:
+                return
+        pytest.fail("the work never ends")
+
+    def states(self) -> dict[int, tuple[str, str | None]]:
+        with self.container.database.transaction() as session:
+            rows = session.scalars(select(ItemEmbedding))
+            return {row.item_id: (row.state, row.error_message) for row in rows}
+
+    def vectors(self) -> int:
+        return self.store.count(self.index)
+
+
+@pytest.fixture
+def work(container: Container, world: World) -> Work:
+    return Work(container, world)
+
+
+def edit(work: Work, item_id: int) -> None:
+    """The same chunks under a new hash, as when only a title or a heading changed."""
+    with work.container.database.transaction() as session:
+        session.execute(
+            update(Item).where(Item.item_id == item_id).values(content_hash="new", title="New title")
+        )
+
+
+def test_a_write_that_fails_once_costs_no_second_embedding(work: Work):
+    work.world.item(work.dataset, ["one", "two"])
+    work.store.failures = 2
+    work.all()
+    assert work.provider.paid == ["one", "two"]
+    assert work.vectors() == 2
+
+
+def test_a_run_that_died_after_its_first_part_pays_only_for_the_rest(work: Work):
+    work.world.item(work.dataset, [f"text {n}" for n in range(100)])
+
+    def fail(call: int) -> None:
+        if call == 2:
+            raise UnavailableError("the provider is away")
+
+    work.provider.before = fail
+    work.plan()
+    assert work.step() == "plan_dataset_transform"
+    with pytest.raises(UnavailableError):
+        work.step()
+    assert work.step() == "embed_items"
+    assert len(work.provider.paid) == len(set(work.provider.paid)) == 100
+    assert work.vectors() == 100
+
+
+def test_an_edit_that_keeps_the_chunks_pays_nothing_and_shows_the_new_title(work: Work):
+    item = work.world.item(work.dataset, ["one", "two"])
+    work.all()
+    edit(work, item)
+    work.all()
+    assert work.provider.paid == ["one", "two"]
+    titles = {point.payload["item_title"] for point in work.store.scroll(work.index).points}
+    assert titles == {"New title"}
+    assert work.states()[item] == ("succeeded", None)
+
+
+def test_an_item_that_is_embedded_again_stays_in_the_index_meanwhile(work: Work):
+    item = work.world.item(work.dataset, ["one", "two"])
+    work.all()
+    seen: list[int] = []
+    work.world.item(work.dataset, ["three"])
+    work.provider.before = lambda _: seen.append(work.vectors())
+    edit(work, item)
+    work.all()
+    assert seen == [2]
+
+
+def test_one_bad_passage_fails_alone_and_says_which(work: Work):
+    good = [work.world.item(work.dataset, [f"text {n} {m}" for m in range(8)]) for n in range(7)]
+    bad = work.world.item(work.dataset, ["fine", "bad words", "fine too"])
+    work.all()
+    states = work.states()
+    assert {states[item] for item in good} == {("succeeded", None)}
+    assert states[bad][0] == "failed"
+    assert "1 of 3 passages" in (states[bad][1] or "")
+    assert "passage 2: The provider openai refused" in (states[bad][1] or "")
+    assert work.vectors() == 7 * 8 + 2
+    assert len(work.provider.paid) == len(set(work.provider.paid)) == 7 * 8 + 2
+    assert work.provider.calls <= 2 * 6 + 1
+
+
+def test_a_provider_that_refuses_everything_ends_the_job_after_a_few_calls(work: Work):
+    work.world.item(work.dataset, [f"bad {n}" for n in range(64)])
+    work.plan()
+    work.step()
+    with pytest.raises(InputRefusedError):
+        work.step()
+    assert work.provider.calls <= 15
+
+
+def test_vectors_that_vanished_meanwhile_are_noticed_and_made_anew(work: Work):
+    item = work.world.item(work.dataset, [f"text {n}" for n in range(70)])
+    work.provider.before = lambda call: call == 2 and work.store.delete_items(work.index, [item])
+    work.plan()
+    work.step()
+    with pytest.raises(UnavailableError, match="the index holds 6 of 70"):
+        work.step()
+    assert work.step() == "embed_items"
+    assert work.vectors() == 70
+
+
+def test_a_transform_disabled_before_its_batch_leaves_the_items_to_the_next_plan(work: Work):
+    item = work.world.item(work.dataset)
+    work.plan()
+    work.step()
+    enable(work, on=False)
+    assert work.step() == "embed_items"
+    assert work.provider.paid == []
+    assert work.states()[item][0] == "pending"
+    enable(work, on=True)
+    work.all()
+    assert work.vectors() == 2
+
+
+def enable(work: Work, *, on: bool) -> None:
+    with work.container.database.transaction() as session:
+        session.execute(update(DatasetTransform).values(is_enabled=on))
+
+
+def test_a_newer_plan_keeps_its_items_when_an_older_batch_begins_late(work: Work):
+    item = work.world.item(work.dataset)
+    work.plan()
+    work.step()
+    with work.container.database.transaction() as session:
+        old = session.scalars(select(Job).where(Job.kind == EmbedItems.kind)).one()
+        session.execute(update(ItemEmbedding).values(content_hash="newer"))
+        before = session.scalars(select(ItemEmbedding.job_id)).one()
+    assert before == old.job_id
+    work.step()
+    assert work.states()[item][0] == "pending"
