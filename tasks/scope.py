@@ -20,6 +20,7 @@ from app.observability import metrics, tracing
 from app.services.failures import mark_failed, tell_failed
 from app.services.jobs import Run
 from tasks.actor import Handler
+from tasks.watch import RunStopped, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Scope:
 
     container: Container
     pool: str
+    watch: Watch
 
     def wrap(self, kind: str, handler: Handler) -> Callable[..., None]:
         """The function that Dramatiq calls: it takes the job's id and ends with the job's state written."""
@@ -49,11 +51,18 @@ class Scope:
             return
         started, status = time.monotonic(), "success"
         try:
-            with tracing.span(kind, "consumer", headers=run.trace, attributes={"job.id": str(job_id)}):
+            attributes = {"job.id": str(job_id)}
+            with (
+                tracing.span(kind, "consumer", headers=run.trace, attributes=attributes),
+                self.watch.over(run),
+            ):
                 handler(self.container.services, run, run.contract)
         except JobCancelledError as error:
             status = "cancelled"
             logger.info("run given up: %s", error)
+        except RunStopped:
+            status = "cancelled"
+            logger.info("run given up: it was stopped, because the job was cancelled or taken over")
         except (Exception, TimeLimitExceeded) as error:
             status = "failed"
             self._failed(run, _as_ours(error))

@@ -13,6 +13,7 @@ from app.observability import tracing
 from tasks.actor import Handlers, declare
 from tasks.middleware import DeadLetters, Housekeeping, Readiness
 from tasks.scope import Scope
+from tasks.watch import Watch
 
 
 def start(pool: str, handlers: Handlers) -> Container:
@@ -34,6 +35,8 @@ def prepare(container: Container, pool: str, handlers: Handlers) -> None:
     broker.add_middleware(CurrentMessage())
     broker.add_middleware(DeadLetters(container))
     broker.add_middleware(Readiness(container, pool))
+    watch = Watch(lambda: container.database)
+    broker.add_middleware(watch)
     if pool == "collections" and container.settings.reconcile_interval_secs:
         broker.add_middleware(Housekeeping(container))
-    declare(broker, handlers, container.policies, Scope(container, pool).wrap)
+    declare(broker, handlers, container.policies, Scope(container, pool, watch).wrap)
