@@ -7,11 +7,13 @@ or when nothing was heard of it after the moment its row names (`expected_by`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.jobs.contracts import CONTRACTS
@@ -20,12 +22,15 @@ from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables.jobs import Job
+from app.storage.postgres.tables.reconciliations import Reconciliation
 
 logger = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 7_201_650_044
 BATCH = 1000  # jobs of one pass; whoever finds so many looks again
 _ACK_WAIT_SECONDS = {pool.queue: pool.ack_wait_seconds for pool in POOLS.values()}
+_QUIET = timedelta(hours=1)  # a pass that found nothing is written down no more often
+_KEPT = timedelta(days=30)
 _PUBLISH_GRACE = timedelta(seconds=10)  # the sender of a fresh job gets so long before we step in
 
 
@@ -36,11 +41,18 @@ class Finding:
     unpublished: int
     overdue: int
     lost_workers: int
+    job_ids: Mapping[str, Sequence[UUID]] = field(default_factory=dict, compare=False)  # by the names above
 
     @property
     def total(self) -> int:
         """All jobs that were, or would be, sent again."""
-        return self.unpublished + self.overdue + self.lost_workers
+        return sum(self.counts().values())
+
+    def counts(self) -> dict[str, int]:
+        """How many by cause."""
+        return {
+            "unpublished": self.unpublished, "overdue": self.overdue, "lost_workers": self.lost_workers
+        }  # fmt: skip
 
 
 class Reconciler:
@@ -68,6 +80,7 @@ class Reconciler:
             if not dry_run:
                 # Whoever was to admit held jobs may have died between its commit and that.
                 after_commit(session, self._admit)
+                write_down(session, finding.counts())
         if finding.total and not dry_run:
             logger.warning(
                 "sent again: %d never published, %d overdue, %d whose worker is gone",
@@ -126,7 +139,25 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
     )
 
 
+def write_down(session: Session, found: Mapping[str, Any]) -> None:
+    """Keep what the pass of this transaction found; nothing at most once an hour, all of it for 30 days."""
+    session.execute(delete(Reconciliation).where(Reconciliation.started_at < func.now() - _KEPT))
+    recent = exists().where(Reconciliation.started_at > func.now() - _QUIET)
+    if any(found.values()) or not session.scalar(select(recent)):
+        # now() is when the transaction began.
+        session.add(
+            Reconciliation(started_at=func.now(), finished_at=func.clock_timestamp(), found=dict(found))
+        )
+
+
 def _count(rows: Sequence[Row[tuple[object, ...]]]) -> Finding:
-    unpublished = sum(row.state == "pending" and row.published_at is None for row in rows)
-    lost = sum(row.state == "running" for row in rows)
-    return Finding(unpublished=unpublished, overdue=len(rows) - unpublished - lost, lost_workers=lost)
+    ids: dict[str, list[UUID]] = {"unpublished": [], "overdue": [], "lost_workers": []}
+    for row in rows:
+        ids[_cause(row)].append(row.job_id)
+    return Finding(**{cause: len(found) for cause, found in ids.items()}, job_ids=ids)
+
+
+def _cause(row: Row[tuple[object, ...]]) -> str:
+    if row.state == "running":
+        return "lost_workers"
+    return "unpublished" if row.state == "pending" and row.published_at is None else "overdue"

@@ -9,6 +9,7 @@ from app.storage.postgres.tables.embedders import EmbedderRow
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
 from app.storage.postgres.tables.llms import LlmRow
 from app.storage.postgres.tables.owners import Owner
+from app.storage.postgres.tables.reconciliations import Reconciliation
 from app.storage.postgres.tables.transforms import (
     CollectionTransform,
     DatasetTransform,
@@ -22,6 +23,6 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "Base", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
     "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "Item",
-    "ItemEmbedding", "Job", "LlmRow", "Owner", "Visualization", "VisualizationCluster",
+    "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "Visualization", "VisualizationCluster",
     "VisualizationTransform",
 ]  # fmt: skip
