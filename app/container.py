@@ -15,6 +15,7 @@ from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
+from app.jobs.sweeps import Sweeps
 from app.once import once
 from app.pipeline.chunking import registry as chunkers
 from app.pipeline.chunking.wordpiece import count_tokens
@@ -160,6 +161,11 @@ class Container:
     def reconciler(self) -> Reconciler:
         """Finds lost jobs."""
         return Reconciler(self.database, self.dispatcher, policies=self.policies)
+
+    @once
+    def sweeps(self) -> Sweeps:
+        """Finds what lost its job or its row."""
+        return Sweeps(self.database, self.outbox, self.blobs, self.vectors)
 
     @once
     def http(self) -> OutboundClient:

@@ -87,7 +87,7 @@ class Readiness(Middleware):
 
 
 class Housekeeping(Middleware):
-    """Now and then: the reconciler (an advisory lock keeps the fleet to one) and the depths of the queues."""
+    """Now and then: the reconciler and the sweeps (locks keep the fleet to one), the depths of the queues."""
 
     def __init__(self, container: Container) -> None:
         self._container = container
@@ -103,7 +103,7 @@ class Housekeeping(Middleware):
 
     def _run(self) -> None:
         while not self._stop.wait(self._container.settings.reconcile_interval_secs):
-            for chore in (self._reconcile, self._measure_queues):
+            for chore in (self._reconcile, self._sweep, self._measure_queues):
                 self._do(chore)
 
     def _do(self, chore: Callable[[], None]) -> None:
@@ -120,6 +120,9 @@ class Housekeeping(Middleware):
             found = self._container.reconciler.run()
             if found is None or found.total < BATCH:
                 return
+
+    def _sweep(self) -> None:
+        self._container.sweeps.run()
 
     def _measure_queues(self) -> None:
         streams = {spec.name: spec.stream for spec in self._container.queue_specs}

@@ -118,6 +118,12 @@ class VectorStore:
                 kind = models.PayloadSchemaType(FILTERABLE[key])
                 self._client.create_payload_index(name, key, field_schema=kind, wait=True)
 
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the indexes that begin with the prefix, in order."""
+        with self._failures(prefix):
+            names = [each.name for each in self._client.get_collections().collections]
+        return sorted(name for name in names if name.startswith(prefix))
+
     def drop(self, name: str) -> None:
         """Delete the index; one that is not there is no failure."""
         with suppress(NotFoundError), self._failures(name):
