@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -10,8 +11,11 @@ from flask import Flask
 
 from app.container import Container
 from app.errors import ExplorerError
+from app.jobs.reconcile import Finding
+from app.jobs.sweeps import Swept
 
 _ROOT = Path(__file__).resolve().parent.parent
+_SHOWN = 20  # lines per cause
 
 
 def register(app: Flask, container: Container) -> None:
@@ -62,19 +66,36 @@ def _apply_streams(container: Container, *, dry_run: bool) -> None:
 
 def _reconcile(container: Container) -> click.Command:
     @click.command("reconcile")
-    @click.option("--dry-run", is_flag=True, help="Count what would be sent again and send nothing.")
+    @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
     def reconcile(*, dry_run: bool) -> None:
-        """Find jobs that no message stands for, and send them again."""
+        """Send jobs again that no message stands for; clean up what has no job or no row."""
         try:
             finding = container.reconciler.run(dry_run=dry_run)
+            if finding is None:
+                sys.exit("another process is reconciling at this moment; try again")
+            swept = container.sweeps.run(dry_run=dry_run)
         except ExplorerError as error:
             sys.exit(str(error))
-        if finding is None:
-            sys.exit("another process is reconciling at this moment; try again")
-        verb = "would be sent" if dry_run else "sent"
-        click.echo(
-            f"{verb} again: {finding.unpublished} never published, {finding.overdue} overdue, "
-            f"{finding.lost_workers} whose worker is gone"
-        )
+        for line in _report(finding, swept, "would " if dry_run else ""):
+            click.echo(line)
 
     return reconcile
+
+
+def _report(finding: Finding, swept: Swept, would: str) -> Iterator[str]:
+    ids = finding.job_ids
+    deeds: list[tuple[str, Sequence[object]]] = [
+        ("send again, never published: job", ids.get("unpublished", ())),
+        ("send again, overdue: job", ids.get("overdue", ())),
+        ("send again, its worker is gone: job", ids.get("lost_workers", ())),
+        ("plan again, files wait for jobs that are over: collection transform", swept.collection_transforms),
+        ("plan again, items wait for jobs that are over: dataset transform", swept.dataset_transforms),
+        ("delete, no row names it: object", swept.objects),
+        ("drop, no row names it: vector index", swept.indexes),
+    ]
+    for deed, found in deeds:
+        yield from (f"{would}{deed} {each}" for each in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            yield f"{would}{deed}: and {len(found) - _SHOWN} more"
+    if not any(found for _, found in deeds):
+        yield "nothing to do"

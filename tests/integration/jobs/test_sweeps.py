@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
 from sqlalchemy import select, update
 
+from app.cli import register
 from app.container import Container
-from app.jobs.contracts import Contract, DropVectorIndex, ExtractFile
+from app.jobs.contracts import Contract, DropVectorIndex, ExtractFile, PlanCollectionTransform
 from app.jobs.sweeps import Sweeps, Swept
 from app.storage.postgres.tables import (
     CollectionTransform,
@@ -22,6 +25,7 @@ from app.storage.postgres.tables import (
 from tasks import collections, datasets
 from tests.support.domain import World
 
+LONG_AGO = datetime.now(UTC) - timedelta(days=1)
 NO_AGE = timedelta(seconds=-10)  # the clock of the object store may be a little ahead
 
 
@@ -203,3 +207,32 @@ def test_a_sweep_is_written_down(container: Container, world: World):
     assert (row.found["objects"], row.found["indexes"]) == (1, 0)
     assert row.finished_at is not None
     assert row.finished_at < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def cli(container: Container) -> FlaskCliRunner:
+    app = Flask("test")
+    register(app, container)
+    return app.test_cli_runner()
+
+
+def test_the_command_tells_line_by_line_what_it_would_do(container: Container, waiting_file: int):
+    set_jobs(container, state="succeeded")
+    with container.database.transaction() as session:
+        lost = container.outbox.record_many(
+            session, [PlanCollectionTransform(1000 + n) for n in range(23)], owner_id="ada"
+        )
+    set_jobs(container, created_at=LONG_AGO, updated_at=LONG_AGO)
+    shown = cli(container).invoke(args=["reconcile", "--dry-run"])
+    assert shown.exit_code == 0, shown.output
+    lines = shown.output.splitlines()
+    again = "would send again, never published: job"
+    named = {line.removeprefix(again + " ") for line in lines[:20]}
+    assert named < {str(job_id) for job_id in lost}
+    assert lines[20] == again + ": and 3 more"
+    assert lines[21:] == [
+        "would plan again, files wait for jobs that are over: collection transform " + str(waiting_file)
+    ]
+
+
+def test_the_command_says_so_when_there_is_nothing_to_do(container: Container, world: World):
+    assert cli(container).invoke(args=["reconcile"]).output == "nothing to do\n"
