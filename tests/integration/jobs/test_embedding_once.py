@@ -192,7 +192,12 @@ def test_a_provider_that_refuses_everything_ends_the_job_after_a_few_calls(work:
 
 def test_vectors_that_vanished_meanwhile_are_noticed_and_made_anew(work: Work):
     item = work.world.item(work.dataset, [f"text {n}" for n in range(70)])
-    work.provider.before = lambda call: call == 2 and work.store.delete_items(work.index, [item])
+
+    def vanish(call: int) -> None:
+        if call == 2:
+            work.store.delete_items(work.index, [item])
+
+    work.provider.before = vanish
     work.plan()
     work.step()
     with pytest.raises(UnavailableError, match="the index holds 6 of 70"):
