@@ -75,42 +75,39 @@ class Container:
     @once
     def database(self) -> Database:
         """Postgres."""
-        settings = self.settings
         return Database(
             DatabaseOptions(
-                url=settings.database_url_psycopg2,
-                max_connections=settings.db_max_connections,
-                min_connections=settings.db_min_connections,
-                acquire_timeout_seconds=settings.db_acquire_timeout_secs,
-                idle_timeout_seconds=settings.db_idle_timeout_secs,
-                max_lifetime_seconds=settings.db_max_lifetime_secs,
+                url=self.settings.database_url_psycopg2,
+                max_connections=self.settings.db_max_connections,
+                min_connections=self.settings.db_min_connections,
+                acquire_timeout_seconds=self.settings.db_acquire_timeout_secs,
+                idle_timeout_seconds=self.settings.db_idle_timeout_secs,
+                max_lifetime_seconds=self.settings.db_max_lifetime_secs,
             )
         )
 
     @once
     def blobs(self) -> BlobStore:
         """S3."""
-        settings = self.settings
         return BlobStore(
             BlobStoreOptions(
-                bucket=settings.s3_bucket_name,
-                endpoint_url=settings.aws_endpoint_url,
-                region=settings.aws_region,
-                access_key_id=settings.aws_access_key_id,
-                secret_access_key=settings.aws_secret_access_key,
-                force_path_style=settings.s3_force_path_style,
+                bucket=self.settings.s3_bucket_name,
+                endpoint_url=self.settings.aws_endpoint_url,
+                region=self.settings.aws_region,
+                access_key_id=self.settings.aws_access_key_id,
+                secret_access_key=self.settings.aws_secret_access_key,
+                force_path_style=self.settings.s3_force_path_style,
             )
         )
 
     @once
     def vectors(self) -> VectorStore:
         """Qdrant."""
-        settings = self.settings
         return VectorStore(
             VectorStoreOptions(
-                url=settings.qdrant_url,
-                api_key=settings.qdrant_api_key,
-                timeout_seconds=settings.qdrant_timeout_secs,
+                url=self.settings.qdrant_url,
+                api_key=self.settings.qdrant_api_key,
+                timeout_seconds=self.settings.qdrant_timeout_secs,
             )
         )
 
@@ -182,8 +179,7 @@ class Container:
         """Computes maps in a child process that is kept warm."""
         from app.pipeline.projection.runner import ProjectionRunner
 
-        settings = self.settings
-        return ProjectionRunner(settings.numba_cache_dir, settings.processing_timeout_secs)
+        return ProjectionRunner(self.settings.numba_cache_dir, self.settings.processing_timeout_secs)
 
     @once
     def services(self) -> Services:
@@ -350,9 +346,8 @@ class Services:
 
         def read(source: SourceFile, raw: Mapping[str, Any]) -> Document:
             config = parse_extraction_config(raw)
-            return extractors.extract(
-                source, ExtractionContext(of.settings.tika_server_endpoint, config, limits)
-            )
+            context = ExtractionContext(of.settings.tika_server_endpoint, config, limits)
+            return extractors.extract(source, context)
 
         return ExtractionRuns(
             of.database,
