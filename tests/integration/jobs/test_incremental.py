@@ -197,6 +197,7 @@ def test_a_collection_deleted_while_its_jobs_run_leaves_nothing(pipeline: Pipeli
 
     kept = "an item that was pushed"
     pipeline.push("kept", kept)
+    pipeline.work()
     for name in ("a.txt", "b.txt"):
         pipeline.upload(name, f"text of {name}")
     pipeline.moments(moment).append(forget)
