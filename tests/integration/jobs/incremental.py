@@ -36,6 +36,7 @@ from app.storage.postgres.tables import (
 )
 from tasks import collections, datasets
 from tasks.scope import Scope
+from tasks.watch import Watch
 from tests.support.domain import World
 
 ADA = Principal("ada", "Ada")
@@ -137,7 +138,9 @@ class Pipeline:
         return kinds
 
     def carry_out(self, job: Job) -> None:
-        run = Scope(self.container, "test").wrap(job.kind, HANDLERS[job.kind].function)
+        run = Scope(self.container, "test", Watch(lambda: self.container.database)).wrap(
+            job.kind, HANDLERS[job.kind].function
+        )
         with suppress(ExplorerError):  # the job's row says what became of it
             run(job_id=str(job.job_id), publication=job.publication)
 
