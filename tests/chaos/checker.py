@@ -1,0 +1,125 @@
+"""The judge: reads Postgres, S3, the vector store and the dead letters, and believes none of the workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg2
+
+# Each question's rows are violations: one line of text per row.
+_LOST = {
+    "active job": "SELECT kind || ' ' || job_id FROM jobs WHERE finished_at IS NULL",
+    "file without a final state": """
+        SELECT f.name FROM files f JOIN collection_transforms t USING (collection_id)
+        LEFT JOIN file_extractions e USING (collection_transform_id, file_id)
+        WHERE t.is_enabled AND (e.file_id IS NULL OR e.state = 'pending' OR e.file_version <> f.version)""",
+    "succeeded file without its item": """
+        SELECT f.name FROM file_extractions e JOIN files f USING (file_id)
+        LEFT JOIN items i USING (collection_transform_id, file_id)
+        WHERE e.state = 'succeeded' AND i.item_id IS NULL""",
+    "item without a final state in an embedded dataset": """
+        SELECT i.title FROM items i JOIN embedded_datasets d ON d.source_dataset_id = i.dataset_id
+        JOIN dataset_transforms t USING (dataset_transform_id)
+        LEFT JOIN item_embeddings e ON (e.embedded_dataset_id, e.item_id) = (d.embedded_dataset_id, i.item_id)
+        WHERE t.is_enabled
+          AND (e.item_id IS NULL OR e.state = 'pending' OR e.content_hash <> i.content_hash)""",
+}
+_DOUBLED = {
+    "chunks with gaps or repeats, or not as many as the item says": """
+        SELECT i.title FROM items i LEFT JOIN chunks c USING (item_id) GROUP BY i.item_id
+        HAVING count(c.chunk_id) <> i.chunk_count OR count(DISTINCT c.position) <> i.chunk_count
+            OR min(c.position) <> 0 OR max(c.position) <> i.chunk_count - 1""",
+    "span that is not its chunk's text": """
+        SELECT c.chunk_id::text FROM chunks c JOIN items i USING (item_id)
+        WHERE substr(i.text, c.start_char + 1, c.end_char - c.start_char) <> c.text""",
+    "embedding of an item that is gone": """
+        SELECT e.item_id::text FROM item_embeddings e LEFT JOIN items i USING (item_id)
+        WHERE i.item_id IS NULL""",
+    "job with more than five attempts": "SELECT kind || ' ' || job_id FROM jobs WHERE attempt > 5",
+}
+_FILES = "SELECT f.collection_id, f.name, i.text FROM files f LEFT JOIN items i USING (file_id)"
+_KEYS = """SELECT object_key FROM files
+    UNION SELECT points_key FROM visualizations WHERE points_key IS NOT NULL"""
+_POINTS = """SELECT d.collection_name, c.chunk_id::text FROM embedded_datasets d
+    JOIN item_embeddings e USING (embedded_dataset_id) JOIN chunks c USING (item_id)
+    WHERE e.state = 'succeeded'"""
+
+Expected = Mapping[tuple[int, str], str | None]  # (collection, name) → marker word; None: deleted
+
+
+@dataclass
+class Verdict:
+    """What must not be: each entry is a sentence."""
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"LOST {one}" for one in self.lost] + [f"DOUBLED {one}" for one in self.doubled]
+        return "\n".join([f"LOST: {len(self.lost)}, DOUBLED WITH EFFECT: {len(self.doubled)}", *lines])
+
+
+def check(
+    database_url: str,
+    expected: Expected,
+    *,
+    objects: Collection[str] | None = None,
+    points: Mapping[str, Collection[str]] | None = None,
+    dead_letters: Iterable[str] = (),
+) -> Verdict:
+    """Judge a system at rest. `objects` are all stored keys, `points` the vector ids by index,
+    `dead_letters` one job id per letter; what is None is not looked at."""
+    verdict = Verdict()
+    connection = psycopg2.connect(database_url)
+    try:
+        with connection.cursor() as cursor:
+            _ask(cursor, _LOST, verdict.lost)
+            _ask(cursor, _DOUBLED, verdict.doubled)
+            _files(_rows(cursor, _FILES), expected, verdict)
+            if objects is not None:
+                _compare("object", {key for (key,) in _rows(cursor, _KEYS)}, set(objects), verdict)
+            if points is not None:
+                wanted = {f"{index}/{chunk}" for index, chunk in _rows(cursor, _POINTS)}
+                there = {f"{index}/{each}" for index, ids in points.items() for each in ids}
+                _compare("vector", wanted, there, verdict)
+            _letters(dict(_rows(cursor, "SELECT job_id::text, state FROM jobs")), dead_letters, verdict)
+    finally:
+        connection.close()
+    return verdict
+
+
+def _rows(cursor: Any, statement: str) -> list[Any]:
+    cursor.execute(statement)
+    return list(cursor.fetchall())
+
+
+def _ask(cursor: Any, questions: Mapping[str, str], into: list[str]) -> None:
+    for what, statement in questions.items():
+        into += [f"{what}: {row[0]}" for row in _rows(cursor, statement)]
+
+
+def _files(rows: Iterable[tuple[int, str, str | None]], expected: Expected, verdict: Verdict) -> None:
+    texts: dict[tuple[int, str], str] = {}
+    for collection, name, text in rows:
+        texts[collection, name] = texts.get((collection, name), "") + (text or "")
+    for key, marker in expected.items():
+        if marker is None and key in texts:
+            verdict.doubled.append(f"deleted file is there: {key}")
+        elif marker is not None and marker not in texts.get(key, ""):
+            verdict.lost.append(f"accepted upload without its text: {key} {marker}")
+
+
+def _compare(what: str, wanted: set[str], there: set[str], verdict: Verdict) -> None:
+    verdict.lost += [f"{what} is missing: {each}" for each in sorted(wanted - there)]
+    verdict.doubled += [f"{what} without a row: {each}" for each in sorted(there - wanted)]
+
+
+def _letters(states: Mapping[str, str], letters: Iterable[str], verdict: Verdict) -> None:
+    for job_id, number in Counter(letters).items():
+        if states.get(job_id, "dead") != "dead":
+            verdict.doubled.append(f"dead letter of a job that is {states[job_id]}: {job_id}")
+        if number > 1:
+            verdict.doubled.append(f"{number} dead letters of one job: {job_id}")

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.integration.jobs.conftest import container
+
+__all__ = ["container"]

@@ -1,0 +1,132 @@
+"""The checker of `make chaos` catches products that are broken on purpose."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from app.container import Container
+from app.errors import UnreadableFileError
+from app.jobs.contracts import ExtractFile, PlanCollectionTransform
+from app.security.principal import Principal
+from app.services import planning
+from app.services.failures import mark_failed
+from app.services.jobs import Jobs, Run
+from app.services.uploads import Upload
+from app.storage.postgres.tables import File, Job
+from tests.chaos.checker import Verdict, check
+from tests.support.domain import World
+
+MARKER = "umbrellafish"
+TEXT = f"The lighthouse keeper met the {MARKER} at dawn. ".encode() * 3
+
+
+class Pipe:
+    """A collection with its transform; jobs are carried out one by one, here."""
+
+    def __init__(self, container: Container, world: World, url: str) -> None:
+        self.container, self.services, self.url = container, container.services, url
+        self.collection = world.collection()
+        self.transform = world.collection_transform(self.collection, world.dataset())
+
+    def upload(self, name: str = "a.txt", content: bytes = TEXT) -> None:
+        upload = Upload(name, io.BytesIO(content), len(content))
+        done = self.services.files.upload(Principal("ada", "Ada"), self.collection, [upload])
+        assert not done.failed
+
+    def begin(self, kind: str) -> Run:
+        with self.container.database.transaction() as session:
+            active = Job.state.in_(("pending", "running"))
+            job = session.scalars(select(Job).where(Job.kind == kind, active)).one()
+        run = self.services.jobs.begin(job.job_id, "test", publication=job.publication)
+        assert run is not None
+        return run
+
+    def plan(self) -> None:
+        run = self.begin(PlanCollectionTransform.kind)
+        self.services.planning.plan_collection_transform(run, self.transform)
+
+    def extract(self, run: Run) -> None:
+        assert isinstance(run.contract, ExtractFile)
+        self.services.extraction_runs.extract_file(run, run.contract)
+
+    def verdict(self, *names: str, **more: Any) -> Verdict:
+        return check(self.url, {(self.collection, name): MARKER for name in names or ("a.txt",)}, **more)
+
+
+@pytest.fixture
+def pipe(container: Container, world: World, migrated_url: str) -> Pipe:
+    return Pipe(container, world, migrated_url)
+
+
+def give_up(pipe: Pipe, run: Run) -> UUID:
+    error = UnreadableFileError("broken")
+    with pipe.container.database.transaction() as session:
+        pipe.services.jobs.fail(session, run, error)
+        mark_failed(session, run.job_id, error)
+    return run.job_id
+
+
+def test_a_product_that_works_has_nothing_lost_and_nothing_doubled(pipe: Pipe):
+    pipe.upload()
+    pipe.plan()
+    pipe.extract(pipe.begin(ExtractFile.kind))
+    objects = [blob.key for blob in pipe.container.blobs.list("")]
+    verdict = pipe.verdict(objects=objects)
+    assert (verdict.lost, verdict.doubled) == ([], [])
+
+
+def test_a_job_that_is_finished_before_its_results_are_written_is_lost(pipe: Pipe):
+    pipe.upload()
+    pipe.plan()
+    run = pipe.begin(ExtractFile.kind)
+    with pipe.container.database.transaction() as session:
+        pipe.services.jobs.finish(session, run)
+    lost = pipe.verdict().lost
+    assert any(one.startswith("file without a final state") for one in lost)
+    assert any(one.startswith("accepted upload without its text") for one in lost)
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_paused_run_that_is_not_fenced_shows_as_doubled(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, fenced: bool
+):
+    pipe.upload()
+    pipe.plan()
+    paused = pipe.begin(ExtractFile.kind)
+    job_id = give_up(pipe, pipe.begin(ExtractFile.kind))
+    if fenced:
+        with pytest.raises(Exception, match="no longer this worker's"):
+            pipe.extract(paused)
+    else:
+        monkeypatch.setattr(Jobs, "fence", lambda *_: None)
+        pipe.extract(paused)
+    doubled = pipe.verdict(dead_letters=[str(job_id)]).doubled
+    assert bool(doubled) is not fenced
+
+
+@pytest.mark.parametrize("watermark", [True, False])
+def test_a_plan_with_a_watermark_loses_what_commits_late(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, watermark: bool
+):
+    pipe.upload("late.txt")
+    pipe.upload("early.txt")
+    if watermark:
+        with pipe.container.database.transaction() as session:
+            late = session.scalars(select(File.file_id).where(File.name == "late.txt")).one()
+        find = planning._files_to_do
+        monkeypatch.setattr(
+            planning, "_files_to_do", lambda transform, after: find(transform, max(after, late))
+        )
+    pipe.plan()
+    with pipe.container.database.transaction() as session:
+        ids = session.scalars(select(Job.job_id).where(Job.kind == ExtractFile.kind)).all()
+    for job_id in ids:
+        run = pipe.services.jobs.begin(job_id, "test")
+        assert run is not None
+        pipe.extract(run)
+    assert bool(pipe.verdict("late.txt", "early.txt").lost) is watermark
