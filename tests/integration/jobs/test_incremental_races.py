@@ -15,9 +15,6 @@ def pipeline(container: Container, world: World) -> Pipeline:
     return Pipeline(container, world)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the plan counts on the run that ends without a vector: the item stays pending"
-)
 def test_a_dataset_transform_enabled_while_a_run_gives_up_for_it_loses_nothing(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):
@@ -43,9 +40,6 @@ def test_a_dataset_transform_enabled_while_a_run_gives_up_for_it_loses_nothing(
     pipeline.check()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the old run marks as done what the run of the other version has overwritten"
-)
 def test_an_item_edited_and_edited_back_while_it_is_embedded_is_complete(pipeline: Pipeline):
     old = [f"old {number}" for number in range(100)]
 
