@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from app.container import Container
 from app.errors import InputRefusedError, UnavailableError
-from app.jobs.contracts import EmbedItems, PlanDatasetTransform
+from app.jobs.contracts import PlanDatasetTransform
 from app.pipeline.embedding.base import Embeddings, Purpose
 from app.storage.postgres.tables import DatasetTransform, EmbeddedDataset, Item, ItemEmbedding, Job
 from app.storage.qdrant import VectorStore
@@ -222,16 +222,3 @@ def test_a_transform_disabled_before_its_batch_leaves_the_items_to_the_next_plan
 def enable(work: Work, *, on: bool) -> None:
     with work.container.database.transaction() as session:
         session.execute(update(DatasetTransform).values(is_enabled=on))
-
-
-def test_a_newer_plan_keeps_its_items_when_an_older_batch_begins_late(work: Work):
-    item = work.world.item(work.dataset)
-    work.plan()
-    work.step()
-    with work.container.database.transaction() as session:
-        old = session.scalars(select(Job).where(Job.kind == EmbedItems.kind)).one()
-        session.execute(update(ItemEmbedding).values(content_hash="newer"))
-        before = session.scalars(select(ItemEmbedding.job_id)).one()
-    assert before == old.job_id
-    work.step()
-    assert work.states()[item][0] == "pending"
