@@ -140,7 +140,8 @@ class Planning:
         planned, last_item_id = 0, 0
         while True:
             with self.database.transaction() as session:
-                self.jobs.fence(session, run)
+                if not self._hold(session, run, target):
+                    return planned
                 items = [_PendingItem(*row) for row in session.execute(_items_to_do(target, last_item_id))]
                 for batch in _batches(items):
                     self._record_embedding(session, target, batch)
@@ -148,6 +149,15 @@ class Planning:
             if len(items) < _PAGE:
                 return planned
             last_item_id = items[-1].item_id
+
+    def _hold(self, session: Session, run: Run, target: EmbeddedDataset) -> bool:
+        """Keep the embedded dataset until this transaction ends; False where it was removed.
+
+        Before the job: whoever removes it asks for a plan after that, and would wait for us as we for them.
+        """
+        there = session.get(EmbeddedDataset, target.embedded_dataset_id, with_for_update=_KEPT)
+        self.jobs.fence(session, run)
+        return there is not None
 
     def _record_embedding(
         self, session: Session, target: EmbeddedDataset, batch: Sequence[_PendingItem]
