@@ -25,6 +25,8 @@ class File(Base, Owned, Timestamps):
     __tablename__ = "files"
     __table_args__ = (
         Index("uq_files_collection_id_name", "collection_id", "name", unique=True),
+        # In the order in which a bucket is listed, whatever the database's own is (jobs/stored_objects).
+        Index("ix_files_object_key_bytes", text('object_key COLLATE "C"')),
         CheckConstraint("size_bytes >= 0", name="size_bytes"),
         CheckConstraint("version >= 1", name="version"),
     )

@@ -39,6 +39,12 @@ class FileExtraction(Base):
     __table_args__ = (
         CheckConstraint(_OUTCOMES, name="state"),
         Index("ix_file_extractions_file_id", "file_id"),
+        Index(
+            "ix_file_extractions_pending",
+            "collection_transform_id",
+            "job_id",
+            postgresql_where=text("state = 'pending'"),
+        ),
     )
 
     collection_transform_id: Mapped[int] = mapped_column(
@@ -101,6 +107,12 @@ class ItemEmbedding(Base):
     __table_args__ = (
         CheckConstraint(_OUTCOMES, name="state"),
         Index("ix_item_embeddings_item_id", "item_id"),
+        Index(
+            "ix_item_embeddings_pending",
+            "embedded_dataset_id",
+            "job_id",
+            postgresql_where=text("state = 'pending'"),
+        ),
     )
 
     embedded_dataset_id: Mapped[int] = mapped_column(
