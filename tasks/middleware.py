@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import dramatiq
 from dramatiq.errors import BrokerConnectionError
@@ -14,10 +13,11 @@ from dramatiq.middleware import Middleware
 
 from app.container import Container
 from app.errors import ExplorerError, PermanentError
+from app.jobs.messages import job_of
 from app.jobs.reconcile import BATCH
 from app.observability import metrics
 from app.observability.health import HealthServer
-from app.services.failures import mark_failed, tell_failed
+from app.services.burial import Burial
 from brokers import inspect
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,11 @@ class DeadLetters(Middleware):
 
     def after_dead_letter(self, _broker: object, message: Any, reason: object, error: object) -> None:
         """Called by the broker once the dead letter is stored."""
-        named = _job(message)
-        if named is None:
-            return
-        job_id, publication = named
-        cause = PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")
-        with self._container.database.transaction() as session:
-            if not self._container.services.jobs.bury(session, job_id, cause, publication=publication):
-                return
-            subjects = mark_failed(session, job_id, cause)
-        logger.error("job %s: %s", job_id, cause)
-        tell_failed(self._container.feed, subjects, job_id, cause)
+        named = job_of(message)
+        if named is not None:
+            cause = PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")
+            bury = Burial(self._container.services.jobs, self._container.feed)
+            bury(*named, cause)
 
 
 class Readiness(Middleware):
@@ -130,11 +124,3 @@ class Housekeeping(Middleware):
             stream = streams[depth.queue]
             metrics.set_stream(stream, depth.ready + depth.scheduled + depth.in_flight)
             metrics.set_consumer(stream, depth.queue, pending=depth.ready, ack_pending=depth.in_flight)
-
-
-def _job(message: Any) -> tuple[UUID, int] | None:
-    """Job id and publication that a message names; None for what is no message of ours."""
-    try:
-        return UUID(message.kwargs["job_id"]), int(message.kwargs.get("publication", 0))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None

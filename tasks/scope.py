@@ -14,10 +14,11 @@ from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 
 from app.container import Container
 from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
-from app.jobs import policy
+from app.jobs import messages, policy
 from app.observability import logging as log_context
 from app.observability import metrics, tracing
 from app.services.failures import mark_failed, tell_failed
+from app.services.job_replay import revive
 from app.services.jobs import Run
 from tasks.actor import Handler
 from tasks.watch import RunStopped, Watch
@@ -45,7 +46,7 @@ class Scope:
         return run_job
 
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
-        run = self.container.services.jobs.begin(job_id, worker_name(), publication=publication)
+        run = self._begin(job_id, publication)
         if run is None:
             logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
             return
@@ -69,6 +70,14 @@ class Scope:
             raise
         finally:
             metrics.observe_job(self.pool, kind, status, time.monotonic() - started)
+
+    def _begin(self, job_id: UUID, publication: int) -> Run | None:
+        jobs, replayed = self.container.services.jobs, _replays_so_far()
+        current = publication + replayed
+        run = jobs.begin(job_id, worker_name(), publication=current)
+        if run is None and replayed and revive(jobs, job_id, publication=current):
+            run = jobs.begin(job_id, worker_name(), publication=current)
+        return run
 
     def _failed(self, run: Run, error: ExplorerError) -> None:
         retries = _retries_so_far()
@@ -98,6 +107,11 @@ def worker_name() -> str:
 def _retries_so_far() -> int:
     message = CurrentMessage.get_current_message()
     return int(message.options.get("retries", 0)) if message is not None else 0
+
+
+def _replays_so_far() -> int:
+    message = CurrentMessage.get_current_message()
+    return messages.replays(message) if message is not None else 0
 
 
 def _as_ours(error: BaseException) -> ExplorerError:

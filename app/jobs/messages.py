@@ -1,0 +1,25 @@
+"""What a message says of its job: which one, and which publication of it (`dispatch` writes them)."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from brokers.jetstream.burial import replays_of
+
+
+def job_of(message: Any) -> tuple[UUID, int] | None:
+    """Job id and publication that a message stands for; None for what is no message of ours.
+
+    A replayed message has the arguments of the old one, so each replay counts as one publication more.
+    """
+    try:
+        publication = int(message.kwargs.get("publication", 0))
+        return UUID(message.kwargs["job_id"]), publication + replays(message)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def replays(message: Any) -> int:
+    """How often a dead letter was replayed to get to this message; 0 for most."""
+    return replays_of(message.options)
