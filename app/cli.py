@@ -92,6 +92,10 @@ def _report(finding: Finding, swept: Swept, would: str) -> Iterator[str]:
         ("plan again, items wait for jobs that are over: dataset transform", swept.dataset_transforms),
         ("delete, no row names it: object", swept.objects),
         ("drop, no row names it: vector index", swept.indexes),
+        ("fail what waits for it, its object is gone: file", swept.files),
+        ("fail, its points are gone: map", swept.maps),
+        ("show again, its points are back: map", swept.maps_back),
+        ("plan again, rows and vectors differ: embedded dataset", swept.vectors),
     ]
     for deed, found in deeds:
         yield from (f"{would}{deed} {each}" for each in found[:_SHOWN])

@@ -1,70 +1,68 @@
 """Sweeps: the reconciler looks after jobs, this after what lost its job or its row.
 
-Rows that wait for a job that is over are looked for at every pass. Stored objects and vector indexes that no
-row names are looked for once an hour in the fleet, outside of any transaction: the row of the last sweep in
-`reconciliations` is the clock and the claim. Everything is only recorded as jobs, which check once more.
+Rows that wait for a job that is over are looked for at every pass. What the other servers hold (stored
+objects, vector indexes, vectors) is compared with the rows once an hour in the fleet, outside of any
+transaction: the row of the last sweep in `reconciliations` is the clock and the claim. Nothing is deleted
+here: that is recorded as jobs, which check once more.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Exists, Select, exists, func, or_, select, text, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, exists, func, select, text, update
+from sqlalchemy.orm import Session
 
-from app.jobs.contracts import (
-    Contract,
-    DeleteObjects,
-    DropVectorIndex,
-    PlanCollectionTransform,
-    PlanDatasetTransform,
-)
+from app.errors import UnavailableError
+from app.jobs.contracts import Contract, DeleteObjects, DropVectorIndex
+from app.jobs.lost_work import plan_lost_work
 from app.jobs.outbox import Outbox
-from app.jobs.reconcile import write_down
+from app.jobs.stored_objects import StoredObjects
+from app.jobs.vector_counts import Differing, VectorCounts
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import (
-    ACTIVE_STATES,
-    CollectionTransform,
-    DatasetTransform,
-    EmbeddedDataset,
-    File,
-    FileExtraction,
-    ItemEmbedding,
-    Job,
-    Reconciliation,
-    Visualization,
-)
+from app.storage.postgres.tables import EmbeddedDataset, Reconciliation
 from app.storage.qdrant import VectorStore
 from app.storage.s3 import BlobStore
 
 logger = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 7_201_650_045
-_OBJECT_PREFIXES = ("files/", "visualizations/")
 _INDEX_PREFIX = "embedded-dataset-"
 _INTERVAL = timedelta(hours=1)
-_PLANNED_LATELY = timedelta(minutes=10)  # such a plan has seen the row, or cannot help it
-_MOST_PLANS = 100
-_MOST_OBJECTS = 10_000
+_THOROUGH = 24  # every so many sweeps, about once a day
 _MOST_INDEXES = 1000
-_PAGE = 1000
 _KEYS_PER_JOB = 200
 _UNOWNED = "unowned_indexes"  # marks the row of a sweep
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one pass recorded jobs for, or would: ids of transforms, keys of objects, names of indexes."""
+    """What one pass did something about, or would: ids of transforms, files and maps, keys of objects, ..."""
 
     collection_transforms: Sequence[int] = ()
     dataset_transforms: Sequence[int] = ()
-    objects: Sequence[str] = ()
-    indexes: Sequence[str] = ()
+    objects: Sequence[str] = ()  # that no row names
+    indexes: Sequence[str] = ()  # that no row names
+    files: Sequence[int] = ()  # whose object is gone
+    maps: Sequence[int] = ()  # whose points are gone
+    maps_back: Sequence[int] = ()  # whose points were gone and are there again
+    vectors: Sequence[Differing] = ()
+
+    def counts(self) -> dict[str, int]:
+        """How many by what was found; what is planned for rows that wait is written down on its own."""
+        return {
+            "objects": len(self.objects),
+            "indexes": len(self.indexes),
+            "files_without_object": len(self.files),
+            "maps_without_points": len(self.maps),
+            "maps_with_points_again": len(self.maps_back),
+            "items_without_vectors": sum(each.incomplete for each in self.vectors),
+            "items_unknown_to_rows": sum(each.unknown for each in self.vectors),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,19 @@ class _Claim:
     reconciliation_id: int | None  # None: a dry run
     seen_before: frozenset[str]  # the indexes that the last sweep found unowned
 
+    @property
+    def dry_run(self) -> bool:
+        return self.reconciliation_id is None
+
+    @property
+    def thorough(self) -> bool:
+        return self.reconciliation_id is None or self.reconciliation_id % _THOROUGH == 0
+
 
 class Sweeps:
-    """Passes over what has no job or no row.
+    """Passes over what has no job, no row, or no thing that its row stands for.
 
-    An object younger than `min_age` is left alone: an upload stores it before it writes the row.
+    An object or row younger than `min_age` is left alone: an upload stores the one before the other.
     """
 
     def __init__(
@@ -90,54 +96,51 @@ class Sweeps:
     ) -> None:
         self._database = database
         self._outbox = outbox
-        self._blobs = blobs
         self._vectors = vectors
-        self._min_age = min_age
+        self._objects = StoredObjects(database, blobs, min_age=min_age)
+        self._counts = VectorCounts(database, outbox, vectors)
 
     def run(self, *, dry_run: bool = False) -> Swept:
         """One pass; a dry one looks at everything and changes nothing. Raises UnavailableError."""
-        collections, datasets = self._plan_lost_work(dry_run=dry_run)
+        with self._database.transaction() as session:
+            lost = plan_lost_work(session, self._outbox, dry_run=dry_run) if _alone(session) else ((), ())
+        swept = Swept(*lost)
         with self._database.transaction() as session:
             claim = _look_back(session) if dry_run else _claim(session)
-        if claim is None:
-            return Swept(collections, datasets)
-        objects = list(islice(self._unowned_objects(), _MOST_OBJECTS))
-        unowned = self._unowned_indexes()
-        # Twice, an hour apart: nothing is lost by patience, whatever made an index only a moment ago.
-        indexes = [name for name in unowned if name in claim.seen_before]
+        return swept if claim is None else self._sweep(swept, claim)
+
+    def _sweep(self, swept: Swept, claim: _Claim) -> Swept:
+        unowned: Sequence[str] = sorted(claim.seen_before)
+        away: UnavailableError | None = None
+        try:
+            swept = self._look_at_objects(swept, claim)
+        except UnavailableError as error:
+            away = error  # the other servers are looked at all the same: the next sweep is an hour away
+        try:
+            unowned = self._unowned_indexes()
+            # Twice, an hour apart: nothing is lost by patience, whatever made an index only a moment ago.
+            swept = replace(swept, indexes=[name for name in unowned if name in claim.seen_before])
+            differing = self._counts.compare(dry_run=claim.dry_run, thorough=claim.thorough)
+            swept = replace(swept, vectors=differing)
+        except UnavailableError as error:
+            away = error
         if claim.reconciliation_id is not None:
-            self._record(claim.reconciliation_id, objects, indexes, unowned)
-        return Swept(collections, datasets, objects, indexes)
+            self._record(claim.reconciliation_id, swept, unowned)
+        if away is not None:
+            raise away
+        return swept
 
-    def _plan_lost_work(self, *, dry_run: bool) -> tuple[list[int], list[int]]:
-        with self._database.transaction() as session:
-            if not _alone(session):
-                return [], []
-            collections = session.execute(_collections_with_lost_work()).all()
-            datasets = session.execute(_datasets_with_lost_work()).all()
-            plans: list[tuple[Contract, str]] = [
-                *((PlanCollectionTransform(key), owner_id) for key, owner_id in collections),
-                *((PlanDatasetTransform(key), owner_id) for key, owner_id in datasets),
-            ]
-            if plans and not dry_run:
-                # In the outbox's order, see there.
-                for plan, owner_id in sorted(plans, key=lambda each: (each[0].kind, each[0].unique_key)):
-                    self._outbox.record(session, plan, owner_id=owner_id)
-                counts = {"collection_plans": len(collections), "dataset_plans": len(datasets)}
-                write_down(session, counts)
-                logger.warning("rows waited for jobs that are over: %s", counts)
-        return [row[0] for row in collections], [row[0] for row in datasets]
-
-    def _unowned_objects(self) -> Iterator[str]:
-        before = datetime.now(UTC) - self._min_age
-        found = chain.from_iterable(self._blobs.list(prefix) for prefix in _OBJECT_PREFIXES)
-        old = (blob.key for blob in found if blob.modified_at < before)
-        while page := list(islice(old, _PAGE)):
-            with self._database.transaction() as session:
-                files = select(File.object_key).where(File.object_key.in_(page))
-                maps = select(Visualization.points_key).where(Visualization.points_key.in_(page))
-                named = {*session.scalars(files), *session.scalars(maps)}
-            yield from (key for key in page if key not in named)
+    def _look_at_objects(self, swept: Swept, claim: _Claim) -> Swept:
+        found = self._objects.compare()
+        if not claim.dry_run:
+            self._objects.mark(found)
+        return replace(
+            swept,
+            objects=found.unowned,
+            files=[row.id for row in found.files],
+            maps=[row.id for row in found.maps],
+            maps_back=[row.id for row in found.maps_back],
+        )
 
     def _unowned_indexes(self) -> list[str]:
         # In this order: the row of an index is there before the index is made.
@@ -147,15 +150,14 @@ class Sweeps:
             owned = set(session.scalars(named))
         return [name for name in names if name not in owned][:_MOST_INDEXES]
 
-    def _record(
-        self, reconciliation_id: int, objects: Sequence[str], indexes: Sequence[str], unowned: Sequence[str]
-    ) -> None:
-        starts = range(0, len(objects), _KEYS_PER_JOB)
+    def _record(self, reconciliation_id: int, swept: Swept, unowned: Sequence[str]) -> None:
+        starts = range(0, len(swept.objects), _KEYS_PER_JOB)
         jobs: list[Contract] = [
-            *(DropVectorIndex(name) for name in indexes),
-            *(DeleteObjects(tuple(objects[start : start + _KEYS_PER_JOB])) for start in starts),
+            *(DropVectorIndex(name) for name in swept.indexes),
+            *(DeleteObjects(tuple(swept.objects[start : start + _KEYS_PER_JOB])) for start in starts),
         ]
-        found = {"objects": len(objects), "indexes": len(indexes), _UNOWNED: list(unowned)}
+        counts = swept.counts()
+        found: Mapping[str, Any] = {**counts, _UNOWNED: list(unowned)}
         with self._database.transaction() as session:
             self._outbox.record_many(session, jobs, owner_id=None)
             session.execute(
@@ -163,8 +165,8 @@ class Sweeps:
                 .where(Reconciliation.reconciliation_id == reconciliation_id)
                 .values(finished_at=func.now(), found=found)
             )
-        if jobs:
-            logger.warning("no row names %d stored objects and %d indexes", len(objects), len(indexes))
+        if any(counts.values()):
+            logger.warning("rows and what they stand for differed: %s", counts)
 
 
 def _alone(session: Session) -> bool:
@@ -191,49 +193,3 @@ def _look_back(session: Session) -> _Claim:
 
 def _is_sweep() -> ColumnElement[bool]:
     return Reconciliation.found.op("?", is_comparison=True)(_UNOWNED)
-
-
-def _collections_with_lost_work() -> Select[tuple[int, str]]:
-    transform_id = CollectionTransform.collection_transform_id
-    lost = exists().where(
-        FileExtraction.collection_transform_id == transform_id,
-        FileExtraction.state == "pending",
-        _over(FileExtraction.job_id),
-    )
-    return (
-        select(transform_id, CollectionTransform.owner_id)
-        .where(CollectionTransform.is_enabled, lost, ~_planned(PlanCollectionTransform, transform_id))
-        .order_by(transform_id)
-        .limit(_MOST_PLANS)
-    )
-
-
-def _datasets_with_lost_work() -> Select[tuple[int, str]]:
-    transform_id = DatasetTransform.dataset_transform_id
-    lost = exists().where(
-        EmbeddedDataset.dataset_transform_id == transform_id,
-        ItemEmbedding.embedded_dataset_id == EmbeddedDataset.embedded_dataset_id,
-        ItemEmbedding.state == "pending",
-        _over(ItemEmbedding.job_id),
-    )
-    return (
-        select(transform_id, DatasetTransform.owner_id)
-        .where(DatasetTransform.is_enabled, lost, ~_planned(PlanDatasetTransform, transform_id))
-        .order_by(transform_id)
-        .limit(_MOST_PLANS)
-    )
-
-
-def _over(job_id: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
-    # What a person cancelled is not lost: it waits for the next plan that somebody asks for.
-    return ~exists().where(Job.job_id == job_id, Job.state.in_((*ACTIVE_STATES, "cancelled")))
-
-
-def _planned(plan: type[Contract], transform_id: InstrumentedAttribute[int]) -> Exists:
-    """A plan is on its way, or was there a moment ago."""
-    return exists().where(
-        Job.scope_kind == plan.scope_kind,
-        Job.scope_id == transform_id,
-        Job.kind == plan.kind,
-        or_(Job.state.in_(ACTIVE_STATES), Job.created_at > func.now() - _PLANNED_LATELY),
-    )

@@ -68,6 +68,9 @@ def waiting_file(container: Container, world: World) -> int:
     transform = world.collection_transform(collection, world.dataset())
     file_id = world.file(collection)
     with container.database.transaction() as session:
+        key = session.get_one(File, file_id).object_key
+    container.blobs.put_bytes(key, b"x", media_type="text/plain")
+    with container.database.transaction() as session:
         job_id = container.outbox.record(session, ExtractFile(transform, file_id, 1), owner_id="ada")
         session.add(
             FileExtraction(
@@ -191,7 +194,7 @@ def test_an_index_with_a_row_stays(container: Container, world: World, index: st
 def test_a_dry_run_shows_all_and_changes_nothing(container: Container, waiting_file: int):
     set_jobs(container, state="succeeded")
     container.blobs.put_bytes("files/forgotten", b"x", media_type="text/plain")
-    expected = Swept([waiting_file], [], ["files/forgotten"], [])
+    expected = Swept([waiting_file], [], ["files/forgotten"], [], [], [], [], [])
     assert sweeps(container).run(dry_run=True) == expected
     assert recorded(container) == []
     with container.database.transaction() as session:
