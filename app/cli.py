@@ -96,6 +96,9 @@ def _report(finding: Finding, swept: Swept, would: str) -> Iterator[str]:
         ("fail, its points are gone: map", swept.maps),
         ("show again, its points are back: map", swept.maps_back),
         ("plan again, rows and vectors differ: embedded dataset", swept.vectors),
+        ("end the job, its message was given up: dead letter", swept.letters),
+        ("leave alone, its job is gone: dead letter", swept.letters_without_job),
+        ("leave alone, it died without a dead letter: job", swept.dead_without_letter),
     ]
     for deed, found in deeds:
         yield from (f"{would}{deed} {each}" for each in found[:_SHOWN])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.config import Settings
 from app.events.bus import StatusBus
 from app.jobs.dispatch import Dispatcher
+from app.jobs.letters import LettersAndRows
 from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
@@ -33,6 +34,7 @@ from app.pipeline.projection.config import ProjectionConfig
 from app.pipeline.validation import validated
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
+from app.services.burial import Burial
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
@@ -162,7 +164,8 @@ class Container:
     @once
     def sweeps(self) -> Sweeps:
         """Finds what lost its job or its row."""
-        return Sweeps(self.database, self.outbox, self.blobs, self.vectors)
+        letters = LettersAndRows(self.database, self.broker, Burial(self.services.jobs, self.feed))
+        return Sweeps(self.database, self.outbox, self.blobs, self.vectors, letters)
 
     @once
     def http(self) -> OutboundClient:
@@ -247,8 +250,7 @@ class Services:
     @once
     def embedders(self) -> Embedders:
         """Configured providers and models."""
-        of = self._of
-        settings = of.settings
+        of, settings = self._of, self._of.settings
 
         def build(spec: EmbedderSpec) -> Embedder:
             return embedding.build(
@@ -339,10 +341,8 @@ class Services:
     @once
     def extraction_runs(self) -> ExtractionRuns:
         """The work of the collections pool."""
-        of = self._of
-        limits = ExtractionLimits(
-            file_bytes=of.settings.max_file_size_bytes, timeout_seconds=of.settings.tika_timeout_secs
-        )
+        of, settings = self._of, self._of.settings
+        limits = ExtractionLimits(settings.max_file_size_bytes, timeout_seconds=settings.tika_timeout_secs)
 
         def read(source: SourceFile, raw: Mapping[str, Any]) -> Document:
             config = parse_extraction_config(raw)

@@ -12,8 +12,8 @@ from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import Middleware
 
 from app.container import Container
-from app.errors import ExplorerError, PermanentError
-from app.jobs.messages import job_of
+from app.errors import ExplorerError
+from app.jobs.messages import given_up, job_of
 from app.jobs.reconcile import BATCH
 from app.observability import metrics
 from app.observability.health import HealthServer
@@ -33,9 +33,8 @@ class DeadLetters(Middleware):
         """Called by the broker once the dead letter is stored."""
         named = job_of(message)
         if named is not None:
-            cause = PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")
             bury = Burial(self._container.services.jobs, self._container.feed)
-            bury(*named, cause)
+            bury(*named, given_up(reason, error))
 
 
 class Readiness(Middleware):

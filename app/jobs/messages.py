@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from app.errors import PermanentError
 from brokers.jetstream.burial import replays_of
 
 
@@ -23,3 +24,17 @@ def job_of(message: Any) -> tuple[UUID, int] | None:
 def replays(message: Any) -> int:
     """How often a dead letter was replayed to get to this message; 0 for most."""
     return replays_of(message.options)
+
+
+def job_of_id(message_id: str | None) -> tuple[UUID, int] | None:
+    """As `job_of`, from the id of a message that is no replay; None for what is not an id of ours."""
+    job_id, _, publication = (message_id or "").partition(":")
+    try:
+        return UUID(job_id), int(publication or 0)
+    except ValueError:
+        return None
+
+
+def given_up(reason: object, error: object) -> PermanentError:
+    """What a job dies of whose message the broker gave up."""
+    return PermanentError(f"given up by the broker ({reason}): {error or 'no error was reported'}")

@@ -1,24 +1,26 @@
 """Sweeps: the reconciler looks after jobs, this after what lost its job or its row.
 
 Rows that wait for a job that is over are looked for at every pass. What the other servers hold (stored
-objects, vector indexes, vectors) is compared with the rows once an hour in the fleet, outside of any
-transaction: the row of the last sweep in `reconciliations` is the clock and the claim. Nothing is deleted
-here: that is recorded as jobs, which check once more.
+objects, vector indexes, vectors, dead letters) is compared with the rows once an hour in the fleet, outside
+of any transaction: the row of the last sweep in `reconciliations` is the clock and the claim. Nothing is
+deleted here: that is recorded as jobs, which check once more.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
 from app.jobs.contracts import Contract, DeleteObjects, DropVectorIndex
+from app.jobs.letters import LettersAndRows
 from app.jobs.lost_work import plan_lost_work
 from app.jobs.outbox import Outbox
 from app.jobs.stored_objects import StoredObjects
@@ -36,6 +38,7 @@ _INTERVAL = timedelta(hours=1)
 _THOROUGH = 24  # every so many sweeps, about once a day
 _MOST_INDEXES = 1000
 _KEYS_PER_JOB = 200
+_NAMED = 100  # of the letters without a job, the newest
 _UNOWNED = "unowned_indexes"  # marks the row of a sweep
 
 
@@ -51,6 +54,10 @@ class Swept:
     maps: Sequence[int] = ()  # whose points are gone
     maps_back: Sequence[int] = ()  # whose points were gone and are there again
     vectors: Sequence[Differing] = ()
+    letters: Sequence[int] = ()  # whose jobs were active all the same
+    letters_without_job: Sequence[int] = ()
+    dead_without_letter: Sequence[UUID] = ()
+    unowned_indexes: Sequence[str] = field(default=(), compare=False)  # of which the next sweep may drop some
 
     def counts(self) -> dict[str, int]:
         """How many by what was found; what is planned for rows that wait is written down on its own."""
@@ -62,6 +69,9 @@ class Swept:
             "maps_with_points_again": len(self.maps_back),
             "items_without_vectors": sum(each.incomplete for each in self.vectors),
             "items_unknown_to_rows": sum(each.unknown for each in self.vectors),
+            "letters_of_active_jobs": len(self.letters),
+            "letters_without_job": len(self.letters_without_job),
+            "dead_jobs_without_letter": len(self.dead_without_letter),
         }
 
 
@@ -91,6 +101,7 @@ class Sweeps:
         outbox: Outbox,
         blobs: BlobStore,
         vectors: VectorStore,
+        letters: LettersAndRows | None = None,
         *,
         min_age: timedelta = timedelta(hours=1),
     ) -> None:
@@ -99,6 +110,7 @@ class Sweeps:
         self._vectors = vectors
         self._objects = StoredObjects(database, blobs, min_age=min_age)
         self._counts = VectorCounts(database, outbox, vectors)
+        self._letters = letters
 
     def run(self, *, dry_run: bool = False) -> Swept:
         """One pass; a dry one looks at everything and changes nothing. Raises UnavailableError."""
@@ -110,22 +122,16 @@ class Sweeps:
         return swept if claim is None else self._sweep(swept, claim)
 
     def _sweep(self, swept: Swept, claim: _Claim) -> Swept:
-        unowned: Sequence[str] = sorted(claim.seen_before)
+        swept = replace(swept, unowned_indexes=sorted(claim.seen_before))
         away: UnavailableError | None = None
-        try:
-            swept = self._look_at_objects(swept, claim)
-        except UnavailableError as error:
-            away = error  # the other servers are looked at all the same: the next sweep is an hour away
-        try:
-            unowned = self._unowned_indexes()
-            # Twice, an hour apart: nothing is lost by patience, whatever made an index only a moment ago.
-            swept = replace(swept, indexes=[name for name in unowned if name in claim.seen_before])
-            differing = self._counts.compare(dry_run=claim.dry_run, thorough=claim.thorough)
-            swept = replace(swept, vectors=differing)
-        except UnavailableError as error:
-            away = error
+        looks = (self._look_at_objects, self._look_at_indexes, self._look_at_vectors, self._look_at_letters)
+        for look in looks:
+            try:
+                swept = look(swept, claim)
+            except UnavailableError as error:
+                away = error  # the other servers are looked at all the same: the next sweep is an hour away
         if claim.reconciliation_id is not None:
-            self._record(claim.reconciliation_id, swept, unowned)
+            self._record(claim.reconciliation_id, swept)
         if away is not None:
             raise away
         return swept
@@ -142,6 +148,26 @@ class Sweeps:
             maps_back=[row.id for row in found.maps_back],
         )
 
+    def _look_at_indexes(self, swept: Swept, claim: _Claim) -> Swept:
+        unowned = self._unowned_indexes()
+        # Twice, an hour apart: nothing is lost by patience, whatever made an index only a moment ago.
+        twice = [name for name in unowned if name in claim.seen_before]
+        return replace(swept, indexes=twice, unowned_indexes=unowned)
+
+    def _look_at_vectors(self, swept: Swept, claim: _Claim) -> Swept:
+        return replace(swept, vectors=self._counts.compare(dry_run=claim.dry_run, thorough=claim.thorough))
+
+    def _look_at_letters(self, swept: Swept, claim: _Claim) -> Swept:
+        if self._letters is None:
+            return swept
+        found = self._letters.compare(dry_run=claim.dry_run)
+        return replace(
+            swept,
+            letters=found.of_active,
+            letters_without_job=found.of_gone,
+            dead_without_letter=found.jobs_without,
+        )
+
     def _unowned_indexes(self) -> list[str]:
         # In this order: the row of an index is there before the index is made.
         names = self._vectors.names(_INDEX_PREFIX)
@@ -150,14 +176,18 @@ class Sweeps:
             owned = set(session.scalars(named))
         return [name for name in names if name not in owned][:_MOST_INDEXES]
 
-    def _record(self, reconciliation_id: int, swept: Swept, unowned: Sequence[str]) -> None:
+    def _record(self, reconciliation_id: int, swept: Swept) -> None:
         starts = range(0, len(swept.objects), _KEYS_PER_JOB)
         jobs: list[Contract] = [
             *(DropVectorIndex(name) for name in swept.indexes),
             *(DeleteObjects(tuple(swept.objects[start : start + _KEYS_PER_JOB])) for start in starts),
         ]
         counts = swept.counts()
-        found: Mapping[str, Any] = {**counts, _UNOWNED: list(unowned)}
+        found: Mapping[str, Any] = {
+            **counts,
+            _UNOWNED: list(swept.unowned_indexes),
+            "unowned_letters": list(swept.letters_without_job[:_NAMED]),
+        }
         with self._database.transaction() as session:
             self._outbox.record_many(session, jobs, owner_id=None)
             session.execute(

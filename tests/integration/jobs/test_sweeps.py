@@ -214,6 +214,7 @@ def test_a_sweep_is_written_down(container: Container, world: World):
 
 def cli(container: Container) -> FlaskCliRunner:
     app = Flask("test")
+    vars(container)["sweeps"] = sweeps(container, timedelta(hours=1))
     register(app, container)
     return app.test_cli_runner()
 

@@ -64,8 +64,9 @@ def test_a_file_whose_object_is_gone_fails_where_it_was_not_read_yet(container: 
 
 
 def test_a_dry_run_names_the_files_and_changes_nothing(container: Container, lost: int):
+    runner = cli(container)
     vars(container)["sweeps"] = sweeps(container)
-    shown = cli(container).invoke(args=["reconcile", "--dry-run"]).output
+    shown = runner.invoke(args=["reconcile", "--dry-run"]).output
     assert f"would fail what waits for it, its object is gone: file {lost}\n" in shown
     assert outcomes(container) == [DONE, WAITS]
 
