@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test check format bench-e2e bench-map bench-broker bench-poison chaos migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison chaos migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -62,8 +62,20 @@ format: install ## format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench-e2e: install assets ## documents per second through the whole pipe, beside a plain loop
-	@$(BIN)/python -m tests.bench.bench_e2e
+bench-e2e: install assets ## documents per second through the whole pipe, beside a plain loop (ARGS=--write)
+	@$(BIN)/python -m tests.bench.bench_e2e $(ARGS)
+
+bench-scaling: install ## items per second with 1, 2 and 4 worker processes (ARGS=--write)
+	@$(BIN)/python -m tests.bench.bench_scaling $(ARGS)
+
+bench-memory: install ## peak memory of web and planning at 10k, 100k and 1M chunks (ARGS=--write)
+	@$(BIN)/python -m tests.bench.bench_memory $(ARGS)
+
+bench-fairness: install ## one tenant's file, alone and beside another's 10,000 (ARGS=--write)
+	@$(BIN)/python -m tests.bench.bench_fairness $(ARGS)
+
+bench-chunks: install ## chunk rows by INSERT and by COPY (ARGS=--write)
+	@$(BIN)/python -m tests.bench.bench_chunks $(ARGS)
 
 bench-map: install ## maps of 5k, 20k and 100k points, beside plain umap-learn + hdbscan
 	@$(BIN)/python -m tests.bench.bench_map $(if $(filter command line,$(origin DATA)),--data "$(DATA)")

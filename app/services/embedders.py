@@ -30,8 +30,21 @@ from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
 TruncateStrategy = Literal["split", "truncate", "error"]
 
 _TEST_TEXT = "The quick brown fox jumps over the lazy dog."
-# A change of these makes other vectors: stored ones would no longer compare with a query's.
-_SHAPES_VECTORS = frozenset({"provider", "model", "dimensions"})
+# A change of these makes other vectors, or vectors of other parts of a text: the stored ones, which are never
+# made again for it, would no longer compare with new ones and with a query's.
+_SHAPES_VECTORS = (
+    "provider",
+    "base_url",
+    "model",
+    "dimensions",
+    "config",
+    "max_input_tokens",
+    "truncate_strategy",
+)
+_WAY_OUT = (
+    "make another embedder for that and add it to the dataset transform; "
+    "name, api_key, batch_size and is_public can be changed here"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +154,17 @@ class Embedders:
     def update(self, principal: Principal, embedder_id: int, fields: EmbedderFields) -> EmbedderView:
         """Change what `fields` names.
 
-        Raises NotFoundError, InvalidInputError, and ConflictError for a change of provider, model or
-        dimensions while vectors made with the present ones are kept.
+        Raises NotFoundError, InvalidInputError, and ConflictError for a change of what shapes vectors (all
+        but name, api_key, batch_size and is_public) while an embedded dataset uses it.
         """
         with self.database.transaction() as session:
             row = owned(session, EmbedderRow, embedder_id, principal.owner_id, lock=True)
-            before = {name: getattr(row, name) for name in _SHAPES_VECTORS}
+            before = _shape(row)
             self._apply(row, cast("EmbedderFields", provider_rows.with_model(fields)))
-            if before != {name: getattr(row, name) for name in _SHAPES_VECTORS}:
-                _refuse_in_use(session, embedder_id, "provider, model and dimensions cannot change")
+            changed = [name for name, value in _shape(row).items() if before[name] != value]
+            if changed:
+                rule = f"{', '.join(changed)} must stay, for vectors of two kinds cannot be compared"
+                _refuse_in_use(session, embedder_id, f"{rule}; {_WAY_OUT}", field=changed[0])
             if "api_key" in fields:
                 provider_rows.seal(row, fields["api_key"], self.secrets)
             session.flush()
@@ -236,9 +251,16 @@ def _spec(row: EmbedderRow, *, api_key: str | None) -> EmbedderSpec:
     return replace(spec, truncate_strategy=cast("TruncateStrategy", row.truncate_strategy))
 
 
-def _refuse_in_use(session: Session, embedder_id: int, consequence: str) -> None:
+def _shape(row: EmbedderRow) -> dict[str, Any]:
+    """What its vectors depend on; a setting that was left out is the provider's default."""
+    settings = registry.PROVIDERS[row.provider].settings
+    defaults = {name: setting.default for name, setting in settings.items()}
+    return {name: getattr(row, name) for name in _SHAPES_VECTORS} | {"config": defaults | row.config}
+
+
+def _refuse_in_use(session: Session, embedder_id: int, consequence: str, *, field: str | None = None) -> None:
     if session.scalar(select(exists().where(EmbeddedDataset.embedder_id == embedder_id))):
-        raise ConflictError(f"an embedded dataset uses the embedder: {consequence}")
+        raise ConflictError(f"an embedded dataset uses the embedder: {consequence}", field=field)
 
 
 def _view(row: EmbedderRow) -> EmbedderView:

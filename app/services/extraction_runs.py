@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,7 @@ from app.pipeline.extraction.base import SourceFile
 from app.services.jobs import Jobs, Run
 from app.services.removal import Removal
 from app.services.status import Subject, tell
+from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ChunkRow,
@@ -38,7 +39,6 @@ from app.storage.postgres.tables import (
 from app.storage.s3 import BlobStore
 
 _TITLE_LENGTH = 256
-_ROWS_PER_INSERT = 1000
 _ITEMS = cast("Table", Item.__table__)
 
 ReadDocument = Callable[[SourceFile, Mapping[str, Any]], Document]
@@ -224,9 +224,7 @@ def _write_item(session: Session, work: _Work, document: Document, chunks: list[
 
 def _write_chunks(session: Session, item_id: int, chunks: list[Chunk]) -> None:
     session.execute(delete(ChunkRow).where(ChunkRow.item_id == item_id))
-    rows = list(_chunk_rows(item_id, chunks))
-    for start in range(0, len(rows), _ROWS_PER_INSERT):
-        session.execute(insert(ChunkRow), rows[start : start + _ROWS_PER_INSERT])
+    copy_rows(session, ChunkRow.__tablename__, _chunk_rows(item_id, chunks))
 
 
 def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[str, Any]:

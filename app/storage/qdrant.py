@@ -98,6 +98,11 @@ class VectorStore:
         self._lock = threading.Lock()
         self._made: tuple[int, QdrantClient] | None = None  # with the pid that made it
 
+    def exists(self, name: str) -> bool:
+        """Whether there is such an index."""
+        with self._failures(name):
+            return bool(self._client.collection_exists(name))
+
     def ensure_index(self, name: str, dimensions: int) -> None:
         """Create the index and what makes filters quick, where missing; safe to call from many workers."""
         from qdrant_client import models

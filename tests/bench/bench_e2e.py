@@ -1,15 +1,13 @@
 """`make bench-e2e`: documents per second through the whole product, beside the same stages in one plain loop.
 
-Two corpora: the demo's, and the HTML pages of Debian's python3.11-doc (DATA=folder replaces the latter,
-EVERY=4 takes every fourth page). Each of ROUNDS rounds runs product and loop one after the other, in an order
-that alternates, on servers with fresh data.
+Two corpora: the demo's, and the HTML pages of Debian's python3.11-doc (--data takes a folder in its place,
+--every 4 every fourth page). Each round runs product and loop one after the other, in an order that
+alternates, on servers with fresh data. Some five minutes for each round of both corpora on two cores.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,8 +24,8 @@ from devstack.client import Client, Pile
 from devstack.loading import Loader
 from devstack.product import ROOT, Product
 from devstack.stack import Stack, StackOptions
+from tests.bench.report import Report, arguments, spread
 
-REPORT = ROOT / "docs" / "benchmarks" / "pipeline.md"
 _CHUNKING: dict[str, Any] = {"strategy": "recursive", "chunk_size": 1000, "chunk_overlap": 0}
 _CHUNKS_PER_BATCH = 64
 
@@ -123,17 +121,16 @@ def _batches(passages: Iterator[tuple[int, int, str]]) -> Iterator[list[tuple[in
         yield batch
 
 
-def corpora() -> dict[str, list[Path]]:
+def corpora(data: str, every: int) -> dict[str, list[Path]]:
     """Name → files; what cannot be had here is left out and said so."""
     folder = ROOT / ".data" / "bench"
     demo = folder / "corpus"
     corpus.write(demo, docs=ROOT / "docs")
     found = {"demo corpus": sorted(demo.iterdir())}
-    pages = Path(os.environ["DATA"]) if os.environ.get("DATA") else _python_docs(folder)  # noqa: TID251
+    pages = Path(data) if data else _python_docs(folder)
     if pages is None:
-        print("python3.11-doc cannot be had here (no apt-get): set DATA=folder; leaving it out")
+        print("python3.11-doc cannot be had here (no apt-get): give --data FOLDER; leaving it out")
     else:
-        every = int(os.environ.get("EVERY", "1"))  # noqa: TID251
         name = "python3.11-doc, HTML" + (f", every {every}th page" if every > 1 else "")
         found[name] = sorted(pages.rglob("*.html"))[::every]
     return found
@@ -157,12 +154,13 @@ def _python_docs(folder: Path) -> Path | None:
 
 
 def main() -> int:
-    """Run every round and write the report."""
-    rounds = int(os.environ.get("ROUNDS", "3"))  # noqa: TID251
-    lines = []
-    for name, files in corpora().items():
+    """Run every round and report."""
+    options = arguments(__doc__, rounds=3, every=1, data="")
+    report = Report("e2e", options)
+    rows: list[list[str]] = []
+    for name, files in corpora(options.data, options.every).items():
         results: dict[str, list[Result]] = {"product": [], "plain loop": []}
-        for number in range(rounds):
+        for number in range(options.rounds):
             runners: list[tuple[str, Callable[[Sequence[Path], int], Result]]] = [
                 ("product", product), ("plain loop", plain_loop),
             ]  # fmt: skip
@@ -171,45 +169,42 @@ def main() -> int:
                 results[label].append(result)
                 said = f"{result.seconds:.1f} s, {result.rate:.1f} files/s"
                 print(f"{name}, round {number + 1}, {label}: {said}", flush=True)
-        lines += _rows(name, results)
-    REPORT.write_text(_report(rounds, lines))
-    print(f"written to {REPORT.relative_to(ROOT)}")
-    return 0
+        rows += _rows(name, results)
+    report.say(_WAYS)
+    head = [
+        "corpus",
+        "way",
+        "files",
+        "passages",
+        "seconds",
+        "files/s",
+        "first answer, s",
+        "time over the loop's",
+    ]
+    report.table("Median (least-most) of all rounds", head, rows)
+    return report.end()
 
 
-def _rows(name: str, results: dict[str, list[Result]]) -> list[str]:
+def _rows(name: str, results: dict[str, list[Result]]) -> Iterator[list[str]]:
     ratios = [p.seconds / q.seconds for p, q in zip(*results.values(), strict=True)]
-    rows = []
     for label, runs in results.items():
         first = [run.first_answer for run in runs if run.first_answer is not None]
-        rows.append(
-            f"| {name} | {label} | {runs[0].files} | {runs[0].chunks} | {_spread([r.seconds for r in runs])} "
-            f"| {_spread([r.rate for r in runs])} | {_spread(first) if first else 'n/a'} "
-            f"| {_spread(ratios, 2) if label == 'product' else '1'} |"
-        )
-    return rows
+        yield [
+            name,
+            label,
+            str(runs[0].files),
+            str(runs[0].chunks),
+            spread([run.seconds for run in runs]),
+            spread([run.rate for run in runs]),
+            spread(first) if first else "n/a",
+            spread(ratios, 2) if label == "product" else "1",
+        ]
 
 
-def _spread(values: Sequence[float], digits: int = 1) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def _report(rounds: int, rows: list[str]) -> str:
-    table = "\n".join(rows)
-    return f"""# The pipeline beside a plain loop
-
-`make bench-e2e` (ROUNDS={rounds}), {os.cpu_count()} cores, Python {sys.version.split()[0]}. Median
-(least-most) of {rounds} rounds, product and loop one after the other in alternating order, on fresh servers.
-
-The *plain loop* calls the same readers, cutter, local model and vector store for one file after the other
-in one process. It writes no rows, keeps no text, survives no crash and answers nobody meanwhile. The
-*product* uploads over HTTP and runs web, three pools and five servers on the same cores; its time runs from
-the first upload to the last vector. Time over the loop's is the price of everything else.
-
-| corpus | way | files | passages | seconds | files/s | first answer, s | time over the loop's |
-|---|---|---|---|---|---|---|---|
-{table}
-"""
+_WAYS = """The *plain loop* calls the same readers, cutter, local model and vector store for one file after
+the other in one process. It writes no rows, keeps no text, survives no crash and answers nobody meanwhile.
+The *product* uploads over HTTP and runs web, three pools and five servers on the same cores; its time runs
+from the first upload to the last vector. Time over the loop's is the price of everything else."""
 
 
 if __name__ == "__main__":

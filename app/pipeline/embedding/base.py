@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import InvalidInputError
+
 Purpose = Literal["document", "query"]
 
 
@@ -36,6 +38,15 @@ class Embeddings:
     split: int = 0  # texts embedded in several parts and averaged
 
 
+class UnfitTextsError(InvalidInputError):
+    """Texts that cannot be embedded as they are, by position; found before anything was sent."""
+
+    def __init__(self, errors: Mapping[int, InvalidInputError]) -> None:
+        first, error = min(errors.items())
+        super().__init__(f"Text {first + 1}: {error.message}", field=error.field)
+        self.errors = errors
+
+
 class Embedder(Protocol):
     """Turns texts into vectors."""
 
@@ -47,6 +58,7 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str], *, purpose: Purpose) -> Embeddings:
         """Embed any number of texts, in batches the provider accepts.
 
-        Raises ProviderRefusedError, ProviderUnavailableError, DimensionMismatchError, InvalidInputError.
+        Raises ProviderRefusedError, ProviderUnavailableError, DimensionMismatchError, InvalidInputError;
+        UnfitTextsError for texts that are empty, no Unicode, or too long where those shall fail.
         """
         ...

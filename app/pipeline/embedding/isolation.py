@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InputRefusedError
-from app.pipeline.embedding.base import Embedder
+from app.pipeline.embedding.base import Embedder, UnfitTextsError
 
 # So many refusals in a row, nothing accepted before: it is not the texts. Enough for one bad text to be the
 # first of 64 and found by halving (7), twice over.
@@ -28,32 +28,38 @@ class Isolated:
 
 
 def embed_each(embedder: Embedder, texts: Sequence[str]) -> Isolated:
-    """Embed documents; where some are refused, halve until those stand alone.
+    """Embed documents; what is unfit is left out, and where some are refused, halve until those stand alone.
 
-    One bad text of n costs about 2·log2(n) calls more. Raises the provider's InputRefusedError when it
-    refuses everything, and whatever else Embedder.embed raises.
+    One bad text of n costs about 2·log2(n) calls more, an unfit one none. Raises the provider's
+    InputRefusedError when it refuses everything, and whatever else Embedder.embed raises.
     """
     found = Isolated()
-    _embed(embedder, texts, 0, found)
+    _embed(embedder, texts, range(len(texts)), found)
     return found
 
 
-def _embed(embedder: Embedder, texts: Sequence[str], offset: int, found: Isolated) -> None:
-    if not texts:
+def _embed(embedder: Embedder, texts: Sequence[str], rows: Sequence[int], found: Isolated) -> None:
+    if not rows:
         return
     try:
-        result = embedder.embed(texts, purpose="document")
+        result = embedder.embed([texts[row] for row in rows], purpose="document")
+    except UnfitTextsError as error:
+        found.refused |= {
+            rows[index]: InputRefusedError(each.message) for index, each in error.errors.items()
+        }
+        _embed(embedder, texts, [row for row in rows if row not in found.refused], found)
+        return
     except InputRefusedError as error:
         found.refusals += 1
         if found.refusals >= _HOPELESS and not found.vectors:
             raise
-        if len(texts) == 1:
-            found.refused[offset] = error
+        if len(rows) == 1:
+            found.refused[rows[0]] = error
             return
-        middle = len(texts) // 2
-        _embed(embedder, texts[:middle], offset, found)
-        _embed(embedder, texts[middle:], offset + middle, found)
+        middle = len(rows) // 2
+        _embed(embedder, texts, rows[:middle], found)
+        _embed(embedder, texts, rows[middle:], found)
         return
-    found.vectors |= {offset + row: vector for row, vector in enumerate(result.vectors)}
+    found.vectors |= dict(zip(rows, result.vectors, strict=True))
     found.split += result.split
     found.truncated += result.truncated

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DimensionMismatchError, InvalidInputError, ProviderUnavailableError
-from app.pipeline.embedding.base import Embeddings
+from app.pipeline.embedding.base import Embeddings, UnfitTextsError
 
 Strategy = Literal["split", "truncate", "error"]
 T = TypeVar("T")
@@ -35,28 +35,47 @@ class Pieces(Generic[T]):
 
 
 def cut_texts(texts: Sequence[str], cut: Cutter[T], strategy: Strategy) -> Pieces[T]:
-    """Apply `strategy` to every text. Raises InvalidInputError for an empty text, or a long one ("error")."""
+    """Apply `strategy` to every text. Raises UnfitTextsError that holds all that cannot be embedded."""
     values: list[T] = []
     owners: list[int] = []
     weights: list[float] = []
+    unfit: dict[int, InvalidInputError] = {}
     long = 0
     for index, text in enumerate(texts):
-        _check(text, index)
-        found = cut(text, strategy == "split")
+        try:
+            found = _cut_one(text, cut, strategy)
+        except InvalidInputError as error:
+            unfit[index] = error
+            continue
         long += len(found) > 1
-        for value, weight in _allowed(found, strategy, index):
+        for value, weight in found[:1] if strategy == "truncate" else found:
             values.append(value)
             owners.append(index)
             weights.append(weight)
+    if unfit:
+        raise UnfitTextsError(unfit)
     counts = {"truncated": long} if strategy == "truncate" else {"split": long}
     return Pieces(values, owners, weights, len(texts), **counts)
 
 
-def _check(text: str, index: int) -> None:
+def _cut_one(text: str, cut: Cutter[T], strategy: Strategy) -> list[tuple[T, float]]:
+    _check(text)
+    found = cut(text, strategy == "split")
+    if len(found) > 1 and strategy == "error":
+        tokens = round(sum(weight for _, weight in found))
+        raise InvalidInputError(
+            f"it has about {tokens} tokens, more than the embedder's max_input_tokens; make chunks smaller, "
+            'or use an embedder whose truncate_strategy is "split" or "truncate".',
+            field="truncate_strategy",
+        )
+    return found
+
+
+def _check(text: str) -> None:
     if not text.strip():
-        raise InvalidInputError(f"Text {index + 1} is empty; nothing to embed.", field="texts")
+        raise InvalidInputError("it is empty; nothing to embed.", field="texts")
     if not _is_unicode(text):
-        raise InvalidInputError(f"Text {index + 1} is not valid Unicode.", field="texts")
+        raise InvalidInputError("it is not valid Unicode.", field="texts")
 
 
 def _is_unicode(text: str) -> bool:
@@ -65,19 +84,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _allowed(found: list[tuple[T, float]], strategy: Strategy, index: int) -> list[tuple[T, float]]:
-    if len(found) == 1 or strategy == "split":
-        return found
-    if strategy == "truncate":
-        return found[:1]
-    tokens = round(sum(weight for _, weight in found))
-    raise InvalidInputError(
-        f"Text {index + 1} has about {tokens} tokens, more than the embedder's max_input_tokens; "
-        'make chunks smaller, or set truncate_strategy to "split" or "truncate".',
-        field="truncate_strategy",
-    )
 
 
 def join_vectors(pieces: Pieces[T], vectors: NDArray[np.float32], dimensions: int) -> Embeddings:

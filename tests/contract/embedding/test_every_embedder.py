@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from app.errors import ConflictError, InvalidInputError
+from app.pipeline.embedding.isolation import embed_each
 from tests.contract.embedding.conftest import Case
 
 TEXTS = ["a cat sat on the mat", "stock prices fell sharply", "the cat slept on a mat", "x"]
@@ -65,6 +66,18 @@ def test_a_long_text_is_refused_when_asked(case: Case):
     with pytest.raises(InvalidInputError, match="max_input_tokens") as refused:
         embedder.embed(["short", "cats and dogs " * 100], purpose="document")
     assert refused.value.field == "truncate_strategy"
+
+
+def test_texts_that_are_too_long_or_empty_fail_alone_however_many(case: Case):
+    embedder = case.build(max_input_tokens=64, truncate_strategy="error")
+    found = embed_each(embedder, [*["cats and dogs " * 100] * 20, "", "short", "as short"])
+    assert sorted(found.vectors) == [21, 22]
+    assert sorted(found.refused) == list(range(21))
+    assert "more than the embedder's max_input_tokens" in found.refused[0].message
+    assert "empty" in found.refused[20].message
+    assert np.allclose(
+        found.vectors[21], case.build().embed(["short"], purpose="document").vectors[0], atol=1e-6
+    )
 
 
 def test_a_text_that_fits_is_neither_split_nor_truncated(case: Case):
