@@ -1,8 +1,9 @@
 """What became of held messages (+ACK, -NAK, +TERM), told to the server in bulk and confirmed.
 
 The server handles the answers of one connection in order. So only the last of a bulk asks for a
-confirmation: when it comes, all earlier ones of that consumer were handled, too. What stays
-unconfirmed, or was sent over a connection that broke, is sent again; repeating an answer is harmless.
+confirmation, and no more than ten of a second do: when one comes, all earlier answers of that consumer
+were handled, too. What stays unconfirmed, or was sent over a connection that broke, is sent again;
+repeating an answer is harmless.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _RESEND_SECONDS = 2.0
 _TICK_SECONDS = 0.5
+_ACK = b"+ACK"
+_ASK_SECONDS = 0.1  # a confirmation costs both sides as much as the answer
 _SHORTEST_PATIENCE_SECONDS = 30.0
 
 
@@ -45,6 +48,24 @@ class _Consumer:
         self.index = index
         self.unsent: deque[_Answer] = deque()
         self.unconfirmed: deque[_Answer] = deque()
+        self._asked, self._asked_at = 0, 0.0  # the newest answer that asked for a confirmation
+
+    def asks(self, answer: _Answer, now: float) -> bool:
+        """Whether an answer that is sent now asks for a confirmation."""
+        if len(self.unsent) > 1 or (answer.content == _ACK and now - self._asked_at < _ASK_SECONDS):
+            return False
+        self._asked, self._asked_at = answer.number, now
+        return True
+
+    def ask(self) -> bool:
+        """Have the next answer ask, or the newest once more if it did not; True when one is to be sent.
+
+        That one is always an ack. To give a message back twice could take it from who has it by then.
+        """
+        self._asked_at = 0.0
+        if not self.unsent and self.unconfirmed and self.unconfirmed[-1].number > self._asked:
+            self.unsent.append(self.unconfirmed.pop())
+        return bool(self.unsent)
 
     def confirm(self, number: int) -> None:
         while self.unconfirmed and self.unconfirmed[0].number <= number:
@@ -53,6 +74,7 @@ class _Consumer:
     def send_again(self) -> None:
         self.unsent.extendleft(reversed(self.unconfirmed))
         self.unconfirmed.clear()
+        self._asked_at = 0.0
 
     def give_up(self, now: float) -> None:
         for waiting in (self.unconfirmed, self.unsent):
@@ -96,6 +118,7 @@ class Answers:
     async def confirmed(self, timeout_seconds: float) -> None:
         """Wait until the server has confirmed every answer, or the time is over."""
         if self._outstanding():
+            self._ask_all()
             await asyncio.wait_for(self._all_confirmed.wait(), timeout_seconds)
 
     def _outstanding(self) -> bool:
@@ -124,11 +147,11 @@ class Answers:
             self._client = client
         for consumer in self._by_index:
             while consumer.unsent:
-                answer = consumer.unsent[0]
-                last = len(consumer.unsent) == 1
-                reply = f"{self._inbox}.{consumer.index}.{answer.number}" if last else ""
+                answer, now = consumer.unsent[0], time.monotonic()
+                asks = consumer.asks(answer, now)
+                reply = f"{self._inbox}.{consumer.index}.{answer.number}" if asks else ""
                 await client.publish(answer.delivery.reply, answer.content, reply)
-                answer.sent_at = time.monotonic()
+                answer.sent_at = now
                 consumer.unconfirmed.append(consumer.unsent.popleft())
 
     async def _confirmed(self, msg: Msg) -> None:
@@ -146,10 +169,16 @@ class Answers:
             consumer.give_up(now)
             if consumer.unconfirmed and now - consumer.unconfirmed[-1].sent_at > _RESEND_SECONDS:
                 consumer.send_again()
+        self._ask_all()
         if self._outstanding():
             self._wake.set()
         else:
             self._all_confirmed.set()
+
+    def _ask_all(self) -> None:
+        for consumer in self._by_index:
+            if consumer.ask():
+                self._wake.set()
 
     def _send_all_again(self) -> None:
         for consumer in self._by_index:

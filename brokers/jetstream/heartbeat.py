@@ -132,7 +132,7 @@ class Holdings:
     def running_elsewhere(self, queue: str) -> int:
         """Threads of this process that are busy with messages of other queues."""
         self._count_begun()
-        return sum(number for name, number in self._running.items() if name != queue)
+        return sum(self._running.values()) - self._running[queue]
 
     def _count_begun(self) -> None:
         while self._begun:
@@ -143,7 +143,8 @@ class Holdings:
 
     def count(self, queue: str) -> int:
         """Messages of a queue that occupy a place."""
-        return self._places[queue] - sum(1 for d in tuple(self.parked) if d.spec.name == queue)
+        parked = sum(d.spec.name == queue for d in tuple(self.parked)) if self.parked else 0
+        return self._places[queue] - parked
 
     async def confirmed(self, timeout_seconds: float) -> None:
         """Wait until the server has confirmed every answer; raises TimeoutError when the time is over."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import sys
 from collections.abc import Coroutine
@@ -19,6 +20,7 @@ T = TypeVar("T")
 _CANCEL_SECONDS = 5.0
 
 
+@functools.cache  # asked for several times per message; what was there before gevent stays what it is
 def original(module: str, name: str) -> Any:
     """`module.name` as it was before gevent replaced it, if gevent is there at all."""
     monkey = sys.modules.get("gevent.monkey")

@@ -49,7 +49,8 @@ def send(
     broker: JetStreamBroker, messages: Iterable[Message[Any]], delay: int | None
 ) -> tuple[list[Message[Any]], dict[str, Exception]]:
     """Store messages in their order: those that are stored, and the others' ids with their errors."""
-    stored, failed = list[Message[Any]](), dict[str, Exception]()
+    stored: list[Message[Any]] = []
+    failed: dict[str, Exception] = {}
     remaining = iter(messages)
     while chunk := list(itertools.islice(remaining, _MOST_AT_ONCE)):
         prepared = _prepare_all(broker, chunk, delay, failed)
