@@ -22,7 +22,13 @@ from brokers.jetstream.errors import (
     ServerTooOldError,
     TopologyError,
 )
-from brokers.jetstream.events import EventSubscription, publish_event, subscribe_events
+from brokers.jetstream.events import (
+    EventPage,
+    EventSubscription,
+    publish_event,
+    read_events,
+    subscribe_events,
+)
 from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
@@ -43,6 +49,7 @@ __all__ = [
     "DeadReason",
     "DeadlineError",
     "EndedLetter",
+    "EventPage",
     "EventSubscription",
     "FutureVersionError",
     "JetStreamBroker",
@@ -71,6 +78,7 @@ __all__ = [
     "default_middleware",
     "inspect",
     "publish_event",
+    "read_events",
     "recurring",
     "subscribe_events",
     "topology",

@@ -14,5 +14,5 @@ api = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Ev
 
 @api.get("/events", responses=answers("text/event-stream"))
 def stream_events() -> Response:
-    """Follow all of the owner's transforms (server-sent events: connected, status, closed)."""
+    """Follow all of the owner's transforms (server-sent events: connected, status, reset, closed)."""
     return sse.follow(lambda _event: True)

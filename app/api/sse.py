@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from flask import Response, current_app, request
 
 from app.api.context import container, me
 from app.errors import InvalidInputError
-from app.events.types import StatusEvent
+from app.events.types import Connected, Reset, StatusEvent, Told
 from app.observability.metrics import sse_connection
 
 DRAINING = "is_draining"
@@ -25,13 +26,10 @@ def follow(matches: Callable[[StatusEvent], bool]) -> Response:
     owner_id = me().owner_id
     draining = current_app.extensions.get(DRAINING, lambda: False)
     after = _last_event_id()
-    # Not in the generator: who has been told "connected" must miss nothing from then on.
-    events = container().feed.listen(
-        lambda event: event.owner_id == owner_id and matches(event),
-        after_sequence=after,
-        heartbeat_seconds=_LOOK_UP_SECONDS,
+    told = container().feed.listen(
+        owner_id, matches, after_sequence=after, heartbeat_seconds=_LOOK_UP_SECONDS
     )
-    lines = _lines(events, after, draining)
+    lines = _lines(told, after, draining)
     response = Response(_counted(lines), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -53,25 +51,29 @@ def _last_event_id() -> int | None:
 
 
 def _lines(
-    events: Iterator[StatusEvent | None],
+    told: Iterator[Told | None],
     after_sequence: int | None,
     draining: Callable[[], bool],
 ) -> Iterator[str]:
     """The stream itself; it looks up every second, so that a stopping server need not wait for readers."""
-    yield f"retry: {_RECONNECT_MS}\n\n" + _event("connected", {"resumed_after": after_sequence})
-    silent_seconds = 0
-    for event in events:
+    spoke = time.monotonic()
+    for one in told:
         if draining():
             yield _event("closed", {"reason": "the server is stopping"})
             return
-        if event is not None:
-            silent_seconds = 0
-            yield _event("status", _payload(event), identity=event.sequence)
+        if one is None and time.monotonic() - spoke < _HEARTBEAT_SECONDS:
             continue
-        silent_seconds += 1
-        if silent_seconds >= _HEARTBEAT_SECONDS:
-            silent_seconds = 0
-            yield ": still here\n\n"
+        spoke = time.monotonic()
+        yield ": still here\n\n" if one is None else _line(one, after_sequence)
+
+
+def _line(told: Told, after_sequence: int | None) -> str:
+    if isinstance(told, Connected):
+        data = {"resumed_after": after_sequence}
+        return f"retry: {_RECONNECT_MS}\n\n" + _event("connected", data, identity=told.sequence)
+    if isinstance(told, Reset):
+        return _event("reset", {"reason": told.reason}, identity=told.sequence)
+    return _event("status", _payload(told), identity=told.sequence)
 
 
 def _payload(event: StatusEvent) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from app.events.types import StatusEvent
+from app.events.types import StatusEvent, Told
 
 
 class StatusPublisher(Protocol):
@@ -21,10 +21,16 @@ class StatusFeed(Protocol):
 
     def listen(
         self,
+        owner_id: str,
         matches: Callable[[StatusEvent], bool],
         *,
         after_sequence: int | None = None,
         heartbeat_seconds: float = 15.0,
-    ) -> Iterator[StatusEvent | None]:
-        """Yield matching events as they come, and None every `heartbeat_seconds` of silence."""
+    ) -> Iterator[Told | None]:
+        """Yield Connected, then the owner's events that match, once each and in order.
+
+        They are those from now on, or those after a sequence that the listener has heard. A Reset says
+        that some may be missing. None comes after `heartbeat_seconds` of silence (a few more while NATS
+        is away), and nothing is raised then. `matches` is called in other threads and must be quick.
+        """
         ...

@@ -7,7 +7,19 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+_ROOT = "transforms.status"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")  # what a NATS subject token had better not hold
+
+EVERYTHING = f"{_ROOT}.>"
+
+
+def events_of(owner_id: str) -> str:
+    """The subjects of an owner's events; two owners may share them, so look at `owner_id`, too."""
+    return f"{_ROOT}.*.{_subject_word(owner_id)}.>"
+
+
+def _subject_word(text: str) -> str:
+    return _UNSAFE.sub("_", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +46,8 @@ class StatusEvent:
     @property
     def subject(self) -> str:
         """`transforms.status.{type}.{owner}.{resource}.{transform}`."""
-        owner = _UNSAFE.sub("_", self.owner_id)
-        return f"transforms.status.{self.transform_type}.{owner}.{self.resource_id}.{self.transform_id}"
+        kind, owner = self.transform_type, _subject_word(self.owner_id)
+        return f"{_ROOT}.{kind}.{owner}.{self.resource_id}.{self.transform_id}"
 
     def encode(self) -> bytes:
         """JSON without the sequence, which the stream assigns."""
@@ -47,3 +59,24 @@ class StatusEvent:
     def decode(cls, payload: bytes, sequence: int) -> StatusEvent:
         """Inverse of `encode`; raises ValueError or TypeError for foreign messages."""
         return cls(**{**json.loads(payload), "sequence": sequence})
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The first word to a listener: what comes after `sequence` will be told.
+
+    None: it asked for another place itself, or the stream is away and a Reset follows once it is back.
+    """
+
+    sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Events up to `sequence` may have been missed: read the truth again. What comes after will be told."""
+
+    sequence: int
+    reason: str
+
+
+Told = StatusEvent | Connected | Reset

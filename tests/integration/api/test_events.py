@@ -104,6 +104,28 @@ def test_a_reader_who_comes_back_gets_what_was_missed(app: Flask, live: Containe
     again.close()
 
 
+def test_a_reader_who_comes_back_where_nothing_can_be_told_is_sent_to_the_truth(app: Flask, live: Container):
+    stream = Stream(app, "/api/events", last_event_id=10**17)
+    assert stream.next()[0] == "connected"
+    name, data, position = stream.next()
+    assert (name, list(data), position) == ("reset", ["reason"], 0)
+    live.feed.publish(event())
+    assert stream.next()[::2] == ("status", 1)
+    stream.close()
+
+
+def test_a_reader_who_heard_nothing_knows_where_to_come_back_to(app: Flask, live: Container):
+    first = Stream(app, "/api/events")
+    name, _, position = first.next()
+    first.close()
+    assert (name, position) == ("connected", 0)
+    live.feed.publish(event(resource_id=3))
+    again = Stream(app, "/api/events", last_event_id=position)
+    assert again.next()[::2] == ("connected", None)
+    assert again.next()[1]["resource_id"] == 3
+    again.close()
+
+
 def test_a_stopping_server_ends_its_streams(app: Flask):
     stopping = False
     app.extensions[DRAINING] = lambda: stopping

@@ -1,5 +1,6 @@
 // Follows running work: one event stream per page; parts of the page that listen for "work" read themselves
-// again, at most once a second. Without the stream, or while something runs, the clock does it.
+// again, at most once a second. Without the stream, or while something runs, the clock does it. What happened
+// while the stream was interrupted may never be told, so the parts also read themselves when it is back.
 const SHORTEST_MS = 1000;
 const BUSY_MS = 3000;
 const SILENT_MS = 15_000;
@@ -26,12 +27,30 @@ export function followWork(): void {
     timer = window.setTimeout(refresh, busy ? BUSY_MS : connected ? SILENT_MS * 4 : SILENT_MS);
   };
 
-  const source = new EventSource("/api/events");
-  source.addEventListener("open", () => (connected = true));
-  source.addEventListener("error", () => (connected = false));
-  source.addEventListener("message", refresh);
-  source.addEventListener("status", refresh);
+  const listen = (): EventSource => {
+    const source = new EventSource("/api/events");
+    let interrupted = false;
+    source.addEventListener("open", () => (connected = true));
+    source.addEventListener("error", () => {
+      connected = false;
+      interrupted = true;
+    });
+    source.addEventListener("connected", () => {
+      if (interrupted) refresh();
+      interrupted = false;
+    });
+    source.addEventListener("status", refresh);
+    source.addEventListener("reset", refresh);
+    return source;
+  };
+
+  let source = listen();
   window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted) return; // a page that the browser had put away is as old as that
+    source = listen();
+    refresh();
+  });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) refresh();
   });
