@@ -132,6 +132,11 @@ class CollectionOverview:
         )
 
     @property
+    def trouble_count(self) -> int:
+        """Both, which is what is worth a word."""
+        return self.problem_count + self.cancelled_count
+
+    @property
     def searchable_ids(self) -> list[int]:
         """Embedded datasets that hold some passages already."""
         return [one.embedded_dataset_id for one in self.embedded if one.passages.done]

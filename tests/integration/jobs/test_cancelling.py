@@ -7,11 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from dramatiq.brokers.stub import StubBroker
 from sqlalchemy import select
 
 from app.container import Container
 from app.errors import ConflictError
 from app.jobs.contracts import PlanDatasetTransform
+from app.jobs.dispatch import Dispatcher
+from app.jobs.outbox import Envelope
 from app.services.cancelling import Cancelled
 from app.services.jobs import Run
 from app.services.planning import Planning
@@ -255,3 +258,19 @@ def test_a_cancelled_plan_leaves_alone_what_another_job_sees_to(pipeline: Pipeli
     pipeline.work()
     with pipeline.container.database.transaction() as session:
         assert len(session.scalars(select(Item)).all()) == 1
+
+
+def test_noting_that_jobs_were_sent_waits_for_none_that_is_being_cancelled(pipeline: Pipeline):
+    pipeline.upload("a.txt", "some text")
+    pipeline.push("item", "some text")
+    plans = [job for job in pipeline.jobs() if job.state == "pending"]
+    broker = StubBroker()
+    for plan in plans:
+        broker.declare_queue(plan.queue)
+    held, free = plans
+    with pipeline.container.database.transaction() as session:
+        assert pipeline.services.jobs.cancel(session, Job.job_id == held.job_id) == ["pending"]
+        envelopes = [Envelope(plan.job_id, plan.kind, plan.queue) for plan in plans]
+        Dispatcher(broker, pipeline.container.database).send(envelopes)
+    noted = {job.job_id for job in pipeline.jobs() if job.published_at is not None}
+    assert noted == {free.job_id}
