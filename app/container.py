@@ -35,6 +35,7 @@ from app.pipeline.validation import validated
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.burial import Burial
+from app.services.cancelling import Cancelling
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
@@ -293,7 +294,7 @@ class Services:
     @once
     def visualizations(self) -> Visualizations:
         """Maps."""
-        return Visualizations(self._of.database, self._of.outbox, self._of.blobs, read_points=_read_points)
+        return Visualizations(self._of.database, self._of.outbox, self._of.blobs, arrow.read_points)
 
     @once
     def search(self) -> Search:
@@ -332,6 +333,11 @@ class Services:
     def jobs(self) -> Jobs:
         """The life of jobs."""
         return Jobs(self._of.database, self._of.outbox)
+
+    @once
+    def cancelling(self) -> Cancelling:
+        """Stops work."""
+        return Cancelling(self._of.database, self.jobs, self._of.feed)
 
     @once
     def planning(self) -> Planning:
@@ -378,9 +384,7 @@ class Services:
             of.vectors,
             of.blobs,
             runner=lambda: of.projection_runner,
-            namer=lambda owner_id, llm_id, wishes: TopicNamer(
-                lambda: self.llms.client(owner_id, llm_id), wishes
-            ),
+            namer=lambda owner, llm, wishes: TopicNamer(lambda: self.llms.client(owner, llm), wishes),
             max_points=of.settings.max_visualization_points,
             scratch_dir=of.settings.scratch_dir,
         )
@@ -393,8 +397,3 @@ def build(settings: Settings) -> Container:
 
 def _check_projection(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return validated(ProjectionConfig, raw, field="visualization_config").model_dump()
-
-
-def _read_points(content: bytes, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-    points = arrow.read_points(content)
-    return points.rows(offset, limit), len(points)

@@ -22,6 +22,7 @@ from app.api import (
     guard,
     health,
     items,
+    jobs,
     llms,
     metrics,
     openapi,
@@ -48,6 +49,7 @@ _RESOURCES = (
     visualization_transforms,
     visualizations,
     search,
+    jobs,
     events,
     health,
 )

@@ -25,6 +25,7 @@ from app.api.schemas.collection_transforms import (
     ProcessedFilesQuery,
     UpdateCollectionTransform,
 )
+from app.api.schemas.jobs import CancelledReply
 from app.services.collection_transforms import CollectionTransformChanges
 
 api = APIBlueprint(
@@ -110,6 +111,14 @@ def retry_failed_files(path: CollectionTransformPath) -> Response:
     """Try the failed files again."""
     count = services().collection_transforms.retry_failed(me(), path.collection_transform_id)
     return reply(RetriedCount(retried_count=count))
+
+
+@api.post(f"{_ONE}/cancel", responses={200: CancelledReply})
+def cancel_collection_transform(path: CollectionTransformPath) -> Response:
+    """Stop reading files; those not read are marked as cancelled until somebody retries them."""
+    return reply(
+        CancelledReply(services().cancelling.collection_transform(me(), path.collection_transform_id))
+    )
 
 
 @api.get(f"{_ONE}/stats", responses={200: CollectionTransformStatsReply})

@@ -26,6 +26,7 @@ from app.api.schemas.dataset_transforms import (
     DatasetTransformStatsReply,
     UpdateDatasetTransform,
 )
+from app.api.schemas.jobs import CancelledReply
 from app.services.dataset_transforms import DatasetTransformChanges
 
 api = APIBlueprint(
@@ -114,6 +115,12 @@ def retry_failed_items(path: DatasetTransformPath) -> Response:
     """Try the failed items again."""
     count = services().dataset_transforms.retry_failed(me(), path.dataset_transform_id)
     return reply(RetriedCount(retried_count=count))
+
+
+@api.post(f"{_ONE}/cancel", responses={200: CancelledReply})
+def cancel_dataset_transform(path: DatasetTransformPath) -> Response:
+    """Stop embedding; items not embedded are marked as cancelled until somebody retries them."""
+    return reply(CancelledReply(services().cancelling.dataset_transform(me(), path.dataset_transform_id)))
 
 
 @api.get(f"{_ONE}/stats", responses={200: DatasetTransformStatsReply})

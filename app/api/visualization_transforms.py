@@ -13,6 +13,7 @@ from app.api.context import me, services
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
 from app.api.schemas.base import WITH_CONFLICT
+from app.api.schemas.jobs import CancelledReply
 from app.api.schemas.visualization_transforms import (
     CreateVisualizationTransform,
     RunPath,
@@ -118,6 +119,13 @@ def trigger_visualization_transform(path: VisualizationTransformPath) -> Respons
     """Start another run; 409 while one is active."""
     run = services().visualization_transforms.trigger(me(), path.visualization_transform_id)
     return reply(VisualizationReply(run))
+
+
+@api.post(f"{_ONE}/cancel", responses={200: CancelledReply})
+def cancel_visualization_transform(path: VisualizationTransformPath) -> Response:
+    """Stop the run that waits or works, if there is one."""
+    key = path.visualization_transform_id
+    return reply(CancelledReply(services().cancelling.visualization_transform(me(), key)))
 
 
 @api.get(f"{_ONE}/stats", responses={200: VisualizationTransformStatsReply})

@@ -14,6 +14,7 @@ from app.api.context import container, me, services
 from app.api.openapi import answers
 from app.api.replies import attachment, nothing, reply, stream
 from app.api.schemas.base import WITH_CONFLICT
+from app.api.schemas.jobs import CancelledReply
 from app.api.schemas.visualizations import (
     ClusterList,
     MapExport,
@@ -66,6 +67,12 @@ def delete_visualization(path: VisualizationPath) -> Response:
     """Delete one map."""
     services().visualizations.delete(me(), path.visualization_id)
     return nothing()
+
+
+@api.post(f"{_ONE}/cancel", responses={200: CancelledReply})
+def cancel_visualization(path: VisualizationPath) -> Response:
+    """Stop the making of this map, unless it has ended."""
+    return reply(CancelledReply(services().cancelling.visualization(me(), path.visualization_id)))
 
 
 @api.get(f"{_ONE}/clusters", responses={200: ClusterList})

@@ -8,7 +8,7 @@ from typing import Any
 
 import dramatiq
 from dramatiq.errors import BrokerConnectionError, BrokerError
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from app.errors import ExplorerError
 from app.jobs import admission, policy
@@ -60,9 +60,12 @@ class Dispatcher:
             return
         try:
             with self._database.transaction() as session:
+                ids = [envelope.job_id for envelope in sent]
+                mine = select(Job.job_id).where(Job.job_id.in_(ids), Job.state == "pending")
+                # Whoever holds one of them begins or cancels it, and may want the next one that we hold.
                 session.execute(
                     update(Job)
-                    .where(Job.job_id.in_([envelope.job_id for envelope in sent]), Job.state == "pending")
+                    .where(Job.job_id.in_(mine.with_for_update(skip_locked=True)))
                     .values(published_at=func.now(), expected_by=policy.taken_by())
                 )
         except ExplorerError as error:

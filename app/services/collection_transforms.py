@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from sqlalchemy import Select, Text, cast, delete, func, select
+from sqlalchemy import Row, Select, Text, and_, cast, delete, func, select
 from sqlalchemy.orm import Session
 
-from app.errors import InvalidInputError
+from app.errors import InvalidInputError, JobCancelledError
 from app.ids import config_hash
 from app.jobs.contracts import PlanCollectionTransform
 from app.jobs.outbox import Outbox
@@ -20,6 +20,7 @@ from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.pace import Progress, pace, progress, rate_of
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -28,6 +29,7 @@ from app.storage.postgres.tables import (
     Dataset,
     File,
     FileExtraction,
+    Job,
 )
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "chunk_size"]
@@ -69,6 +71,7 @@ class CollectionTransformStats:
     total_chunks_created: int
     avg_processing_duration_ms: float | None
     last_run_at: datetime | None
+    progress: Progress  # in files
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,19 +235,7 @@ class CollectionTransforms:
             files = session.scalar(
                 select(func.count()).select_from(File).where(File.collection_id == row.collection_id)
             )
-            done = session.execute(_counts(row)).one()
-        return CollectionTransformStats(
-            collection_transform_id=collection_transform_id,
-            total_files=files or 0,
-            total_files_processed=done.succeeded + done.failed,
-            successful_files=done.succeeded,
-            failed_files=done.failed,
-            pending_files=(files or 0) - done.succeeded - done.failed,
-            total_items_created=done.items,
-            total_chunks_created=int(done.chunks),
-            avg_processing_duration_ms=None if done.duration is None else float(done.duration),
-            last_run_at=done.last_run_at,
-        )
+            return _stats(collection_transform_id, files or 0, session.execute(_counts(row)).one())
 
     def processed_files(
         self,
@@ -315,8 +306,34 @@ def _view(row: CollectionTransform, collection_title: str, dataset_title: str) -
     return view(CollectionTransformView, row, collection_title=collection_title, dataset_title=dataset_title)
 
 
+def _stats(collection_transform_id: int, files: int, done: Row[Any]) -> CollectionTransformStats:
+    return CollectionTransformStats(
+        collection_transform_id=collection_transform_id,
+        total_files=files,
+        total_files_processed=done.succeeded + done.failed,
+        successful_files=done.succeeded,
+        failed_files=done.failed,
+        pending_files=files - done.succeeded - done.failed,
+        total_items_created=done.items,
+        total_chunks_created=int(done.chunks),
+        avg_processing_duration_ms=None if done.duration is None else float(done.duration),
+        last_run_at=done.last_run_at,
+        progress=progress(
+            "files",
+            total=files,
+            done=done.succeeded,
+            failed=done.failed,
+            cancelled=done.cancelled,
+            running=done.running,
+            rate=rate_of(done.recent, done.seconds),
+        ),
+    )
+
+
 def _counts(row: CollectionTransform) -> Select[Any]:
-    succeeded = FileExtraction.state == "succeeded"
+    succeeded, waiting = FileExtraction.state == "succeeded", FileExtraction.state == "pending"
+    cancelled = FileExtraction.error_code.is_not_distinct_from(JobCancelledError.code)
+    ended = and_(~waiting, ~cancelled)
     return (
         select(
             func.count().filter(succeeded).label("succeeded"),
@@ -325,8 +342,12 @@ def _counts(row: CollectionTransform) -> Select[Any]:
             func.coalesce(func.sum(FileExtraction.chunk_count).filter(succeeded), 0).label("chunks"),
             func.avg(FileExtraction.duration_ms).filter(succeeded).label("duration"),
             func.max(FileExtraction.processed_at).label("last_run_at"),
+            func.count().filter(and_(~waiting, cancelled)).label("cancelled"),
+            func.count().filter(and_(waiting, Job.state == "running")).label("running"),
+            *pace(func.count(), ended, ended=FileExtraction.processed_at, started=Job.started_at),
         )
         .join(File, (File.file_id == FileExtraction.file_id) & (File.version == FileExtraction.file_version))
+        .outerjoin(Job, Job.job_id == FileExtraction.job_id)
         .where(
             FileExtraction.collection_transform_id == row.collection_transform_id,
             FileExtraction.config_hash == row.config_hash,

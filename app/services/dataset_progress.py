@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
+from app.storage.postgres.queries.pace import Progress, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class DatasetTransformStats:
     total_chunks_failed: int
     first_processing_at: datetime | None
     last_run_at: datetime | None
+    progress: Progress  # in passages, once for each embedder
     per_embedder: tuple[EmbeddingProgress, ...]
 
 
@@ -59,6 +61,7 @@ def dataset_transform_stats(
         total_chunks_failed=failed,
         first_processing_at=min(starts, default=None),
         last_run_at=max(ends, default=None),
+        progress=together([part.progress for part in parts], "passages"),
         per_embedder=tuple(parts),
     )
 

@@ -6,23 +6,31 @@ with it. A worker that was paused past its lease finds another token there and c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import ExplorerError, JobCancelledError, NotFoundError
+from app.errors import ExplorerError, InvalidInputError, JobCancelledError, NotFoundError
 from app.jobs import contracts
 from app.jobs.contracts import Contract
 from app.jobs.outbox import Outbox
 from app.jobs.policy import expected_by
 from app.security.principal import Principal
+from app.services.paging import Page, check_window
+from app.services.views import view
+from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
+
+JobState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
+ScopeKind = Literal[
+    "collection_transform", "dataset_transform", "embedded_dataset", "visualization_transform"
+]
 
 _ERROR_LENGTH = 2000
 
@@ -156,29 +164,64 @@ class Jobs:
             self.outbox.record(session, contracts.decode(row.kind, row.arguments), owner_id=row.owner_id)
         return row is not None
 
-    def list_active(self, principal: Principal, *, limit: int = 100) -> list[JobView]:
-        """The owner's jobs that wait, run or will be retried, oldest first."""
-        return self._list(principal, ACTIVE_STATES, limit)
-
-    def list_failed(self, principal: Principal, *, limit: int = 100) -> list[JobView]:
-        """The owner's dead jobs, newest last."""
-        return self._list(principal, ("dead",), limit)
-
-    def cancel(self, principal: Principal, job_id: UUID) -> None:
-        """Stop a job: one that waits never starts, one that runs is refused at its next write.
-
-        Raises NotFoundError unless it is the owner's and active.
-        """
+    def list(
+        self,
+        principal: Principal,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        state: JobState | None = None,
+        kind: str | None = None,
+        scope_kind: ScopeKind | None = None,
+        scope_id: int | None = None,
+    ) -> Page[JobView]:
+        """The owner's jobs, newest first; raises InvalidInputError for a kind that does not exist."""
+        check_window(limit, offset)
+        if kind is not None and kind not in contracts.CONTRACTS:
+            known = ", ".join(contracts.CONTRACTS)
+            raise InvalidInputError(f"kind must be one of {known}", field="kind")
+        if scope_id is not None and scope_kind is None:
+            raise InvalidInputError("scope_id needs scope_kind: ids of what?", field="scope_kind")
+        wanted = {"state": state, "kind": kind, "scope_kind": scope_kind, "scope_id": scope_id}
+        statement = (
+            select(Job)
+            .where(Job.owner_id == principal.owner_id)
+            .filter_by(**{name: value for name, value in wanted.items() if value is not None})
+            .order_by(Job.created_at.desc(), Job.job_id)
+        )
         with self.database.transaction() as session:
-            done = session.execute(
-                update(Job)
-                .where(Job.job_id == job_id, Job.owner_id == principal.owner_id, Job.state.in_(ACTIVE_STATES))
-                .values(state="cancelled", finished_at=func.now(), updated_at=func.now(), run_token=None)
-                .returning(Job.queue)
-            ).one_or_none()
-            if done is None:
-                raise NotFoundError(f"no active job {job_id}")
-            self.outbox.admit_after(session, done.queue)
+            rows, total = page(session, statement, limit=limit, offset=offset)
+            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset)
+
+    def get(self, principal: Principal, job_id: UUID) -> JobView:
+        """One job; raises NotFoundError."""
+        with self.database.transaction() as session:
+            return view(JobView, owned_job(session, principal, job_id))
+
+    def cancel(self, session: Session, *which: ColumnElement[bool]) -> Sequence[str]:
+        """Stop the active jobs that match; the states that they were in, "running" or not.
+
+        One that waits never starts, one that runs is refused at its next write. What the jobs were to make
+        is the caller's to mark (services/cancelling). Plans are locked before what they plan, each kind in
+        the outbox's order: see there.
+        """
+        stopped = (
+            select(Job.job_id, Job.state)
+            .where(*which, Job.state.in_(ACTIVE_STATES))
+            .order_by(Job.kind.desc(), Job.unique_key.collate("C"))
+            .with_for_update()
+            .cte("stopped")
+        )
+        rows = session.execute(
+            update(Job)
+            .where(Job.job_id == stopped.c.job_id)
+            .values(state="cancelled", finished_at=func.now(), updated_at=func.now(), run_token=None)
+            .returning(stopped.c.state, Job.queue)
+            .execution_options(synchronize_session=False)
+        ).all()
+        for queue in {row.queue for row in rows}:
+            self.outbox.admit_after(session, queue)
+        return [row.state for row in rows]
 
     def is_current(self, run: Run) -> bool:
         """Whether the run still holds its job; long runs ask now and then."""
@@ -213,16 +256,13 @@ class Jobs:
         if rerun:
             self.outbox.record(session, run.contract, owner_id=run.owner_id)
 
-    def _list(self, principal: Principal, states: Iterable[str], limit: int) -> list[JobView]:
-        columns = [getattr(Job, name) for name in JobView.__dataclass_fields__]
-        with self.database.transaction() as session:
-            rows = session.execute(
-                select(*columns)
-                .where(Job.owner_id == principal.owner_id, Job.state.in_(tuple(states)))
-                .order_by(Job.created_at)
-                .limit(limit)
-            )
-            return [JobView(*row) for row in rows]
+
+def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
+    """The owner's job; raises NotFoundError."""
+    job = session.scalar(select(Job).where(Job.job_id == job_id, Job.owner_id == principal.owner_id))
+    if job is None:
+        raise NotFoundError(f"no job {job_id}")
+    return job
 
 
 def _error_fields(error: ExplorerError | None) -> dict[str, Any]:

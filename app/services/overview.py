@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import and_, func, select
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from app.errors import NotFoundError
 from app.security.principal import Principal
 from app.storage.postgres.queries import overview as counts_of
+from app.storage.postgres.queries.pace import Progress, progress, rate_of
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ACTIVE_STATES,
@@ -29,30 +30,6 @@ from app.storage.postgres.tables import (
     Visualization,
     VisualizationTransform,
 )
-
-_RATE_WINDOW = timedelta(seconds=60)
-_SHORTEST_WINDOW_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one stage is. `unit` says what is counted; `rate` is units per second over the last minute."""
-
-    unit: str
-    total: int
-    done: int
-    failed: int = 0
-    rate: float = 0.0
-
-    @property
-    def waiting(self) -> int:
-        """What is neither done nor given up."""
-        return max(0, self.total - self.done - self.failed)
-
-    @property
-    def remaining_seconds(self) -> float | None:
-        """Time left at the present rate; None when nothing waits or nothing moved in the last minute."""
-        return float(self.waiting) / self.rate if self.waiting and self.rate else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +55,7 @@ class MapOverview:
     stage: str | None
     progress: float  # 0 to 1
     error_message: str | None
+    is_cancelled: bool  # failed because its owner said so
     started_at: datetime | None
     ready_id: int | None
     point_count: int | None
@@ -87,6 +65,14 @@ class MapOverview:
     def is_building(self) -> bool:
         """Whether a run waits or works."""
         return self.status in {"pending", "processing"}
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Time left at the pace so far; None while nothing is done."""
+        if self.status != "processing" or self.started_at is None:
+            return None
+        rate = rate_of(self.progress, (datetime.now(UTC) - self.started_at).total_seconds())
+        return (1 - self.progress) / rate if rate else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +107,34 @@ class CollectionOverview:
     def is_busy(self) -> bool:
         """Whether anything is still to be done by itself."""
         return bool(
-            (self.files.waiting and self.transform_ids)
-            or any(one.passages.waiting for one in self.embedded)
+            (self.files.left and self.transform_ids)
+            or any(one.passages.left for one in self.embedded)
             or any(one.is_building for one in self.maps)
         )
 
     @property
     def problem_count(self) -> int:
-        """Things that were given up and wait for a person."""
+        """Things that were given up and wait for a person; what was cancelled is none."""
         return (
             self.files.failed
-            + sum(one.passages.failed for one in self.embedded)
-            + sum(one.status == "failed" for one in self.maps)
+            - self.files.cancelled
+            + sum(one.passages.failed - one.passages.cancelled for one in self.embedded)
+            + sum(one.status == "failed" and not one.is_cancelled for one in self.maps)
         )
+
+    @property
+    def cancelled_count(self) -> int:
+        """Things that a person cancelled and did not ask for again."""
+        return (
+            self.files.cancelled
+            + sum(one.passages.cancelled for one in self.embedded)
+            + sum(one.is_cancelled for one in self.maps)
+        )
+
+    @property
+    def trouble_count(self) -> int:
+        """Both, which is what is worth a word."""
+        return self.problem_count + self.cancelled_count
 
     @property
     def searchable_ids(self) -> list[int]:
@@ -146,9 +147,9 @@ class _Counts:
     """Raw counts by collection id (or by the pair of collection and embedded dataset)."""
 
     files: dict[int, Any]
-    outcomes: dict[tuple[int, str], Any]
+    outcomes: dict[int, Any]
     items: dict[int, Any]
-    vectors: dict[tuple[int, int, str], Any] = field(default_factory=dict)
+    vectors: dict[tuple[int, int], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ def _overviews(session: Session, rows: Iterable[Collection]) -> list[CollectionO
     for key, row in collections.items():
         passages = int(counts.items[key].passages) if key in counts.items else 0
         own = [one for dataset in datasets.get(key, ()) for one in embedded.get(dataset, ())]
-        progress = tuple(_embedded_overview(one, key, passages, counts.vectors) for one in own)
+        overviews = tuple(_embedded_overview(one, key, passages, counts.vectors) for one in own)
         own_maps = tuple(m for one in own for m in maps.get(one.embedded_dataset_id, ()))
         files = counts.files.get(key)
         transform_ids = tuple(t.collection_transform_id for t in transforms.get(key, ()))
@@ -206,10 +207,10 @@ def _overviews(session: Session, rows: Iterable[Collection]) -> list[CollectionO
                 size_bytes=int(files.size_bytes) if files else 0,
                 transform_ids=transform_ids,
                 dataset_ids=datasets.get(key, ()),
-                files=_file_progress(key, counts),
+                files=_progress("files", files.files if files else 0, counts.outcomes.get(key)),
                 items=int(counts.items[key].items) if key in counts.items else 0,
                 passages=passages,
-                embedded=progress,
+                embedded=overviews,
                 maps=own_maps,
                 activity=_sum_activity(activity.get(scope) for scope in scopes),
             )
@@ -230,37 +231,28 @@ def _transforms(session: Session, ids: list[int]) -> dict[int, list[CollectionTr
 
 
 def _count(session: Session, ids: list[int]) -> _Counts:
-    since = datetime.now(UTC) - _RATE_WINDOW
-    outcomes = counts_of.outcome_counts(ids, since)
+    vectors = session.execute(counts_of.vector_counts(ids))
     return _Counts(
         files={row.collection_id: row for row in session.execute(counts_of.file_counts(ids))},
-        outcomes={(row.collection_id, row.state): row for row in session.execute(outcomes)},
+        outcomes={row.collection_id: row for row in session.execute(counts_of.outcome_counts(ids))},
         items={row.collection_id: row for row in session.execute(counts_of.item_counts(ids))},
-        vectors={
-            (row.collection_id, row.embedded_dataset_id, row.state): row
-            for row in session.execute(counts_of.vector_counts(ids, since))
-        },
+        vectors={(row.collection_id, row.embedded_dataset_id): row for row in vectors},
     )
 
 
-def _file_progress(collection_id: int, counts: _Counts) -> Progress:
-    files = counts.files.get(collection_id)
-    done, failed = (counts.outcomes.get((collection_id, state)) for state in ("succeeded", "failed"))
-    return Progress(
-        unit="files",
-        total=files.files if files else 0,
-        done=done.files if done else 0,
-        failed=failed.files if failed else 0,
-        rate=_rate(done),
+def _progress(unit: str, total: int, row: Any) -> Progress:
+    """From a row of counts; None where nothing was begun."""
+    if row is None:
+        return progress(unit, total=total, done=0)
+    return progress(
+        unit,
+        total=total,
+        done=int(row.done or 0),
+        failed=int(row.failed or 0),
+        cancelled=int(row.cancelled or 0),
+        running=int(row.running or 0),
+        rate=rate_of(row.recent, row.seconds),
     )
-
-
-def _rate(row: Any) -> float:
-    """Units per second since the first that ended within the window."""
-    if row is None or not row.recent:
-        return 0.0
-    seconds: float = (datetime.now(UTC) - row.first).total_seconds()
-    return int(row.recent) / max(seconds, _SHORTEST_WINDOW_SECONDS)
 
 
 def _embedded(session: Session, dataset_ids: set[int]) -> dict[int, list[Any]]:
@@ -283,23 +275,14 @@ def _embedded(session: Session, dataset_ids: set[int]) -> dict[int, list[Any]]:
 
 
 def _embedded_overview(
-    row: Any, collection_id: int, passages: int, vectors: dict[tuple[int, int, str], Any]
+    row: Any, collection_id: int, passages: int, vectors: dict[tuple[int, int], Any]
 ) -> EmbeddedOverview:
-    done, failed = (
-        vectors.get((collection_id, row.embedded_dataset_id, state)) for state in ("succeeded", "failed")
-    )
     return EmbeddedOverview(
         embedded_dataset_id=row.embedded_dataset_id,
         dataset_transform_id=row.dataset_transform_id,
         title=row.title,
         embedder_name=row.name,
-        passages=Progress(
-            unit="passages",
-            total=passages,
-            done=int(done.passages) if done else 0,
-            failed=int(failed.passages) if failed else 0,
-            rate=_rate(done),
-        ),
+        passages=_progress("passages", passages, vectors.get((collection_id, row.embedded_dataset_id))),
     )
 
 
@@ -312,7 +295,7 @@ def _maps(session: Session, embedded_ids: list[int]) -> dict[int, list[MapOvervi
     )
     ready = newest.where(Visualization.status == "completed").scalar_subquery().label("ready_id")
     rows = session.execute(
-        select(transform, Visualization, ready)
+        select(transform, Visualization, ready, Job.state)
         .outerjoin(
             Visualization,
             and_(
@@ -320,17 +303,18 @@ def _maps(session: Session, embedded_ids: list[int]) -> dict[int, list[MapOvervi
                 Visualization.visualization_id == newest.scalar_subquery(),
             ),
         )
+        .outerjoin(Job, Job.job_id == Visualization.job_id)
         .where(transform.embedded_dataset_id.in_(embedded_ids))
         .order_by(transform.visualization_transform_id)
     )
     grouped: dict[int, list[MapOverview]] = defaultdict(list)
     for row in rows:
-        grouped[row[0].embedded_dataset_id].append(_map_overview(row[0], row[1], row[2]))
+        grouped[row[0].embedded_dataset_id].append(_map_overview(*row))
     return grouped
 
 
 def _map_overview(
-    transform: VisualizationTransform, run: Visualization | None, ready: int | None
+    transform: VisualizationTransform, run: Visualization | None, ready: int | None, job_state: str | None
 ) -> MapOverview:
     return MapOverview(
         visualization_transform_id=transform.visualization_transform_id,
@@ -341,6 +325,7 @@ def _map_overview(
         stage=run.stage if run else None,
         progress=run.progress if run else 0.0,
         error_message=run.error_message if run else None,
+        is_cancelled=run is not None and run.status == "failed" and job_state == "cancelled",
         started_at=run.started_at if run else None,
         ready_id=ready,
         point_count=run.point_count if run else None,

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import undefer
 
-from app.errors import NotFoundError
+from app.errors import JobCancelledError, NotFoundError
 from app.security.principal import Principal
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -86,7 +86,7 @@ class FileState:
     media_type: str
     size_bytes: int
     uploaded_at: datetime
-    state: str  # waiting, running, retrying, failed, read
+    state: str  # waiting, running, retrying, failed, cancelled, read
     error_message: str | None
     attempt: int
     item_id: int | None
@@ -186,7 +186,7 @@ class Reading:
         limit: int = 50,
         offset: int = 0,
     ) -> FilePage:
-        """Files newest first; `state` failed, read or waiting (all that is still to come) narrows."""
+        """Files newest first; `state` failed (cancelled ones, too), read or waiting (to come) narrows."""
         query = _files(principal, collection_id)
         if name:
             query = query.where(File.name.icontains(name, autoescape=True))
@@ -220,6 +220,7 @@ def _files(principal: Principal, collection_id: int) -> Select[Any]:
             File.version,
             FileExtraction.state,
             FileExtraction.file_version,
+            FileExtraction.error_code,
             FileExtraction.error_message,
             FileExtraction.item_id,
             FileExtraction.chunk_count,
@@ -244,7 +245,8 @@ def _file_state(row: Any) -> FileState:
     current = row.state is not None and row.file_version == row.version
     state = "waiting"
     if current and row.state in {"succeeded", "failed"}:
-        state = "read" if row.state == "succeeded" else "failed"
+        cancelled = row.error_code == JobCancelledError.code
+        state = "read" if row.state == "succeeded" else "cancelled" if cancelled else "failed"
     elif row.job_state in {"running", "retrying"}:
         state = row.job_state
     return FileState(
@@ -254,7 +256,7 @@ def _file_state(row: Any) -> FileState:
         size_bytes=row.size_bytes,
         uploaded_at=row.updated_at,
         state=state,
-        error_message=row.error_message if state == "failed" else row.job_error,
+        error_message=row.error_message if state in {"failed", "cancelled"} else row.job_error,
         attempt=row.attempt or 0,
         item_id=row.item_id,
         chunk_count=row.chunk_count if state == "read" else None,

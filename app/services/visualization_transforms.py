@@ -20,7 +20,9 @@ from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.services.visualizations import VisualizationView, visualization_view
+from app.storage.postgres.queries.map_progress import runs_progress
 from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.pace import Progress
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import EmbeddedDataset, LlmRow, Visualization, VisualizationTransform
@@ -57,6 +59,7 @@ class VisualizationTransformStats:
     successful_runs: int
     failed_runs: int
     active_runs: int
+    progress: Progress  # in maps; the one in the making counts with the share that is done
 
 
 class VisualizationTransformChanges(TypedDict, total=False):
@@ -212,6 +215,7 @@ class VisualizationTransforms:
                 successful_runs=counts.get("completed", 0),
                 failed_runs=counts.get("failed", 0),
                 active_runs=sum(counts.get(status, 0) for status in _ACTIVE),
+                progress=runs_progress(session, visualization_transform_id),
             )
 
     def _start(

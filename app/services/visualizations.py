@@ -12,6 +12,7 @@ from sqlalchemy import Select, select
 
 from app.errors import ConflictError, NotFoundError
 from app.jobs.outbox import Outbox
+from app.pipeline.projection.arrow import Points
 from app.security.principal import Principal
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
@@ -89,12 +90,12 @@ class PointsFile:
 
 @dataclass(frozen=True, slots=True)
 class Visualizations:
-    """Verbs on visualizations. `read_points` turns (file, offset, limit) into (rows, number of all)."""
+    """Verbs on visualizations. `read_points` opens the content of a map's file."""
 
     database: Database
     outbox: Outbox
     blobs: BlobStore
-    read_points: Callable[[bytes, int, int], tuple[list[dict[str, Any]], int]]
+    read_points: Callable[[bytes], Points]
 
     def list(
         self,
@@ -164,8 +165,8 @@ class Visualizations:
         """Points as values, in the order of the file; raises as `points_file`."""
         check_window(limit, offset, most=MOST_POINTS_PER_PAGE)
         content = self.blobs.get_bytes(self._points_key(principal, visualization_id))
-        rows, total = self.read_points(content, offset, limit)
-        return Page(tuple(rows), total, limit, offset)
+        points = self.read_points(content)
+        return Page(tuple(points.rows(offset, limit)), len(points), limit, offset)
 
     def delete(self, principal: Principal, visualization_id: int) -> None:
         """Delete one map; raises NotFoundError, ConflictError while it is being built."""

@@ -88,6 +88,12 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def speed(per_second: float, unit: str) -> str:
+    """3.5 files/s, or 12 files/min where that says more."""
+    value, time = (per_second, "s") if per_second >= 1 else (per_second * _MINUTE, "min")
+    return f"{value:,.1f} {unit}/{time}" if value < 10 else f"{number(value)} {unit}/{time}"  # noqa: PLR2004
+
+
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
     """How long ago: just now, 5 minutes ago, yesterday, or the date."""
     if moment is None:
@@ -148,6 +154,7 @@ FILTERS = {
     "counted": counted,
     "size": size,
     "duration": duration,
+    "speed": speed,
     "ago": ago,
     "media": media,
     "language": language,

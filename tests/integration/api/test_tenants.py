@@ -36,6 +36,7 @@ class Things:
     visualization_transform: int
     visualization: int
     llm: int
+    job: UUID
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ def adas(container: Container) -> Things:
         visualization_transform=maps.visualization_transform_id,
         visualization=maps.last_visualization_id,
         llm=of.llms.create(ADA, {"name": "l", "provider": "openai"}).llm_id,
+        job=of.jobs.list(ADA).items[0].job_id,
     )
 
 
@@ -187,6 +189,17 @@ CALLS: dict[str, Call] = {
     "visualizations.points": lambda of, who, a: of.visualizations.points(who, a.visualization),
     "visualizations.points_file": lambda of, who, a: of.visualizations.points_file(who, a.visualization),
     "visualizations.delete": lambda of, who, a: of.visualizations.delete(who, a.visualization),
+    "cancelling.collection_transform": lambda of, who, a: of.cancelling.collection_transform(
+        who, a.collection_transform
+    ),
+    "cancelling.dataset_transform": lambda of, who, a: of.cancelling.dataset_transform(
+        who, a.dataset_transform
+    ),
+    "cancelling.visualization_transform": lambda of, who, a: of.cancelling.visualization_transform(
+        who, a.visualization_transform
+    ),
+    "cancelling.visualization": lambda of, who, a: of.cancelling.visualization(who, a.visualization),
+    "cancelling.job": lambda of, who, a: of.cancelling.job(who, a.job),
     "search.search": lambda of, who, a: of.search.search(who, Query("x", [a.embedded])),
 }
 

@@ -10,6 +10,7 @@ from app.jobs.admission import READY_AHEAD
 from app.jobs.contracts import EmbedItems, ExtractFile, PlanCollectionTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
+from app.services.cancelling import Cancelling
 from app.services.jobs import Jobs
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Job
@@ -110,8 +111,10 @@ def test_planning_is_never_held_back(
     assert recorder.kinds()[-1] == "plan_collection_transform"
 
 
-def test_cancelling_a_job_that_waits_lets_the_next_go(crowd: list[UUID], jobs: Jobs, recorder: Recorder):
-    jobs.cancel(Principal("ada", "Ada"), recorder.sent[0].job_id)
+def test_cancelling_a_job_that_waits_lets_the_next_go(
+    crowd: list[UUID], database: Database, jobs: Jobs, recorder: Recorder
+):
+    Cancelling(database, jobs, recorder).job(Principal("ada", "Ada"), recorder.sent[0].job_id)
     assert len(recorder.sent) == READY_AHEAD + 1
 
 

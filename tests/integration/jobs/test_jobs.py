@@ -9,6 +9,7 @@ from app.errors import JobCancelledError, NotFoundError, ProviderUnavailableErro
 from app.jobs.contracts import ExtractFile, PlanCollectionTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
+from app.services.cancelling import Cancelling
 from app.services.jobs import Jobs
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Job
@@ -137,24 +138,30 @@ def test_a_dead_job_keeps_its_cause_and_shows_among_the_failed(job_id: UUID, dat
     assert run is not None
     with database.transaction() as session:
         jobs.fail(session, run, UnreadableFileError("the file is password-protected"))
-    (view,) = jobs.list_failed(Principal("ada", "Ada"))
+    (view,) = jobs.list(Principal("ada", "Ada"), state="dead").items
     assert (view.error_code, view.error_message) == ("unreadable_file", "the file is password-protected")
 
 
-def test_a_cancelled_job_is_refused_at_its_next_write(job_id: UUID, database: Database, jobs: Jobs):
+def test_a_cancelled_job_is_refused_at_its_next_write(
+    job_id: UUID, database: Database, jobs: Jobs, recorder: Recorder
+):
     run = jobs.begin(job_id, "w1")
     assert run is not None
-    jobs.cancel(Principal("ada", "Ada"), job_id)
+    Cancelling(database, jobs, recorder).job(Principal("ada", "Ada"), job_id)
     with pytest.raises(JobCancelledError), database.transaction() as session:
         jobs.finish(session, run)
     assert jobs.begin(job_id, "w2") is None
 
 
-def test_somebody_elses_job_cannot_be_cancelled_or_seen(job_id: UUID, jobs: Jobs):
+def test_somebody_elses_job_cannot_be_cancelled_or_seen(
+    job_id: UUID, database: Database, jobs: Jobs, recorder: Recorder
+):
     eve = Principal("eve", "Eve")
     with pytest.raises(NotFoundError):
-        jobs.cancel(eve, job_id)
-    assert jobs.list_active(eve) == []
+        Cancelling(database, jobs, recorder).job(eve, job_id)
+    with pytest.raises(NotFoundError):
+        jobs.get(eve, job_id)
+    assert jobs.list(eve).items == ()
 
 
 def test_a_job_whose_worker_never_reported_is_buried(job_id: UUID, database: Database, jobs: Jobs):

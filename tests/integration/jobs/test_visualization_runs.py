@@ -114,7 +114,7 @@ def test_a_run_that_lost_its_job_leaves_no_object_behind(maps: Maps):
     maps.fill()
 
     def cancel(**_: Any) -> None:
-        maps.container.services.jobs.cancel(ADA, maps.job().job_id)
+        maps.container.services.cancelling.job(ADA, maps.job().job_id)
 
     with pytest.raises(JobCancelledError):
         maps.build(cancel)

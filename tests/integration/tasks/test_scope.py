@@ -122,7 +122,7 @@ def test_a_cancelled_job_ends_quietly_at_its_next_write(pool: Pool, start: Start
 
     job_id = start(extract)
     assert begun.wait(10)
-    pool.container.services.jobs.cancel(Principal("ada", "Ada"), job_id)
+    pool.container.services.cancelling.job(Principal("ada", "Ada"), job_id)
     cancelled.set()
     pool.rest()
     assert pool.job().state == "cancelled"
@@ -132,7 +132,7 @@ def test_a_cancelled_job_ends_quietly_at_its_next_write(pool: Pool, start: Start
 @pytest.mark.parametrize("error", [UnreadableFileError("broken"), ProviderUnavailableError("away")])
 def test_a_failure_after_the_cancellation_changes_nothing(pool: Pool, start: Start, error: Exception):
     def extract(services: Any, run: Run, contract: ExtractFile) -> None:
-        services.jobs.cancel(Principal("ada", "Ada"), run.job_id)
+        services.cancelling.job(Principal("ada", "Ada"), run.job_id)
         raise error
 
     start(extract)

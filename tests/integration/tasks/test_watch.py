@@ -54,7 +54,7 @@ def test_a_run_whose_job_is_cancelled_is_stopped_wherever_it_is(pool: Pool, star
     busy = Busy()
     job_id = start(busy)
     assert busy.begun.wait(10)
-    pool.container.services.jobs.cancel(ADA, job_id)
+    pool.container.services.cancelling.job(ADA, job_id)
     wait_until(lambda: busy.ended)
     pool.rest()
     assert busy.ended == [RunStopped]
@@ -93,7 +93,7 @@ def test_a_child_process_ends_with_the_run_that_waits_for_it(pool: Pool, start: 
 
     job_id = start(extract)
     assert begun.wait(20)
-    pool.container.services.jobs.cancel(ADA, job_id)
+    pool.container.services.cancelling.job(ADA, job_id)
     wait_until(lambda: not Path(f"/proc/{children[0]}").exists())
     pool.rest()
     assert pool.job().state == "cancelled"
@@ -163,7 +163,7 @@ def test_the_watch_goes_on_when_postgres_comes_back(run: Run, pool: Pool):
         return pool.container.database
 
     watch = Watch(database, period_seconds=0.05)
-    pool.container.services.jobs.cancel(ADA, run.job_id)
+    pool.container.services.cancelling.job(ADA, run.job_id)
     watch.after_worker_boot(pool.container.broker, None)  # type: ignore[arg-type]
     try:
         with pytest.raises(RunStopped), watch.over(run):

@@ -10,8 +10,9 @@ from sqlalchemy import update
 
 from app.errors import NotFoundError
 from app.security.principal import Principal
-from app.services.overview import Overview, Progress
+from app.services.overview import Overview
 from app.services.reading import Reading
+from app.storage.postgres.queries.pace import progress
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     File,
@@ -43,7 +44,7 @@ def test_files_are_counted_by_what_became_of_their_present_version(database: Dat
         session.add(_extraction(transform, edited, "succeeded"))
         session.execute(update(File).where(File.file_id == edited).values(version=2))
     files = Overview(database).collection(ADA, collection).files
-    assert (files.total, files.done, files.failed, files.waiting) == (4, 1, 1, 2)
+    assert (files.total, files.done, files.failed, files.left) == (4, 1, 1, 2)
 
 
 def test_passages_count_as_embedded_only_in_their_present_content(database: Database, world: World) -> None:
@@ -69,9 +70,9 @@ def test_passages_count_as_embedded_only_in_their_present_content(database: Data
             )
     found = Overview(database).collection(ADA, collection)
     assert (found.items, found.passages) == (2, 6)
-    progress = found.embedded[0].passages
-    assert (progress.done, progress.waiting) == (3, 3)
-    assert progress.remaining_seconds == pytest.approx(10, rel=0.2)
+    passages = found.embedded[0].passages
+    assert (passages.done, passages.left) == (3, 3)
+    assert passages.eta_seconds == pytest.approx(10, rel=0.2)
     assert found.is_busy
     assert found.searchable_ids == [embedded]
 
@@ -146,5 +147,5 @@ def test_files_are_narrowed_by_state_and_name(database: Database, world: World) 
 
 
 def test_no_time_is_left_when_nothing_moves() -> None:
-    assert Progress("files", total=10, done=1).remaining_seconds is None
-    assert Progress("files", total=10, done=8, failed=5).waiting == 0
+    assert progress("files", total=10, done=1).eta_seconds is None
+    assert progress("files", total=10, done=8, failed=5).left == 0

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy.engine import RowMapping
 from sqlalchemy.orm import Session
 
+from app.errors import JobCancelledError
+from app.storage.postgres.queries.pace import Progress, pace, progress, rate_of
 from app.storage.postgres.tables import (
     ACTIVE_STATES,
     EmbeddedDataset,
@@ -43,6 +46,18 @@ class EmbeddingProgress:
     # Passages over the model's limit, over all finished batches: embedded in parts, or cut.
     passages_split: int
     passages_truncated: int
+    progress: Progress  # in passages
+
+
+_COUNTS = (
+    "items_total",
+    "items_embedded",
+    "items_failed",
+    "chunks_total",
+    "chunks_embedded",
+    "chunks_processing",
+    "chunks_failed",
+)
 
 
 def embedding_progress(session: Session, which: ColumnElement[bool]) -> tuple[EmbeddingProgress, ...]:
@@ -64,7 +79,7 @@ def _progress(session: Session, target: EmbeddedDataset, embedder_name: str) -> 
         title=target.title,
         embedder_id=target.embedder_id,
         embedder_name=embedder_name,
-        **{name: int(value) for name, value in work.items()},
+        **{name: int(work[name]) for name in _COUNTS},
         successful_batches=batches.good,
         failed_batches=batches.bad,
         active_batches=batches.active,
@@ -73,6 +88,19 @@ def _progress(session: Session, target: EmbeddedDataset, embedder_name: str) -> 
         avg_processing_duration_ms=None if batches.duration is None else float(batches.duration) * 1000,
         passages_split=batches.split,
         passages_truncated=batches.truncated,
+        progress=_pace(work),
+    )
+
+
+def _pace(work: RowMapping) -> Progress:
+    return progress(
+        "passages",
+        total=int(work["chunks_total"]),
+        done=int(work["chunks_embedded"]),
+        failed=int(work["chunks_failed"]),
+        cancelled=int(work["chunks_cancelled"]),
+        running=int(work["chunks_running"]),
+        rate=rate_of(work["recent"], work["seconds"]),
     )
 
 
@@ -83,7 +111,8 @@ def _work(target: EmbeddedDataset) -> Select[Any]:
         & (ItemEmbedding.item_id == Item.item_id)
         & (ItemEmbedding.content_hash == Item.content_hash)
     )
-    state = ItemEmbedding.state
+    state, cause = ItemEmbedding.state, ItemEmbedding.error_code
+    ended = and_(state != "pending", cause.is_distinct_from(JobCancelledError.code))
 
     def chunks(where: ColumnElement[bool]) -> ColumnElement[int]:
         return func.coalesce(func.sum(Item.chunk_count).filter(where), 0)
@@ -97,9 +126,15 @@ def _work(target: EmbeddedDataset) -> Select[Any]:
             chunks(state == "succeeded").label("chunks_embedded"),
             chunks(state == "pending").label("chunks_processing"),
             chunks(state == "failed").label("chunks_failed"),
+            chunks(and_(state == "failed", cause == JobCancelledError.code)).label("chunks_cancelled"),
+            chunks(and_(state == "pending", Job.state == "running")).label("chunks_running"),
+            *pace(
+                func.sum(Item.chunk_count), ended, ended=ItemEmbedding.processed_at, started=Job.started_at
+            ),
         )
         .select_from(Item)
         .outerjoin(ItemEmbedding, current)
+        .outerjoin(Job, Job.job_id == ItemEmbedding.job_id)
         .where(Item.dataset_id == target.source_dataset_id)
     )
 

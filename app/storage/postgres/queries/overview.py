@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, select
 
-from app.storage.postgres.tables import CollectionTransform, File, FileExtraction, Item, ItemEmbedding
+from app.errors import JobCancelledError
+from app.storage.postgres.queries.pace import pace
+from app.storage.postgres.tables import CollectionTransform, File, FileExtraction, Item, ItemEmbedding, Job
 
 
 def file_counts(ids: list[int]) -> Select[Any]:
@@ -24,20 +25,28 @@ def file_counts(ids: list[int]) -> Select[Any]:
     )
 
 
-def outcome_counts(ids: list[int], since: datetime) -> Select[Any]:
-    """By collection and state: files whose present version ended so; `recent` and `first` since `since`."""
-    recent = FileExtraction.processed_at > since
+def outcome_counts(ids: list[int]) -> Select[Any]:
+    """By collection: files whose present version is done, failed, cancelled or being read; and their pace."""
+    state, files = FileExtraction.state, func.count(File.file_id.distinct())
+    is_cancelled = FileExtraction.error_code.is_not_distinct_from(JobCancelledError.code)
     return (
         select(
             File.collection_id,
-            FileExtraction.state,
-            func.count(File.file_id.distinct()).label("files"),
-            func.count(File.file_id.distinct()).filter(recent).label("recent"),
-            func.min(FileExtraction.processed_at).filter(recent).label("first"),
+            files.filter(state == "succeeded").label("done"),
+            files.filter(state == "failed").label("failed"),
+            files.filter(and_(state == "failed", is_cancelled)).label("cancelled"),
+            files.filter(and_(state == "pending", Job.state == "running")).label("running"),
+            *pace(
+                files,
+                and_(state != "pending", ~is_cancelled),
+                ended=FileExtraction.processed_at,
+                started=Job.started_at,
+            ),
         )
         .join(FileExtraction, FileExtraction.file_id == File.file_id)
+        .outerjoin(Job, Job.job_id == FileExtraction.job_id)
         .where(File.collection_id.in_(ids), FileExtraction.file_version == File.version)
-        .group_by(File.collection_id, FileExtraction.state)
+        .group_by(File.collection_id)
     )
 
 
@@ -55,23 +64,31 @@ def item_counts(ids: list[int]) -> Select[Any]:
     )
 
 
-def vector_counts(ids: list[int], since: datetime) -> Select[Any]:
-    """By collection, embedded dataset and state: passages of items in their present content."""
-    recent = ItemEmbedding.processed_at > since
+def vector_counts(ids: list[int]) -> Select[Any]:
+    """By collection and embedded dataset: passages of items in their present content, and their pace."""
+    state, passages = ItemEmbedding.state, func.sum(ItemEmbedding.chunk_count)
+    is_cancelled = ItemEmbedding.error_code.is_not_distinct_from(JobCancelledError.code)
     return (
         select(
             CollectionTransform.collection_id,
             ItemEmbedding.embedded_dataset_id,
-            ItemEmbedding.state,
-            func.sum(ItemEmbedding.chunk_count).label("passages"),
-            func.coalesce(func.sum(ItemEmbedding.chunk_count).filter(recent), 0).label("recent"),
-            func.min(ItemEmbedding.processed_at).filter(recent).label("first"),
+            passages.filter(state == "succeeded").label("done"),
+            passages.filter(state == "failed").label("failed"),
+            passages.filter(and_(state == "failed", is_cancelled)).label("cancelled"),
+            passages.filter(and_(state == "pending", Job.state == "running")).label("running"),
+            *pace(
+                passages,
+                and_(state != "pending", ~is_cancelled),
+                ended=ItemEmbedding.processed_at,
+                started=Job.started_at,
+            ),
         )
         .join(Item, Item.item_id == ItemEmbedding.item_id)
         .join(
             CollectionTransform,
             CollectionTransform.collection_transform_id == Item.collection_transform_id,
         )
+        .outerjoin(Job, Job.job_id == ItemEmbedding.job_id)
         .where(CollectionTransform.collection_id.in_(ids), ItemEmbedding.content_hash == Item.content_hash)
-        .group_by(CollectionTransform.collection_id, ItemEmbedding.embedded_dataset_id, ItemEmbedding.state)
+        .group_by(CollectionTransform.collection_id, ItemEmbedding.embedded_dataset_id)
     )

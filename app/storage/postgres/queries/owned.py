@@ -61,6 +61,12 @@ def owned(
     return _one(session, statement.with_for_update(key_share=True) if lock else statement, table, key, field)
 
 
+def held(session: Session, table: type[T], key: int, owner_id: str) -> T:
+    """As `owned`; nobody changes or deletes the row until the transaction ends, runs under it go on."""
+    statement = select(table).where(_key(table) == key, table.owner_id == owner_id)
+    return _one(session, statement.with_for_update(read=True), table, key, None)
+
+
 def readable(session: Session, table: type[Shared], key: int, owner_id: str) -> Shared:
     """The owner's row, or anybody's that is public; raises NotFoundError."""
     statement = select(table).where(_key(table) == key, or_(table.owner_id == owner_id, table.is_public))

@@ -32,6 +32,14 @@ def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("per_second", "said"),
+    [(12.4, "12 files/s"), (1, "1.0 files/s"), (0.2, "12 files/min"), (0.01, "0.6 files/min")],
+)
+def test_slow_work_is_measured_in_minutes(per_second: float, said: str) -> None:
+    assert wording.speed(per_second, "files") == said
+
+
+@pytest.mark.parametrize(
     ("before", "said"),
     [
         (timedelta(seconds=5), "just now"),

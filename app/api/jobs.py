@@ -1,0 +1,44 @@
+"""/api/jobs."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app.api.context import me, services
+from app.api.identifiers import uuid_of
+from app.api.replies import reply
+from app.api.schemas.base import WITH_CONFLICT
+from app.api.schemas.jobs import JobList, JobPath, JobQuery, JobReply
+
+api = APIBlueprint(
+    "jobs", __name__, url_prefix="/api/jobs", abp_tags=[Tag(name="Jobs")], abp_responses=WITH_CONFLICT
+)
+
+
+@api.get("", responses={200: JobList})
+def list_jobs(query: JobQuery) -> Response:
+    """List the owner's jobs, newest first."""
+    page = services().jobs.list(
+        me(),
+        limit=query.limit,
+        offset=query.offset,
+        state=query.state,
+        kind=query.kind,
+        scope_kind=query.scope_kind,
+        scope_id=query.scope_id,
+    )
+    return reply(JobList.of(page))
+
+
+@api.get("/<job_id>", responses={200: JobReply})
+def get_job(path: JobPath) -> Response:
+    """Read one job."""
+    return reply(JobReply(services().jobs.get(me(), uuid_of(path.job_id, "job"))))
+
+
+@api.post("/<job_id>/cancel", responses={200: JobReply})
+def cancel_job(path: JobPath) -> Response:
+    """Stop one job; 409 when it has ended, or when it cleans up, which is never cancelled."""
+    return reply(JobReply(services().cancelling.job(me(), uuid_of(path.job_id, "job"))))
