@@ -18,7 +18,7 @@ from app.services.failures import mark_failed
 from app.services.jobs import Jobs, Run
 from app.services.uploads import Upload
 from app.storage.postgres.tables import File, Job
-from tests.chaos.checker import Verdict, check
+from tests.chaos.checker import Evidence, Verdict, check
 from tests.support.domain import World
 
 MARKER = "umbrellafish"
@@ -55,7 +55,8 @@ class Pipe:
         self.services.extraction_runs.extract_file(run, run.contract)
 
     def verdict(self, *names: str, **more: Any) -> Verdict:
-        return check(self.url, {(self.collection, name): MARKER for name in names or ("a.txt",)}, **more)
+        expected = {(self.collection, name): MARKER for name in names or ("a.txt",)}
+        return check(self.url, expected, Evidence(**more))
 
 
 @pytest.fixture
