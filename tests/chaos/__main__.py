@@ -9,11 +9,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from app.jobs.sweeps import Sweeps
 from devstack.client import Client, Pile
 from devstack.product import Product
 from devstack.stack import Stack, StackOptions
@@ -24,7 +26,7 @@ from tests.chaos.faults import FAULTS, Planned, schedule
 from tests.chaos.load import REFUSED, Load
 from tests.chaos.proxy import proxies, through
 from tests.chaos.recovery import Healed
-from tests.chaos.world import POOLS, ImpossibleError, World, small_disks
+from tests.chaos.world import POOLS, ImpossibleError, World, opened, small_disks
 from tests.support.app_processes import _FAST, free_port
 from tests.support.providers import embedding_server
 
@@ -49,6 +51,7 @@ def main() -> int:
         world.load.stop()
         world.provider.faults.clear()
         _settle(world)
+        _sweep(world)
         lines = recovery.report(world, healed)
         _calm(world, ports)
         verdict = check(world.environment["DATABASE_URL"], world.load.judged(), gather(world))
@@ -155,6 +158,18 @@ def _settle(world: World) -> None:
             world.rows(_AGE)
             moved = time.monotonic()
         time.sleep(0.5)
+
+
+def _sweep(world: World) -> None:
+    """What a sweep does an hour later: delete the objects of uploads whose rows were never written."""
+    world.rows("UPDATE reconciliations SET started_at = started_at - interval '2 hours'")
+    with opened(world.environment) as container:
+        sweeps = Sweeps(
+            container.database, container.outbox, container.blobs, container.vectors, min_age=timedelta(0)
+        )
+        swept = sweeps.run()
+    world.notes.append(f"swept: {len(swept.objects)} objects of uploads that were not accepted")
+    _settle(world)
 
 
 def _calm(world: World, ports: list[int]) -> None:

@@ -62,7 +62,7 @@ FAULTS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def schedule(seed: int, seconds: float, pause: float = 6.0, *, only: str = "") -> list[Planned]:
+def schedule(seed: int, seconds: float, pause: float = 10.0, *, only: str = "") -> list[Planned]:
     """The faults of a seed, each of them once before any comes a second time.
 
     `only` keeps those whose name begins so, as in "F06" or "F09 read".

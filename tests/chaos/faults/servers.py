@@ -80,7 +80,10 @@ def hurt_tika(world: World, target: str) -> None:
 
 
 def fill_disk(world: World, target: str) -> None:
-    """F17: the server's disk is full; afterwards it has room, and what died is started again."""
+    """F17: the server's disk is full; afterwards it has room, and what died is started again.
+
+    NATS is restarted in any case: a stream that could not be written stays so, though the server is healthy.
+    """
     if target not in world.disks:
         raise ImpossibleError("mounting a small disk needs root on Linux")
     filler = world.disks[target] / "filler"
@@ -91,11 +94,12 @@ def fill_disk(world: World, target: str) -> None:
         time.sleep(_BAD_SECONDS)
     finally:
         filler.unlink(missing_ok=True)
-        world.mend(target)
-        if target == "postgres":
+        if target == "nats":
+            world.stack.restart("nats")
+            world.lose_streams()
+        else:
+            world.mend("postgres")
             world.mend("vector")  # it lives on the same disk
-    if target == "nats":
-        world.lose_streams()
 
 
 def _alter(world: World, statement: str) -> None:
