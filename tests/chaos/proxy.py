@@ -92,8 +92,17 @@ def proxies(environment: Mapping[str, str]) -> Iterator[dict[str, Proxy]]:
     try:
         yield made
     finally:
+        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        loop.close()
+
+
+async def _cancel_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def through(environment: Mapping[str, str], made: Mapping[str, Proxy]) -> dict[str, str]:

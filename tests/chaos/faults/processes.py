@@ -50,7 +50,7 @@ def freeze(world: World, target: str) -> None:
         world.product.kill(name, signal.SIGSTOP)
     try:
         jobs = [job_id for (job_id,) in caught or ()]
-        with _successor(world, name):
+        with _successor(world, name):  # takes nothing before it is up, some seconds
             taken = _taken_over(world, jobs, gives_up=gives_up)
             world.product.kill(name, signal.SIGCONT)
             world.notes.append(

@@ -171,7 +171,7 @@ def test_an_item_that_fails_for_its_neighbours_word_is_lost(pipe: Pipe, world: W
 def embed(pipe: Pipe, world: World, *, state: str, error_code: str | None) -> None:
     with pipe.container.database.transaction() as session:
         item = session.scalars(select(Item)).one()
-        values = {"dataset": item.dataset_id, "item": item.item_id, "hash": item.content_hash}
+        values: dict[str, Any] = {"dataset": item.dataset_id, "item": item.item_id, "hash": item.content_hash}
     transform = world.dataset_transform(values["dataset"])
     target = world.embedded_dataset(transform, values["dataset"], world.embedder())
     row = ItemEmbedding(
