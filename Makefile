@@ -86,8 +86,8 @@ bench-broker: $(VENV)/.bench-installed ## the broker beside Redis, RabbitMQ, Cel
 bench-poison: install ## how long healthy jobs wait beside a message that kills its workers
 	@$(BIN)/python -m tests.bench.bench_poison
 
-chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5)
-	@SEED="$(SEED)" MINUTES="$(MINUTES)" $(BIN)/python -m tests.chaos
+chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5 ONLY=F06 BROKEN=fence)
+	@SEED="$(SEED)" MINUTES="$(MINUTES)" ONLY="$(ONLY)" BROKEN="$(BROKEN)" HURRY="$(HURRY)" LOGS="$(LOGS)" $(BIN)/python -m tests.chaos
 
 $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@echo "· installing the rivals"

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg2
+import httpx
 
-from app.config import Settings
-from app.container import build
-from brokers import dead_letter
+from app.jobs.sweeps import Sweeps
 from devstack.client import Client, Pile
 from devstack.product import Product
 from devstack.stack import Stack, StackOptions
+from tests.chaos import recovery
 from tests.chaos.checker import Verdict, check
-from tests.chaos.faults import FAULTS, Planned, World, schedule
-from tests.chaos.load import Load
+from tests.chaos.evidence import compare_metrics, gather, runs_by_metrics, runs_by_rows
+from tests.chaos.faults import FAULTS, Planned, schedule
+from tests.chaos.load import REFUSED, Load
+from tests.chaos.proxy import proxies, through
+from tests.chaos.recovery import Healed
+from tests.chaos.world import POOLS, ImpossibleError, World, opened, small_disks
 from tests.support.app_processes import _FAST, free_port
 from tests.support.providers import embedding_server
-from tests.support.stores import Stores
 
-_STUCK_SECONDS, _MOST_SECONDS = 10.0, 300.0
+_DIMENSIONS = 32
+_STUCK_SECONDS, _MOST_SECONDS = 10.0, 400.0
+_CALM_UPLOADS = 6
+_LATE = 2.0  # times the length of the schedule: then no other fault is begun
+_AFTERWARDS_SECONDS = 10.0  # of load after the last fault
 # Waiting until the reconciler may step in would take 15 minutes and more: the rows are made older instead.
 _AGE = """UPDATE jobs SET expected_by = expected_by - interval '1 day',
     started_at = started_at - interval '1 day', updated_at = updated_at - interval '1 day'
@@ -34,30 +44,22 @@ _AGE = """UPDATE jobs SET expected_by = expected_by - interval '1 day',
 def main() -> int:
     """Run one seed."""
     seed, minutes = int(_setting("SEED", "1")), float(_setting("MINUTES", "5"))
-    planned = schedule(seed, minutes * 60)
-    print(f"seed {seed}, {minutes:g} minutes, {len(planned)} faults")
-    for one in planned:
-        print(f"  {one.at:6.1f} s  {one.fault} ({one.target})", flush=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="chaos-") as folder,
-        embedding_server(dimensions=8) as provider,
-        Stack(StackOptions(Path(folder), durable=False)) as stack,
-    ):
-        environment = {**stack.environment, **_FAST}
-        with Product(environment, data_dir=Path(folder), port=free_port()) as product:
-            world = World(stack, product, provider, product._environment)
-            load = Load(product.base_url, _piles(product.base_url, provider.openai_url, folder), seed)
-            load.start()
-            recoveries = _inject(world, planned)
-            load.stop()
-            provider.faults.clear()
-            product.restart_dead()
-            _settle(environment)
-            verdict = _judge(environment, load)
-    print(f"accepted {load.accepted}, refused {load.refused}, unsure names {len(load.unsure)}")
-    for one, seconds in recoveries:
-        print(f"  {one.fault} ({one.target}): jobs end again {seconds:.1f} s after it healed")
-    print(verdict)
+    planned = schedule(seed, minutes * 60, only=_setting("ONLY", ""))
+    print(f"seed {seed}, {minutes:g} minutes, {len(planned)} faults", flush=True)
+    with _world(seed) as (world, ports):
+        world.load.start()
+        healed = _inject(world, planned)
+        world.load.stop()
+        world.provider.faults.clear()
+        _settle(world)
+        _sweep(world)
+        lines = recovery.report(world, healed)
+        _calm(world, ports)
+        verdict = check(world.environment["DATABASE_URL"], world.load.judged(), gather(world))
+        verdict.lost += world.violations
+        _print(world, healed, lines, verdict)
+        if logs := _setting("LOGS", ""):
+            shutil.copytree(world.folder / "logs", logs, dirs_exist_ok=True)
     return 1 if verdict.lost or verdict.doubled else 0
 
 
@@ -65,83 +67,135 @@ def _setting(name: str, default: str) -> str:
     return os.environ.get(name) or default  # noqa: TID251 - a tool, not the product
 
 
-def _piles(base_url: str, provider_url: str, folder: str) -> list[dict[str, int]]:
+@contextmanager
+def _world(seed: int) -> Iterator[tuple[World, list[int]]]:
+    """Servers, proxies, provider and product, all started; and the ports of the workers' metrics."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        folder.chmod(0o711)  # Postgres runs as another user
+        disks = stack.enter_context(small_disks(folder / "servers"))
+        provider = stack.enter_context(embedding_server(dimensions=_DIMENSIONS, refused_word=REFUSED))
+        servers = stack.enter_context(Stack(StackOptions(folder / "servers", durable=False)))
+        wires = stack.enter_context(proxies(servers.environment))
+        environment = {**servers.environment, **_FAST}
+        broken = {"CHAOS_BROKEN": _setting("BROKEN", "")}
+        product = Product(through(environment, wires) | broken, data_dir=folder, port=free_port())
+        ports = _use_test_workers(product)
+        stack.enter_context(product)
+        load = Load(product.base_url, _piles(product.base_url, provider.openai_url, folder), seed)
+        hurry = _setting("HURRY", "") == "1"
+        yield World(servers, product, provider, wires, load, environment, folder, disks, hurry), ports
+
+
+def _use_test_workers(product: Product) -> list[int]:
+    ports = [free_port() for _ in POOLS]
+    for pool, port in zip(POOLS, ports, strict=True):
+        command = product._commands[pool].replace(f"tasks.{pool}:broker", f"tests.chaos.hooks:{pool}")
+        product._commands[pool] = f"env HEALTH_CHECK_PORT={port} {command}"
+    return ports
+
+
+def _piles(base_url: str, provider_url: str, folder: Path) -> list[dict[str, int]]:
     client = Client(base_url)
     embedder = {"name": "stub", "provider": "openai", "base_url": provider_url, "api_key": "sk-chaos",
-                "config": {"model": "stub"}, "dimensions": 8, "batch_size": 16}  # fmt: skip
+                "config": {"model": "stub"}, "dimensions": _DIMENSIONS, "batch_size": 16}  # fmt: skip
     embedder_id = client.post("/api/embedders", embedder)["embedder_id"]
     client._embedder_id = lambda: embedder_id  # type: ignore[method-assign]
-    piles = [Pile(f"Pile {number}", Path(folder) / f"{number}.json") for number in range(2)]
+    piles = [Pile(f"Pile {number}", folder / f"{number}.json") for number in range(2)]
     for pile in piles:
         client.make(pile)
     client.close()
     return [pile.ids for pile in piles]
 
 
-def _inject(world: World, planned: list[Planned]) -> list[tuple[Planned, float]]:
-    began, recoveries = time.monotonic(), []
+def _inject(world: World, planned: list[Planned]) -> list[Healed]:
+    began, healed = time.monotonic(), list[Healed]()
     for one in planned:
-        time.sleep(max(0.0, began + one.at - time.monotonic()))
-        FAULTS[one.fault][0](world, one.target)
+        _supervise(world, began + one.at)
+        if time.monotonic() - began > _LATE * planned[-1].at:
+            print(f"  {len(planned) - len(healed)} faults left out: this machine is too slow for them")
+            break
+        problem = _one(world, one)
+        print(f"  {time.monotonic() - began:6.1f} s  {one.fault} ({one.target}) {problem or ''}", flush=True)
+        healed.append(Healed(one, world.now(), problem))
+    _supervise(world, time.monotonic() + _AFTERWARDS_SECONDS)
+    return healed
+
+
+def _supervise(world: World, until: float) -> None:
+    """Start again what ends, until that moment."""
+    while (left := until - time.monotonic()) > 0:
         world.product.restart_dead()
-        recoveries.append((one, _until_a_job_ends(world.environment)))
-    return recoveries
+        time.sleep(min(0.5, left))
 
 
-def _until_a_job_ends(environment: dict[str, str]) -> float:
-    began = time.monotonic()
-    before = _succeeded(environment)
-    while _succeeded(environment) == before and time.monotonic() - began < 30:
-        time.sleep(0.2)
-    return time.monotonic() - began
+def _one(world: World, planned: Planned) -> str | None:
+    """Inject a fault and heal it; what kept it from being injected."""
+    try:
+        FAULTS[planned.fault].inject(world, planned.target)
+    except ImpossibleError as error:
+        return f"impossible: {error}"
+    except Exception as error:  # noqa: BLE001 - the others go on, and the report says so
+        world.violations.append(f"{planned.fault} ({planned.target}) failed: {error!r}")
+        return f"failed: {error!r}"
+    finally:
+        for name in world.proxies:
+            if not world.stack.alive(name):
+                world.stack.restart(name)
+        world.product.restart_dead()
+    return None
 
 
-def _succeeded(environment: dict[str, str]) -> int:
-    return _number(environment, "SELECT count(*) FROM jobs WHERE state = 'succeeded'")
-
-
-def _number(environment: dict[str, str], statement: str) -> int:
-    return Stores(environment).number(statement)
-
-
-def _settle(environment: dict[str, str]) -> None:
+def _settle(world: World) -> None:
     """Wait until no job is active; make those that stand still look old, so that the reconciler acts now."""
     began = moved = time.monotonic()
     last: Any = None
     while time.monotonic() - began < _MOST_SECONDS:
-        left = _number(environment, "SELECT count(*) FROM jobs WHERE finished_at IS NULL")
+        world.product.restart_dead()
+        left = world.value("SELECT count(*) FROM jobs WHERE finished_at IS NULL")
         if not left:
             return
-        now = (left, _succeeded(environment))
+        now = (left, world.value("SELECT count(*) FROM jobs WHERE state = 'succeeded'"))
         if now != last:
             last, moved = now, time.monotonic()
         elif time.monotonic() - moved > _STUCK_SECONDS:
-            with psycopg2.connect(environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
-                cursor.execute(_AGE)
-            connection.close()
+            world.rows(_AGE)
             moved = time.monotonic()
         time.sleep(0.5)
 
 
-def _judge(environment: dict[str, str], load: Load) -> Verdict:
-    container = build(Settings.from_env(environment))
+def _sweep(world: World) -> None:
+    """What a sweep does an hour later: delete the objects of uploads whose rows were never written."""
+    world.rows("UPDATE reconciliations SET started_at = started_at - interval '2 hours'")
+    with opened(world.environment) as container:
+        sweeps = Sweeps(
+            container.database, container.outbox, container.blobs, container.vectors, min_age=timedelta(0)
+        )
+        swept = sweeps.run()
+    world.notes.append(f"swept: {len(swept.objects)} objects of uploads that were not accepted")
+    _settle(world)
+
+
+def _calm(world: World, ports: list[int]) -> None:
+    """Uploads, poison and a map with nothing broken: all ends, and the metrics count what the rows do."""
+    before = runs_by_rows(world), runs_by_metrics(ports)
     try:
-        with psycopg2.connect(environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT collection_name FROM embedded_datasets")
-            names = [name for (name,) in cursor.fetchall()]
-        connection.close()
-        points = {
-            name: [str(each) for ids, _, _ in container.vectors.stream_vectors(name) for each in ids]
-            for name in names
-        }
-        letters = [str(one.message_id)[:36] for one in dead_letter.list_dead(container.broker, 10_000)]
-        objects = [blob.key for blob in container.blobs.list("")]
-    finally:
-        container.close()
-        container.broker.close()
-    return check(
-        environment["DATABASE_URL"], load.judged(), objects=objects, points=points, dead_letters=letters
-    )
+        world.load.calm(_CALM_UPLOADS)
+        world.load.poison("broken")
+        world.load.ask_for_map(world.load.piles[0])
+    except httpx.TransportError as error:
+        world.violations.append(f"the API is away though nothing is broken: {error!r}")
+    _settle(world)
+    compare_metrics(world, ports, before)
+
+
+def _print(world: World, healed: list[Healed], recoveries: list[str], verdict: Verdict) -> None:
+    injected = sum(one.problem is None for one in healed)
+    jobs: Mapping[str, int] = dict(world.rows("SELECT state, count(*) FROM jobs GROUP BY state"))
+    load = world.load
+    print(f"faults {injected} of {len(healed)}, uploads accepted {load.accepted}, refused {load.refused}, "
+          f"unsure names {len(load.unsure)}, jobs {sum(jobs.values())} {jobs}")  # fmt: skip
+    print("\n".join([*recoveries, *world.notes, str(verdict)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg2
@@ -26,6 +27,14 @@ _LOST = {
         LEFT JOIN item_embeddings e ON (e.embedded_dataset_id, e.item_id) = (d.embedded_dataset_id, i.item_id)
         WHERE t.is_enabled
           AND (e.item_id IS NULL OR e.state = 'pending' OR e.content_hash <> i.content_hash)""",
+    "map without a final state": """
+        SELECT visualization_id::text FROM visualizations
+        WHERE status NOT IN ('completed', 'failed')""",
+    "finished map without its points": """
+        SELECT visualization_id::text FROM visualizations
+        WHERE status = 'completed' AND points_key IS NULL""",
+    "failure without a cause": """
+        SELECT kind || ' ' || job_id FROM jobs WHERE state = 'dead' AND error_message IS NULL""",
 }
 _DOUBLED = {
     "chunks with gaps or repeats, or not as many as the item says": """
@@ -40,7 +49,12 @@ _DOUBLED = {
         WHERE i.item_id IS NULL""",
     "job with more than five attempts": "SELECT kind || ' ' || job_id FROM jobs WHERE attempt > 5",
 }
-_FILES = "SELECT f.collection_id, f.name, i.text FROM files f LEFT JOIN items i USING (file_id)"
+_FILES = """SELECT f.collection_id, f.name, i.text, EXISTS (
+        SELECT FROM item_embeddings e WHERE e.item_id = i.item_id AND e.state = 'succeeded')
+    FROM files f LEFT JOIN items i USING (file_id)"""
+_COLLATERAL = """SELECT i.title FROM item_embeddings e JOIN items i USING (item_id)
+    WHERE e.error_code = 'input_refused' AND strpos(i.text, %s) = 0"""
+_JOBS = "SELECT job_id::text, state, finished_at > %s FROM jobs"
 _KEYS = """SELECT object_key FROM files
     UNION SELECT points_key FROM visualizations WHERE points_key IS NOT NULL"""
 _POINTS = """SELECT d.collection_name, c.chunk_id::text FROM embedded_datasets d
@@ -62,37 +76,49 @@ class Verdict:
         return "\n".join([f"LOST: {len(self.lost)}, DOUBLED WITH EFFECT: {len(self.doubled)}", *lines])
 
 
-def check(
-    database_url: str,
-    expected: Expected,
-    *,
-    objects: Collection[str] | None = None,
-    points: Mapping[str, Collection[str]] | None = None,
-    dead_letters: Iterable[str] = (),
-) -> Verdict:
-    """Judge a system at rest. `objects` are all stored keys, `points` the vector ids by index,
-    `dead_letters` one job id per letter; what is None is not looked at."""
-    verdict = Verdict()
+@dataclass(frozen=True)
+class Evidence:
+    """What the servers beside Postgres hold; what is None is not looked at.
+
+    `objects` are all stored keys, `points` the vector ids by index, `dead_letters` one job id per letter,
+    `found` the markers that a search for them found. Jobs that died after `letters_since` must have their
+    letter. `refused_word` is what the provider takes no text with.
+    """
+
+    objects: Collection[str] | None = None
+    points: Mapping[str, Collection[str]] | None = None
+    dead_letters: Collection[str] = ()
+    letters_since: datetime | None = None
+    found: Collection[str] | None = None
+    refused_word: str | None = None
+
+
+def check(database_url: str, expected: Expected, evidence: Evidence | None = None) -> Verdict:
+    """Judge a system at rest."""
+    verdict, evidence = Verdict(), evidence or Evidence()
     connection = psycopg2.connect(database_url)
     try:
         with connection.cursor() as cursor:
             _ask(cursor, _LOST, verdict.lost)
             _ask(cursor, _DOUBLED, verdict.doubled)
-            _files(_rows(cursor, _FILES), expected, verdict)
-            if objects is not None:
-                _compare("object", {key for (key,) in _rows(cursor, _KEYS)}, set(objects), verdict)
-            if points is not None:
+            _files(_rows(cursor, _FILES), expected, evidence.found, verdict)
+            if evidence.refused_word:
+                hurt = _rows(cursor, _COLLATERAL, evidence.refused_word)
+                verdict.lost += [f"item refused for its neighbour's sake: {title}" for (title,) in hurt]
+            if evidence.objects is not None:
+                _compare("object", {key for (key,) in _rows(cursor, _KEYS)}, set(evidence.objects), verdict)
+            if evidence.points is not None:
                 wanted = {f"{index}/{chunk}" for index, chunk in _rows(cursor, _POINTS)}
-                there = {f"{index}/{each}" for index, ids in points.items() for each in ids}
+                there = {f"{index}/{each}" for index, ids in evidence.points.items() for each in ids}
                 _compare("vector", wanted, there, verdict)
-            _letters(dict(_rows(cursor, "SELECT job_id::text, state FROM jobs")), dead_letters, verdict)
+            _letters(_rows(cursor, _JOBS, evidence.letters_since), evidence.dead_letters, verdict)
     finally:
         connection.close()
     return verdict
 
 
-def _rows(cursor: Any, statement: str) -> list[Any]:
-    cursor.execute(statement)
+def _rows(cursor: Any, statement: str, *values: Any) -> list[Any]:
+    cursor.execute(statement, values or None)
     return list(cursor.fetchall())
 
 
@@ -101,15 +127,24 @@ def _ask(cursor: Any, questions: Mapping[str, str], into: list[str]) -> None:
         into += [f"{what}: {row[0]}" for row in _rows(cursor, statement)]
 
 
-def _files(rows: Iterable[tuple[int, str, str | None]], expected: Expected, verdict: Verdict) -> None:
+def _files(
+    rows: Iterable[tuple[int, str, str | None, bool]],
+    expected: Expected,
+    found: Collection[str] | None,
+    verdict: Verdict,
+) -> None:
     texts: dict[tuple[int, str], str] = {}
-    for collection, name, text in rows:
+    embedded: dict[tuple[int, str], bool] = {}
+    for collection, name, text, is_embedded in rows:
         texts[collection, name] = texts.get((collection, name), "") + (text or "")
+        embedded[collection, name] = is_embedded
     for key, marker in expected.items():
         if marker is None and key in texts:
             verdict.doubled.append(f"deleted file is there: {key}")
         elif marker is not None and marker not in texts.get(key, ""):
             verdict.lost.append(f"accepted upload without its text: {key} {marker}")
+        elif found is not None and embedded.get(key) and marker not in found:
+            verdict.lost.append(f"embedded, and no search finds it: {key} {marker}")
 
 
 def _compare(what: str, wanted: set[str], there: set[str], verdict: Verdict) -> None:
@@ -117,9 +152,14 @@ def _compare(what: str, wanted: set[str], there: set[str], verdict: Verdict) -> 
     verdict.doubled += [f"{what} without a row: {each}" for each in sorted(there - wanted)]
 
 
-def _letters(states: Mapping[str, str], letters: Iterable[str], verdict: Verdict) -> None:
-    for job_id, number in Counter(letters).items():
-        if states.get(job_id, "dead") != "dead":
-            verdict.doubled.append(f"dead letter of a job that is {states[job_id]}: {job_id}")
+def _letters(jobs: Iterable[tuple[str, str, bool]], letters: Iterable[str], verdict: Verdict) -> None:
+    """A letter without a job of ours is a stranger's message."""
+    numbers = Counter(letters)
+    for job_id, state, must_have_one in jobs:
+        number = numbers[job_id]
+        if number and state != "dead":
+            verdict.doubled.append(f"dead letter of a job that is {state}: {job_id}")
         if number > 1:
             verdict.doubled.append(f"{number} dead letters of one job: {job_id}")
+        if state == "dead" and must_have_one and not number:
+            verdict.lost.append(f"dead job without a dead letter: {job_id}")

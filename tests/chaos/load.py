@@ -9,16 +9,21 @@ from typing import Any
 
 import httpx
 
+from tests.chaos.hooks import BOMB
+
+REFUSED = "unspeakable"  # the provider of a run takes no text with this word
 _NAMES = 12
 _PAUSE_SECONDS = 0.4
+_BROKEN_PDF = b"%PDF-1.7\n1 0 obj << this is no document and never will be"
 
 
 @dataclass
 class Load:
-    """Uploads, replaces, deletes and retries until it is stopped.
+    """Uploads, replaces, deletes, retries, poisons and asks for maps until it is stopped.
 
     `expected` is what must be true in the end: (collection, name) → marker word, or None for deleted. A name
-    whose last request got no answer is in `unsure`: it may be either.
+    whose last request got no answer is in `unsure`: it may be either. Poison is not in there: it must only
+    come to an end.
     """
 
     base_url: str
@@ -29,7 +34,9 @@ class Load:
     expected: dict[tuple[int, str], str | None] = field(default_factory=dict)
     unsure: set[tuple[int, str]] = field(default_factory=set)
     _keys: dict[tuple[int, str], str] = field(default_factory=dict)
+    _maps: dict[int, int] = field(default_factory=dict)  # embedded dataset → its visualization transform
     _stop: threading.Event = field(default_factory=threading.Event)
+    _poisons: int = 0
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -42,13 +49,59 @@ class Load:
     def judged(self) -> dict[tuple[int, str], str | None]:
         return {key: marker for key, marker in self.expected.items() if key not in self.unsure}
 
+    def poison(self, kind: str) -> str | None:
+        """Upload a file that cannot come to a good end ("broken", "refused" or "bomb"); its name if taken."""
+        self._poisons += 1
+        suffix, content = "txt", f"What is {REFUSED} has number {self._poisons}. ".encode() * 3
+        if kind == "broken":
+            suffix, content = "pdf", _BROKEN_PDF
+        name = f"{BOMB if kind == 'bomb' else kind}-{self._poisons}.{suffix}"
+        with self._client() as http:
+            done = _send(http, self.piles[0]["collection_id"], name, content)
+        return name if done else None
+
+    def ask_for_map(self, pile: dict[str, int]) -> None:
+        """Have the pile's map drawn; raises httpx.TransportError."""
+        dataset = pile["embedded_dataset_id"]
+        with self._client() as http:
+            if dataset in self._maps:
+                http.post(f"/api/visualization-transforms/{self._maps[dataset]}/trigger")
+                return
+            body = {"title": "Map", "embedded_dataset_id": dataset}
+            answer = http.post("/api/visualization-transforms", json=body)
+            if answer.is_success:
+                self._maps[dataset] = answer.json()["visualization_transform_id"]
+
+    def calm(self, number: int) -> None:
+        """Some uploads while nothing is broken."""
+        with self._client() as http:
+            for count in range(number):
+                pile = self.piles[count % len(self.piles)]
+                key = (pile["collection_id"], f"calm-{count}.txt")
+                self._upload(http, key, f"marker{self.seed}calm{count}")
+
+    def search(self, pile: dict[str, int], marker: str) -> bool:
+        """Whether a search for the marker finds a passage that holds it."""
+        body = {"query": marker, "embedded_dataset_ids": [pile["embedded_dataset_id"]],
+                "search_params": {"exact": True}}  # fmt: skip
+        with self._client() as http:
+            answer = http.post("/api/search", json=body)
+        answer.raise_for_status()
+        return any(marker in match["text"] for match in answer.json()["results"][0]["matches"])
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.base_url, timeout=40)
+
     def _run(self) -> None:
         dice = random.Random(self.seed)
-        with httpx.Client(base_url=self.base_url, timeout=40) as http:
+        with self._client() as http:
             for number in range(1_000_000):
                 if self._stop.wait(_PAUSE_SECONDS):
                     return
-                pile, name = dice.choice(self.piles), f"{dice.randrange(_NAMES)}.txt"
+                pile, name = (
+                    dice.choice(self.piles),
+                    f"{number % _NAMES}.{dice.choice(('txt', 'txt', 'rtf'))}",
+                )
                 key, dies = (pile["collection_id"], name), dice.random()
                 try:
                     if dies < 0.1:
@@ -61,10 +114,10 @@ class Load:
                     self.unsure.add(key)
 
     def _upload(self, http: httpx.Client, key: tuple[int, str], marker: str) -> None:
-        text = f"The keeper wrote {marker} into the log and went to sleep.\n" * 40
-        part = ("files", (key[1], text.encode()))
-        answer = http.post(f"/api/collections/{key[0]}/files", files=[part])
-        done: list[Any] = answer.json()["completed"] if answer.is_success else []
+        # The marker fills half of the text: the vectors of two texts are far apart.
+        lines = f"The keeper wrote {marker} {marker} {marker} {marker} and went to sleep.\n" * 30
+        content = "{\\rtf1\\ansi " + lines.replace("\n", "\\par\n") + "}" if key[1].endswith("rtf") else lines
+        done = _send(http, *key, content.encode())
         if done:
             self.accepted += 1
             self.expected[key], self._keys[key] = marker, done[0]["key"]
@@ -80,3 +133,9 @@ class Load:
             del self._keys[key]
         else:
             self.unsure.add(key)
+
+
+def _send(http: httpx.Client, collection: int, name: str, content: bytes) -> list[Any]:
+    answer = http.post(f"/api/collections/{collection}/files", files=[("files", (name, content))])
+    done: list[Any] = answer.json()["completed"] if answer.is_success else []
+    return done

@@ -23,7 +23,7 @@ from typing import Any, Literal
 class Fault:
     """What the next answer does instead of its duty."""
 
-    kind: Literal["status", "hang", "garbage", "partial", "dimension", "zero", "close"]
+    kind: Literal["status", "hang", "slow", "garbage", "partial", "dimension", "zero", "close"]
     status: int = 500
     message: str = "the stub was told to fail"
     retry_after: str | None = None
@@ -40,6 +40,7 @@ class EmbeddingServer:
     dimensions: int = 16
     largest_batch: int = 2048
     chat: Callable[[str, str], str] = lambda system, user: "An answer"
+    refused_word: str = ""  # a text that holds it is never taken (400)
     faults: deque[Fault] = field(default_factory=deque)  # each is used up by one request
     requests: list[dict[str, Any]] = field(default_factory=list)  # path, headers, body
     port: int = 0
@@ -88,6 +89,9 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
             headers = {name.lower(): value for name, value in self.headers.items()}
             state.requests.append({"path": self.path, "headers": headers, "body": body})
             fault = state.faults.popleft() if state.faults else None
+            if fault is not None and fault.kind == "slow":
+                time.sleep(fault.seconds)
+                fault = None
             if fault is None or fault.kind in ("partial", "dimension", "zero"):
                 self._answer(body, fault)
             else:
@@ -114,6 +118,8 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
                 self._write(404, _complaint(self.path, "no such path"))
             elif len(texts) > state.largest_batch:
                 self._write(400, _complaint(self.path, f"too many inputs: at most {state.largest_batch}"))
+            elif state.refused_word and any(state.refused_word in text for text in texts):
+                self._write(400, _complaint(self.path, "this is not what we embed"))
             else:
                 rows = _spoil([state.vector(text) for text in texts], fault)
                 self._write(200, json.dumps(_envelope(self.path, body, rows)).encode())

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select
 
 from app.container import Container
-from app.errors import UnreadableFileError
+from app.errors import InputRefusedError, UnreadableFileError
 from app.jobs.contracts import ExtractFile, PlanCollectionTransform
 from app.security.principal import Principal
 from app.services import planning
 from app.services.failures import mark_failed
 from app.services.jobs import Jobs, Run
 from app.services.uploads import Upload
-from app.storage.postgres.tables import File, Job
-from tests.chaos.checker import Verdict, check
+from app.storage.postgres.tables import File, Item, ItemEmbedding, Job
+from tests.chaos.checker import Evidence, Verdict, check
 from tests.support.domain import World
 
 MARKER = "umbrellafish"
@@ -55,7 +56,8 @@ class Pipe:
         self.services.extraction_runs.extract_file(run, run.contract)
 
     def verdict(self, *names: str, **more: Any) -> Verdict:
-        return check(self.url, {(self.collection, name): MARKER for name in names or ("a.txt",)}, **more)
+        expected = {(self.collection, name): MARKER for name in names or ("a.txt",)}
+        return check(self.url, expected, Evidence(**more))
 
 
 @pytest.fixture
@@ -130,3 +132,51 @@ def test_a_plan_with_a_watermark_loses_what_commits_late(
         assert run is not None
         pipe.extract(run)
     assert bool(pipe.verdict("late.txt", "early.txt").lost) is watermark
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_dead_job_has_exactly_one_letter_unless_a_stream_lost_it(pipe: Pipe, number: int):
+    pipe.upload()
+    pipe.plan()
+    letters = [str(give_up(pipe, pipe.begin(ExtractFile.kind)))] * number
+    begun = datetime.now(UTC) - timedelta(minutes=1)
+    named = "dead letter"
+    whole = pipe.verdict(dead_letters=letters, letters_since=begun)
+    torn = pipe.verdict(dead_letters=letters)
+    assert any(named in one for one in whole.lost) is (number == 0)
+    assert any(named in one for one in whole.doubled) is (number > 1)
+    assert not any(named in one for one in torn.lost)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_what_is_embedded_and_not_found_by_a_search_is_lost(pipe: Pipe, world: World, found: bool):
+    pipe.upload()
+    pipe.plan()
+    pipe.extract(pipe.begin(ExtractFile.kind))
+    embed(pipe, world, state="succeeded", error_code=None)
+    lost = pipe.verdict(found={MARKER} if found else set()).lost
+    assert any("no search finds it" in one for one in lost) is not found
+
+
+@pytest.mark.parametrize("word", [MARKER, "another"])
+def test_an_item_that_fails_for_its_neighbours_word_is_lost(pipe: Pipe, world: World, word: str):
+    pipe.upload()
+    pipe.plan()
+    pipe.extract(pipe.begin(ExtractFile.kind))
+    embed(pipe, world, state="failed", error_code=InputRefusedError.code)
+    lost = pipe.verdict(refused_word=word).lost
+    assert any("neighbour" in one for one in lost) is (word != MARKER)
+
+
+def embed(pipe: Pipe, world: World, *, state: str, error_code: str | None) -> None:
+    with pipe.container.database.transaction() as session:
+        item = session.scalars(select(Item)).one()
+        values: dict[str, Any] = {"dataset": item.dataset_id, "item": item.item_id, "hash": item.content_hash}
+    transform = world.dataset_transform(values["dataset"])
+    target = world.embedded_dataset(transform, values["dataset"], world.embedder())
+    row = ItemEmbedding(
+        embedded_dataset_id=target, item_id=values["item"], content_hash=values["hash"],
+        state=state, error_code=error_code, chunk_count=1, job_id=uuid4(),
+    )  # fmt: skip
+    with pipe.container.database.transaction() as session:
+        session.add(row)

@@ -1,10 +1,12 @@
-"""One short seed of `make chaos` with the real processes."""
+"""A seed of `make chaos` with the real processes, and the driver against a product broken on purpose."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+
+import pytest
 
 from devstack.product import ROOT
 from tests.chaos.faults import FAULTS, schedule
@@ -15,11 +17,25 @@ def test_a_seed_is_one_schedule_and_every_fault_comes_before_any_comes_again():
     assert {one.fault for one in schedule(7, 300)[: len(FAULTS)]} == set(FAULTS)
 
 
+@pytest.mark.timeout(1260)  # five minutes of faults, at most ten where the machine is slow, and the way there
 def test_under_the_faults_of_a_seed_no_job_is_lost_and_none_done_twice():
-    environment = os.environ | {"SEED": "1", "MINUTES": os.environ.get("CHAOS_MINUTES", "0.4")}  # noqa: TID251
+    minutes = os.environ.get("CHAOS_MINUTES", "5")  # noqa: TID251
+    code, output = chaos(1200, SEED="1", MINUTES=minutes, HURRY="1")
+    assert code == 0, output
+    assert "LOST: 0, DOUBLED WITH EFFECT: 0" in output
+
+
+@pytest.mark.timeout(360)
+def test_a_product_that_plans_with_a_watermark_is_found_out():
+    code, output = chaos(300, SEED="1", MINUTES="0", BROKEN="watermark")
+    assert code == 1, output
+    assert "LOST item without a final state in an embedded dataset" in output
+
+
+def chaos(seconds: int, **settings: str) -> tuple[int, str]:
+    """Exit code and output of the driver."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False,
+        cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, timeout=seconds, check=False,  # noqa: TID251
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "LOST: 0, DOUBLED WITH EFFECT: 0" in done.stdout
+    return done.returncode, done.stdout + done.stderr

@@ -1,0 +1,102 @@
+"""The workers of `make chaos`: the product's own, with a bomb for marked files and, on request, broken.
+
+`dramatiq tests.chaos.hooks:collections` runs one. CHAOS_BROKEN names what is taken away, so that it can be
+seen that the checker notices: `fence` (stale runs may write), `ack` (a job counts as done before its results
+are written), `watermark` (a plan looks only at items above the last one that it knows).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, func, select, update
+
+import tasks.collections
+import tasks.datasets
+import tasks.visualizations
+from app.services import planning
+from app.services.extraction_runs import ExtractionRuns
+from app.services.jobs import Jobs, Run
+from app.storage.postgres.tables import EmbeddedDataset, Item, ItemEmbedding, Job
+from tasks.watch import Watch
+
+BOMB = "bomb"  # a file whose name begins so kills the worker that reads it, every time
+
+
+def collections() -> None:
+    """The collections pool."""
+    _arrange()
+    tasks.collections.broker()
+
+
+def datasets() -> None:
+    """The datasets pool."""
+    _arrange()
+    tasks.datasets.broker()
+
+
+def visualizations() -> None:
+    """The visualizations pool."""
+    _arrange()
+    tasks.visualizations.broker()
+
+
+def _arrange() -> None:
+    _lay_bombs()
+    broken = os.environ.get("CHAOS_BROKEN")  # noqa: TID251 - a tool's own variable
+    if broken:
+        BROKEN[broken]()
+
+
+def _lay_bombs() -> None:
+    read = ExtractionRuns._read
+
+    def explode(self: ExtractionRuns, work: Any) -> Any:
+        if work.file.name.startswith(BOMB):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, work)
+
+    ExtractionRuns._read = explode  # type: ignore[method-assign]
+
+
+def _without_fence() -> None:
+    Jobs.fence = lambda *_: None  # type: ignore[method-assign]
+    Watch.look = lambda _: 0  # type: ignore[method-assign, assignment]
+
+
+def _done_before_it_is_written() -> None:
+    _without_fence()
+    begin = Jobs.begin
+
+    def hasty(self: Jobs, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
+        run = begin(self, job_id, worker, publication=publication)
+        if run is not None:
+            with self.database.transaction() as session:
+                done = {"state": "succeeded", "finished_at": func.now(), "run_token": None}
+                session.execute(update(Job).where(Job.job_id == job_id).values(done))
+        return run
+
+    Jobs.begin = hasty  # type: ignore[method-assign]
+
+
+def _with_watermark() -> None:
+    find = planning._items_to_do
+
+    def above(target: EmbeddedDataset, after: int) -> Select[tuple[int, str, int]]:
+        known = select(func.coalesce(func.max(ItemEmbedding.item_id), 0)).where(
+            ItemEmbedding.embedded_dataset_id == target.embedded_dataset_id
+        )
+        return find(target, after).where(Item.item_id > known.scalar_subquery())
+
+    planning._items_to_do = above
+
+
+BROKEN: dict[str, Callable[[], None]] = {
+    "ack": _done_before_it_is_written,
+    "fence": _without_fence,
+    "watermark": _with_watermark,
+}
