@@ -18,7 +18,15 @@ from app.jobs.outbox import Envelope
 from app.services.cancelling import Cancelled
 from app.services.jobs import Run
 from app.services.planning import Planning
-from app.storage.postgres.tables import ACTIVE_STATES, File, FileExtraction, Item, Job
+from app.storage.postgres.tables import (
+    ACTIVE_STATES,
+    CollectionTransform,
+    EmbeddedDataset,
+    File,
+    FileExtraction,
+    Item,
+    Job,
+)
 from tests.integration.jobs.incremental import ADA, Pipeline
 from tests.integration.jobs.test_lock_order import wait_until_somebody_waits
 from tests.support.domain import Recorder, World
@@ -274,3 +282,41 @@ def test_noting_that_jobs_were_sent_waits_for_none_that_is_being_cancelled(pipel
         Dispatcher(broker, pipeline.container.database).send(envelopes)
     noted = {job.job_id for job in pipeline.jobs() if job.published_at is not None}
     assert noted == {free.job_id}
+
+
+def test_an_embedded_dataset_that_is_deleted_while_it_is_cancelled_is_no_error(pipeline: Pipeline):
+    pipeline.push("item", "some text")
+    (target,) = pipeline.targets()
+    with ThreadPoolExecutor(1) as pool:
+        with pipeline.container.database.transaction() as session:
+            session.delete(session.get_one(EmbeddedDataset, target.embedded_dataset_id))
+            session.flush()
+            cancelling = while_it_waits(pipeline, pool, lambda: cancel_items(pipeline))
+        assert cancelling.result(30) == Cancelled(0, 0, 0)
+    assert items(pipeline) == []
+
+
+def test_a_run_that_finds_its_transform_disabled_does_not_wait_for_a_cancellation_either(pipeline: Pipeline):
+    pipeline.upload("a.txt", "some text")
+    run, services = begin(pipeline, pipeline.work_until("extract_file")), pipeline.services
+    pipeline.enable_files(False)
+    with ThreadPoolExecutor(1) as pool:
+        with pipeline.container.database.transaction() as session:
+            services.jobs.fence(session, run)
+            cancelling = while_it_waits(pipeline, pool, lambda: cancel_files(pipeline))
+            assert session.scalar(select(CollectionTransform.is_enabled).with_for_update(read=True)) is False
+        assert cancelling.result(30).running == 1
+
+
+def test_a_retry_waits_for_the_cancellation_and_brings_everything_back(pipeline: Pipeline):
+    pipeline.upload("a.txt", "some text")
+    job = pipeline.work_until("extract_file")
+    with ThreadPoolExecutor(2) as pool:
+        with pipeline.container.database.transaction() as session:
+            pipeline.services.jobs.cancel(session, Job.job_id == job.job_id)  # so that the other one waits
+            cancelling = while_it_waits(pipeline, pool, lambda: cancel_files(pipeline))
+            retrying = pool.submit(lambda: retry_files(pipeline))
+            wait_until_somebody_waits(pipeline.container.database, 2)
+        assert (cancelling.result(30).affected, retrying.result(30)) == (1, 1)
+    pipeline.work()
+    pipeline.check()

@@ -51,7 +51,7 @@ def _files(database: Database, outbox: Outbox) -> Files:
     return Files(database, outbox, nowhere, lambda _path, _name: "", 1)  # type: ignore[arg-type] # not called
 
 
-def wait_until_somebody_waits(database: Database) -> None:
+def wait_until_somebody_waits(database: Database, number: int = 1) -> None:
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -59,7 +59,7 @@ def wait_until_somebody_waits(database: Database) -> None:
     deadline = time.monotonic() + 10
     while True:
         with database.transaction() as session:
-            if session.scalar(waiting):
+            if session.scalar(waiting) >= number:
                 return
         assert time.monotonic() < deadline, "the deletion did not wait"
         time.sleep(0.02)

@@ -139,7 +139,7 @@ def test_a_failure_after_the_cancellation_changes_nothing(pool: Pool, start: Sta
     pool.wait_for("cancelled")
     pool.rest()
     assert pool.job().state == "cancelled"
-    assert pool.extraction().state == "pending"
+    assert pool.extraction().error_code == "cancelled"
 
 
 def test_a_message_of_an_older_publication_runs_nothing(pool: Pool, start: Start):

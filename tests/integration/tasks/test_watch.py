@@ -60,7 +60,8 @@ def test_a_run_whose_job_is_cancelled_is_stopped_wherever_it_is(pool: Pool, star
     assert busy.ended == [RunStopped]
     assert pool.job().state == "cancelled"
     assert pool.dead_letters() == []
-    assert not [event for event in recorder.told if event.status == "failed"]
+    failures = [event.error or "" for event in recorder.told if event.status == "failed"]
+    assert [error.startswith("cancelled by its owner") for error in failures] == [True]
 
 
 def test_a_worker_whose_job_was_taken_over_is_stopped(pool: Pool, start: Start):
