@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Select, Update, false, func, select, update
+from sqlalchemy import Select, Update, false, func, or_, select, update
 
+from app.errors import NotFoundError
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import File, FileExtraction, Visualization
 from app.storage.s3 import BlobInfo, BlobStore
@@ -154,7 +155,8 @@ def _fail_extractions(lost: Named) -> Update:
         .where(
             FileExtraction.file_id == File.file_id,
             FileExtraction.file_version == File.version,
-            FileExtraction.state == "pending",
+            # Or a run came first, and failed with nothing but the key of the object for its owner.
+            or_(FileExtraction.state == "pending", FileExtraction.error_code == NotFoundError.code),
             File.file_id == lost.id,
             File.object_key == lost.key,
         )

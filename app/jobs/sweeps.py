@@ -35,11 +35,12 @@ logger = logging.getLogger(__name__)
 _ADVISORY_LOCK = 7_201_650_045
 _INDEX_PREFIX = "embedded-dataset-"
 _INTERVAL = timedelta(hours=1)
-_THOROUGH = 24  # every so many sweeps, about once a day
+_THOROUGH_AFTER = timedelta(hours=24)
 _MOST_INDEXES = 1000
 _KEYS_PER_JOB = 200
 _NAMED = 100  # of the letters without a job, the newest
 _UNOWNED = "unowned_indexes"  # marks the row of a sweep
+_THOROUGH = "by_ids"  # marks the row of a thorough one
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Swept:
     letters_without_job: Sequence[int] = ()
     dead_without_letter: Sequence[UUID] = ()
     unowned_indexes: Sequence[str] = field(default=(), compare=False)  # of which the next sweep may drop some
+    by_ids: bool = field(default=False, compare=False)  # so the vectors were compared, not only by counts
 
     def counts(self) -> dict[str, int]:
         """How many by what was found; what is planned for rows that wait is written down on its own."""
@@ -79,14 +81,11 @@ class Swept:
 class _Claim:
     reconciliation_id: int | None  # None: a dry run
     seen_before: frozenset[str]  # the indexes that the last sweep found unowned
+    thorough: bool  # vectors are compared by their ids
 
     @property
     def dry_run(self) -> bool:
         return self.reconciliation_id is None
-
-    @property
-    def thorough(self) -> bool:
-        return self.reconciliation_id is None or self.reconciliation_id % _THOROUGH == 0
 
 
 class Sweeps:
@@ -155,7 +154,8 @@ class Sweeps:
         return replace(swept, indexes=twice, unowned_indexes=unowned)
 
     def _look_at_vectors(self, swept: Swept, claim: _Claim) -> Swept:
-        return replace(swept, vectors=self._counts.compare(dry_run=claim.dry_run, thorough=claim.thorough))
+        differing = self._counts.compare(dry_run=claim.dry_run, thorough=claim.thorough)
+        return replace(swept, vectors=differing, by_ids=claim.thorough)
 
     def _look_at_letters(self, swept: Swept, claim: _Claim) -> Swept:
         if self._letters is None:
@@ -186,6 +186,7 @@ class Sweeps:
         found: Mapping[str, Any] = {
             **counts,
             _UNOWNED: list(swept.unowned_indexes),
+            _THOROUGH: swept.by_ids,
             "unowned_letters": list(swept.letters_without_job[:_NAMED]),
         }
         with self._database.transaction() as session:
@@ -212,13 +213,17 @@ def _claim(session: Session) -> _Claim | None:
     row = Reconciliation(started_at=func.now(), found={_UNOWNED: []})
     session.add(row)
     session.flush()
-    return _Claim(row.reconciliation_id, before.seen_before)
+    lately = exists().where(
+        Reconciliation.found.contains({_THOROUGH: True}),
+        Reconciliation.started_at > func.now() - _THOROUGH_AFTER,
+    )
+    return _Claim(row.reconciliation_id, before.seen_before, thorough=not session.scalar(select(lately)))
 
 
 def _look_back(session: Session) -> _Claim:
     last = select(Reconciliation.found).where(_is_sweep()).order_by(Reconciliation.started_at.desc()).limit(1)
     found: dict[str, Any] = session.scalar(last) or {}
-    return _Claim(None, frozenset(found.get(_UNOWNED, ())))
+    return _Claim(None, frozenset(found.get(_UNOWNED, ())), thorough=True)
 
 
 def _is_sweep() -> ColumnElement[bool]:

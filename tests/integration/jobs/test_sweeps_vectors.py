@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from sqlalchemy import delete, select
 
 from app.container import Container
 from app.jobs import sweeps as sweeps_module
+from app.jobs.contracts import PlanDatasetTransform
 from app.jobs.vector_counts import Differing
 from app.storage.postgres.tables import Item, ItemEmbedding, Reconciliation
 from tests.integration.jobs.incremental import Pipeline
@@ -21,12 +23,14 @@ from tests.support.domain import World
 
 @pytest.fixture
 def pipeline(container: Container, world: World) -> Pipeline:
-    """Five items of one to five texts, embedded."""
+    """Five items of one to five texts, embedded; a thorough sweep was an hour ago."""
     made = Pipeline(container, world)
     for size in range(1, 6):
         made.push(f"item {size}", *(f"text {number} of {size}" for number in range(size)))
     made.work()
     made.embedded()
+    assert sweep(made) == []
+    pass_an_hour(container)
     return made
 
 
@@ -81,8 +85,9 @@ def test_vectors_that_an_index_lost_are_made_anew_and_no_others(pipeline: Pipeli
     assert sorted(pipeline.embedded()) == sorted(wanted)
     pipeline.check()
     with pipeline.container.database.transaction() as session:
-        found = [row.found for row in session.scalars(select(Reconciliation))]
-    assert [each["items_without_vectors"] for each in found if "items_without_vectors" in each] == [2]
+        ordered = select(Reconciliation.found).order_by(Reconciliation.reconciliation_id)
+        found = [each["items_without_vectors"] for each in session.scalars(ordered) if "objects" in each]
+    assert found == [0, 2]
 
 
 def test_an_index_that_is_gone_is_made_again(pipeline: Pipeline):
@@ -117,8 +122,8 @@ def test_an_index_as_of_before_an_edit_is_seen_by_a_thorough_pass(
     invent(pipeline, item(pipeline, 4), 4)
     assert sweep(pipeline) == []
     assert sweep(pipeline, dry_run=True) == [(1, 0)]
-    monkeypatch.setattr(sweeps_module, "_THOROUGH", 1)
     pass_an_hour(pipeline.container)
+    monkeypatch.setattr(sweeps_module, "_THOROUGH_AFTER", timedelta(minutes=90))  # two hours passed
     assert sweep(pipeline) == [(1, 0)]
     pipeline.work()
     assert len(pipeline.embedded()) == 4
@@ -150,7 +155,7 @@ def test_an_item_embedded_anew_since_it_was_read_is_left_alone(
     monkeypatch.setattr(store, "count", edit_meanwhile)
     assert sweep(pipeline) == [(1, 0)]
     monkeypatch.undo()
-    assert pipeline.work() == []
+    assert PlanDatasetTransform.kind not in pipeline.work()
     pipeline.check()
 
 

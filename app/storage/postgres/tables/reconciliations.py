@@ -13,7 +13,10 @@ from app.storage.postgres.tables.base import Base
 
 
 class Reconciliation(Base):
-    """One pass. `found` counts by cause, e.g. {"overdue": 2}; a sweep also names what it saw."""
+    """One pass. `found` counts by cause, e.g. {"overdue": 2} or {"files_without_object": 1}.
+
+    A sweep also names what the next one asks for ("unowned_indexes", "by_ids") and "unowned_letters".
+    """
 
     __tablename__ = "reconciliations"
     __table_args__ = (Index("ix_reconciliations_started_at", "started_at"),)
