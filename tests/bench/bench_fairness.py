@@ -1,0 +1,127 @@
+"""`make bench-fairness`: how long one tenant's file takes alone, and beside another tenant's 10,000.
+
+Bob uploads a file and waits until its passages can be found: extraction, planning, embedding. First on an
+idle system, --samples times one after the other; then Ann's files, stored objects and rows like his, are
+planned at once, and as soon as both pools are busy with them Bob uploads as many again. Both pools run as one
+process of --threads threads, and a stub answers each call for vectors after --delay milliseconds. About three
+minutes on two cores; most of it is spent on storing Ann's files.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from uuid import uuid4
+
+from app.security.principal import Principal
+from app.services.uploads import Upload
+from tests.bench.bed import Bed, bed, make_embedder
+from tests.bench.report import Report, arguments, spread
+
+ANN, BOB = Principal("ann", "Ann"), Principal("bob", "Bob")
+_TEXT = "The keeper of the light wrote into the log what the night had brought, and went to sleep.\n" * 40
+_DIMENSIONS = 384
+_SPINNING_UP = 100  # of Ann's files through the whole pipeline: then it is as busy as it gets
+
+
+@dataclass(frozen=True)
+class _Pile:
+    """A tenant's collection with all that reads it."""
+
+    owner: Principal
+    collection: int
+    files_transform: int
+    items_transform: int
+
+
+def main() -> int:
+    """Measure, print, and write the section where asked."""
+    options = arguments(__doc__, files=10_000, samples=10, threads=10, delay=150)
+    report = Report("fairness", options)
+    with bed() as at, at.provider(milliseconds=options.delay, dimensions=_DIMENSIONS) as url:
+        piles = [_make_pile(at, owner, url) for owner in (ANN, BOB)]
+        _store_files(at, piles[0], options.files)
+        print(f"{options.files:,} files stored", flush=True)
+        with (
+            at.workers("collections", processes=1, threads=options.threads),
+            at.workers("datasets", processes=1, threads=options.threads),
+        ):
+            _wait_for(at, piles[1], "warm up")
+            alone = list(_samples(at, piles[1], options.samples, "alone"))
+            at.container.services.collection_transforms.trigger(ANN, piles[0].files_transform)
+            at.wait("datasets", lambda: _embedded(at, piles[0]) >= _SPINNING_UP)
+            started, before = time.monotonic(), _embedded(at, piles[0])
+            beside = list(_samples(at, piles[1], options.samples, "beside"))
+            rate = (_embedded(at, piles[0]) - before) / (time.monotonic() - started)
+            left = options.files - _embedded(at, piles[0])
+    ratios = [one / statistics.median(alone) for one in beside]
+    head = ["Bob's file", "seconds", "over the median alone"]
+    rows = [["alone", spread(alone, 2), "1"], ["beside Ann's", spread(beside, 2), spread(ratios, 2)]]
+    report.table(f"One file of {len(_TEXT) // 1000} kB, {options.samples} times each", head, rows)
+    report.say(f"Meanwhile {rate:.0f} of Ann's files per second were done; {left:,} were left in the end.")
+    return report.end()
+
+
+def _make_pile(at: Bed, owner: Principal, url: str) -> _Pile:
+    services = at.container.services
+    services.owners.ensure(owner)
+    collection = services.collections.create(owner, title="Files").collection_id
+    dataset = services.datasets.create(owner, title="Texts").dataset_id
+    reading = services.collection_transforms.create(
+        owner, title="read", collection_id=collection, dataset_id=dataset
+    )
+    embedding = services.dataset_transforms.create(
+        owner,
+        title="embed",
+        source_dataset_id=dataset,
+        embedder_ids=[make_embedder(at, owner, url, _DIMENSIONS)],
+    )
+    return _Pile(owner, collection, reading.collection_transform_id, embedding.dataset_transform_id)
+
+
+def _store_files(at: Bed, pile: _Pile, number: int) -> None:
+    content, blobs = _TEXT.encode(), at.container.blobs
+    prefix = f"files/{uuid4().hex}"
+    with ThreadPoolExecutor(8) as pool:
+        keys = (f"{prefix}-{place}" for place in range(1, number + 1))
+        list(pool.map(lambda key: blobs.put_bytes(key, content, media_type="text/plain"), keys))
+    at.sql(
+        """INSERT INTO files (owner_id, collection_id, name, media_type, size_bytes, content_hash, object_key)
+           SELECT :owner, :collection, n || '.txt', 'text/plain', :size, repeat('0', 64), :prefix || '-' || n
+           FROM generate_series(1, :number) AS n""",
+        owner=pile.owner.owner_id, collection=pile.collection, size=len(_TEXT), prefix=prefix, number=number,
+    )  # fmt: skip
+
+
+def _samples(at: Bed, pile: _Pile, number: int, label: str) -> Iterator[float]:
+    for place in range(number):
+        seconds = _wait_for(at, pile, f"{label} {place}")
+        print(f"{label} {place + 1}: {seconds:.2f} s", flush=True)
+        yield seconds
+
+
+def _wait_for(at: Bed, pile: _Pile, name: str) -> float:
+    """Upload a file and wait until its passages have their vectors; the seconds that took."""
+    expected, started = _embedded(at, pile) + 1, time.monotonic()
+    upload = Upload(f"{name}.txt", BytesIO(f"{name}\n{_TEXT}".encode()))
+    at.container.services.files.upload(pile.owner, pile.collection, [upload])
+    at.wait("datasets", lambda: _embedded(at, pile) == expected)
+    return time.monotonic() - started
+
+
+def _embedded(at: Bed, pile: _Pile) -> int:
+    ((done,),) = at.sql(
+        """SELECT count(*) FROM item_embeddings JOIN embedded_datasets USING (embedded_dataset_id)
+           WHERE dataset_transform_id = :transform AND state = 'succeeded'""",
+        transform=pile.items_transform,
+    )
+    return int(done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
