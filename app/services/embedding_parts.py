@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from app.errors import InputRefusedError
 from app.pipeline.embedding.isolation import Isolated
@@ -109,8 +109,8 @@ class Seen:
 
 
 def parts(database: Database, target: Target, items: Iterable[Item]) -> Iterator[list[Passage]]:
-    """The passages of the items as they were read, `PART` at a time; chunks are read item by item."""
-    passages = _passages(database, target, items)
+    """The passages of the items as they were read, `PART` at a time; those of one item are read at once."""
+    passages = (passage for some in _read_together(items) for passage in _passages(database, target, some))
     while part := list(islice(passages, PART)):
         yield part
 
@@ -120,17 +120,29 @@ def as_read(items: Iterable[Item]) -> Sequence[tuple[int, str]]:
     return [(item.item_id, item.content_hash) for item in items]
 
 
-def _passages(database: Database, target: Target, items: Iterable[Item]) -> Iterator[Passage]:
+def _read_together(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Small items share a query: a batch of many would else spend its time on round trips."""
+    some: list[Item] = []
     for item in items:
-        with database.transaction() as session:
-            chunks = session.scalars(
-                select(ChunkRow)
-                .join(Item, Item.item_id == ChunkRow.item_id)
-                .where(Item.item_id == item.item_id, Item.content_hash == item.content_hash)
-                .order_by(ChunkRow.position)
-            ).all()
-        for chunk in chunks:
-            yield Passage(chunk, _payload(target, item, chunk))
+        some.append(item)
+        if sum(each.chunk_count for each in some) >= PART:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _passages(database: Database, target: Target, items: Sequence[Item]) -> Iterator[Passage]:
+    by_id = {item.item_id: item for item in items}
+    with database.transaction() as session:
+        chunks = session.scalars(
+            select(ChunkRow)
+            .join(Item, Item.item_id == ChunkRow.item_id)
+            .where(tuple_(Item.item_id, Item.content_hash).in_(as_read(items)))
+            .order_by(ChunkRow.item_id, ChunkRow.position)
+        ).all()
+    for chunk in chunks:
+        yield Passage(chunk, _payload(target, by_id[chunk.item_id], chunk))
 
 
 def _payload(target: Target, item: Item, chunk: ChunkRow) -> dict[str, Any]:

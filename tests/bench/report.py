@@ -76,3 +76,11 @@ def put(name: str, text: str) -> None:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def peak_bytes(status: Path) -> int:
+    """The most memory that a process ever had resident, from its `/proc/…/status`."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+    if found is None:
+        raise SystemExit(f"{status} has no VmHWM: this bench needs Linux")
+    return int(found[1]) * 1024
