@@ -7,6 +7,7 @@ import pytest
 from dramatiq.broker import Broker
 
 from brokers import JetStreamBroker, JetStreamStubBroker, topology
+from brokers.jetstream import broker as broker_module
 from tests.contract.broker.harness import (
     EVERY_BROKER,
     QUEUES,
@@ -17,6 +18,12 @@ from tests.contract.broker.harness import (
     options_for,
 )
 from tests.integration.broker.server import NatsCluster, NatsServer
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`join` looks every tenth of a second, which is longer than most of these tests work."""
+    monkeypatch.setattr(broker_module, "_JOIN_PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="session")

@@ -99,14 +99,17 @@ def counts(broker: JetStreamBroker) -> tuple[int, int, int]:
 
 
 def can_be_taken_by_others(broker: JetStreamBroker, besides: int) -> int:
-    """How many messages another process would get, once this one holds no more than `besides`."""
+    """How many messages another process would get, once this one holds no more than `besides`.
+
+    The other one waits long for the first of them, and a moment for one more.
+    """
     if isinstance(broker, JetStreamStubBroker):  # knows one process, so what is not held is free
         memory = broker.memory
         wait_until(lambda: len(memory.held()) <= besides)
         return depth(broker).ready + depth(broker).in_flight - besides
     other = JetStreamBroker(broker.options, QUEUES)
-    consumer = other.consume("default", prefetch=4, timeout=2000)
-    taken = []
+    consumer = other.consume("default", prefetch=4, timeout=200)
+    taken = [wait_until(lambda: next(consumer))]
     while (message := next(consumer)) is not None:
         taken.append(message)
     consumer.close()  # or they would come back here

@@ -214,7 +214,7 @@ def test_a_paused_queue_hands_out_nothing_until_its_deadline(
     runs: list[float] = []
     actor = declare(broker, lambda: runs.append(time.time()))
     start_worker()
-    until = datetime.now(UTC) + timedelta(seconds=1.5)
+    until = datetime.now(UTC) + timedelta(seconds=1.0)
     assert control.pause(broker, "default", until) == until
     actor.send()
     told = control.paused_until(broker, "default")

@@ -147,7 +147,7 @@ def test_an_error_of_no_dead_letter_ends_its_message_quietly(broker: JetStreamBr
 def test_options_of_the_wrong_type_cost_attempts_but_never_the_message(
     broker: JetStreamBroker, run: Run, options: dict[str, Any]
 ) -> None:
-    declare(broker, Failing(always))
+    declare(broker, Failing(always), max_retries=1)
     sent = broker.enqueue(message("job", queue="default", **options))
     run()
     (letter,) = dead_letter.list_dead(broker)

@@ -7,8 +7,15 @@ import dramatiq
 import pytest
 
 from brokers import BrokerOptions, JetStreamBroker, topology
+from brokers.jetstream import broker as broker_module
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import QUEUES, StartWorker, Workers, make_options
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`join` looks every tenth of a second, which is longer than most of these tests work."""
+    monkeypatch.setattr(broker_module, "_JOIN_PAUSE_SECONDS", 0.02)
 
 
 @pytest.fixture

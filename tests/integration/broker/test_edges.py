@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,7 +114,8 @@ def test_a_worker_that_was_struck_off_the_roster_signs_again(broker: JetStreamBr
 def test_a_queue_takes_nothing_while_other_queues_keep_all_threads_busy_for_long(
     broker: JetStreamBroker, start_worker: StartWorker
 ) -> None:
-    declare(broker, lambda: time.sleep(5), actor_name="long")
+    over = threading.Event()
+    declare(broker, lambda: over.wait(20), actor_name="long")
     ran: list[float] = []
     declare(broker, lambda: ran.append(time.monotonic()), queue_name="other", actor_name="short")
     start_worker(threads=1)
@@ -125,6 +127,7 @@ def test_a_queue_takes_nothing_while_other_queues_keep_all_threads_busy_for_long
     wait_until(lambda: not held("other"))  # for another worker; and it does not travel to and fro
     time.sleep(1.5)
     assert not held("other")
+    over.set()
     wait_until(lambda: ran, 5)
 
 

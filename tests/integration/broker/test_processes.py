@@ -55,8 +55,8 @@ def test_a_hot_restart_under_load_loses_nothing_and_doubles_nothing(
     broker: JetStreamBroker, workers: Workers
 ) -> None:
     command_line = workers.start(processes=2, threads=4, prefetch=12)
-    names = [f"job{number}" for number in range(300)]
-    send(broker, names, 0.1)  # about four seconds of work, so that much is in hand at the restart
+    names = [f"job{number}" for number in range(160)]
+    send(broker, names, 0.1)  # about two seconds of work, so that much is in hand at the restart
     wait_until(lambda: workers.count("end") >= 10)
     command_line.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 40
@@ -75,7 +75,7 @@ def test_a_hot_restart_under_load_loses_nothing_and_doubles_nothing(
 def test_a_process_that_is_replaced_after_some_jobs_loses_nothing_and_doubles_nothing(
     broker: JetStreamBroker, workers: Workers
 ) -> None:
-    names = [f"job{number}" for number in range(250)]
+    names = [f"job{number}" for number in range(120)]
     send(broker, names, 0.05)
     workers.start(processes=1, threads=4, module=recycled.__name__)
     assert_each_once(broker, workers, names, seconds=60)

@@ -45,7 +45,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = 
         found = condition()
         if found:
             return found
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"not within {seconds} s: {what or condition}")
 
 
