@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 ACK, NAK, IN_PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 _TICK_SECONDS = 1.0
+_MOMENT_SECONDS = 0.002  # to wake the loop and the server for each of many short jobs costs more than these
 _TRIED_SECONDS, _PAUSE_SECONDS = 60.0, 2.0  # how long what must come first is tried, and how often
 _FINISHED_KEPT = 10_000
 
@@ -44,6 +45,7 @@ class Holdings:
         self._places: Counter[str] = Counter()
         self._ended: deque[tuple[Delivery, bytes]] = deque()
         self._woken = False
+        self._next_look: asyncio.TimerHandle | None = None
         self._first: set[asyncio.Task[bool]] = set()
         self._begun: deque[Delivery] = deque()  # filled by worker threads, emptied in the loop
         self._running: Counter[str] = Counter()
@@ -71,16 +73,23 @@ class Holdings:
         return True
 
     def settle_soon(self, delivery: Delivery, answer: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        """`settle` from any thread; many of them wake the loop once."""
+        """`settle` from any thread: at once, or with all others of the moment when one has just been."""
         self._ended.append((delivery, answer))
         if not self._woken:
             self._woken = True
             loop.call_soon_threadsafe(self._settle_ended)
 
     def _settle_ended(self) -> None:
-        self._woken = False
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        self._woken = False  # first: what ends from here on wakes the loop, or is found below
+        if not self._ended:
+            return
         while self._ended:
             self.settle(*self._ended.popleft())
+        self._woken = True
+        self._next_look = asyncio.get_running_loop().call_later(_MOMENT_SECONDS, self._settle_ended)
 
     def settle(self, delivery: Delivery, answer: bytes) -> None:
         """End our hold with an answer to the server (+ACK, +TERM, -NAK), confirmed in the background."""

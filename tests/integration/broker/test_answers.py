@@ -55,6 +55,7 @@ def test_what_is_given_back_amid_acks_is_given_back_once_and_confirmed_at_once(
         consumer.ack(one)
         wait_until(lambda: any(m.data == b"+ACK" for m in heard))
     consumer.requeue([taken[2]])
+    wait_until(lambda: any(m.data == b"-NAK" for m in heard))
     wait_until(lambda: not answers._outstanding(), 3.0, "every answer is confirmed")
     said = Counter(bytes(msg.data) for msg in heard if msg.data != b"+WPI")
     assert said[b"-NAK"] == 1
