@@ -32,7 +32,7 @@ from tests.support.providers import embedding_server
 
 _DIMENSIONS = 32
 _STUCK_SECONDS, _MOST_SECONDS = 10.0, 400.0
-_CALM_UPLOADS = 6
+_CALM_UPLOADS = 4  # of each kind
 _LATE = 2.0  # times the length of the schedule: then no other fault is begun
 _AFTERWARDS_SECONDS = 10.0  # of load after the last fault
 # Waiting until the reconciler may step in would take 15 minutes and more: the rows are made older instead.
