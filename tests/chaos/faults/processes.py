@@ -24,6 +24,11 @@ _SLOW_KINDS = ["extract_file", "embed_items"]
 _AGE = """UPDATE jobs SET started_at = started_at - interval '1 day',
     expected_by = expected_by - interval '1 day' WHERE job_id = ANY(%s::uuid[]) AND finished_at IS NULL"""
 
+# The marker words of what the jobs embed.
+_WORDS = """SELECT substring(i.text FROM 'marker[0-9]+[a-z]+[0-9]+') FROM jobs j
+    CROSS JOIN LATERAL jsonb_array_elements_text(j.arguments -> 'item_ids') AS named (item_id)
+    JOIN items i ON i.item_id = named.item_id::int WHERE j.job_id = ANY(%s::uuid[])"""
+
 
 def kill(world: World, target: str) -> None:
     """F01: kill -9, and a supervisor that starts it again. A map is being drawn where that is the target."""
@@ -109,13 +114,13 @@ def _taken_over(world: World, jobs: list[str], *, gives_up: bool) -> int:
     More than once: the frozen worker may have asked for a message that the server still hands to it.
     """
     ended = "SELECT count(*) FROM jobs WHERE job_id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"
+    if gives_up:
+        world.provider.denied_words = frozenset(word for (word,) in world.rows(_WORDS, jobs) if word)
     for _ in range(4 if jobs else 0):
-        if gives_up:
-            world.provider.faults.extend([Fault("status", 401)] * 4)
         world.rows(_AGE, jobs)
         if until(lambda: world.value(ended, jobs) == len(jobs), seconds=8, pause=0.3):
             break
-    world.provider.faults.clear()
+    world.provider.denied_words = frozenset()
     return int(world.value(ended, jobs)) if jobs else 0
 
 
