@@ -44,6 +44,7 @@ class EmbeddingServer:
     denied_words: frozenset[str] = frozenset()  # who asks for a text with one of them is sent away (401)
     faults: deque[Fault] = field(default_factory=deque)  # each is used up by one request
     requests: list[dict[str, Any]] = field(default_factory=list)  # path, headers, body
+    slowed: list[dict[str, Any]] = field(default_factory=list)  # bodies that a slow answer is on its way to
     port: int = 0
 
     @property
@@ -94,7 +95,9 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
                 return
             fault = state.faults.popleft() if state.faults else None
             if fault is not None and fault.kind == "slow":
+                state.slowed.append(body)
                 time.sleep(fault.seconds)
+                state.slowed.remove(body)
                 fault = None
             if fault is None or fault.kind in ("partial", "dimension", "zero"):
                 self._answer(body, fault)
