@@ -221,6 +221,8 @@ def enveloped(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
             content, status = {"result": await handler(request), "status": "ok"}, 200
         except QdrantError as error:
             content, status = {"status": {"error": str(error)}}, error.http_status
+        except OSError as error:  # a full disk is the server's trouble, so that the client tries again
+            content, status = {"status": {"error": f"Service internal error: {error}"}}, 500
         except Exception as error:  # noqa: BLE001 - the engine raises nothing more precise
             content, status = {"status": {"error": f"Wrong input: {error}"}}, 400
         content["time"] = time.perf_counter() - began

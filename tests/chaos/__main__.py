@@ -27,12 +27,13 @@ from tests.chaos.load import REFUSED, Load
 from tests.chaos.proxy import proxies, through
 from tests.chaos.recovery import Healed
 from tests.chaos.world import POOLS, ImpossibleError, World, opened, small_disks
-from tests.support.app_processes import _FAST, free_port
+from tests.support.app_processes import _FAST
 from tests.support.providers import embedding_server
 
 _DIMENSIONS = 32
+_FIRST_UNUSED = 10  # port of the stack's block
 _STUCK_SECONDS, _MOST_SECONDS = 10.0, 400.0
-_CALM_UPLOADS = 6
+_CALM_UPLOADS = 4  # of each kind
 _LATE = 2.0  # times the length of the schedule: then no other fault is begun
 _AFTERWARDS_SECONDS = 10.0  # of load after the last fault
 # Waiting until the reconciler may step in would take 15 minutes and more: the rows are made older instead.
@@ -79,20 +80,26 @@ def _world(seed: int) -> Iterator[tuple[World, list[int]]]:
         wires = stack.enter_context(proxies(servers.environment))
         environment = {**servers.environment, **_FAST}
         broken = {"CHAOS_BROKEN": _setting("BROKEN", "")}
-        product = Product(through(environment, wires) | broken, data_dir=folder, port=free_port())
-        ports = _use_test_workers(product)
+        port, *ports = _free_ports(servers)
+        product = Product(through(environment, wires) | broken, data_dir=folder, port=port)
+        _use_test_workers(product, ports)
         stack.enter_context(product)
         load = Load(product.base_url, _piles(product.base_url, provider.openai_url, folder), seed)
         hurry = _setting("HURRY", "") == "1"
         yield World(servers, product, provider, wires, load, environment, folder, disks, hurry), ports
 
 
-def _use_test_workers(product: Product) -> list[int]:
-    ports = [free_port() for _ in POOLS]
+def _free_ports(servers: Stack) -> list[int]:
+    """One for web and one for each pool's metrics, of the stack's own block: see devstack/ports."""
+    base = servers._folder.state.base_port
+    assert base is not None
+    return [base + _FIRST_UNUSED + number for number in range(1 + len(POOLS))]
+
+
+def _use_test_workers(product: Product, ports: list[int]) -> None:
     for pool, port in zip(POOLS, ports, strict=True):
         command = product._commands[pool].replace(f"tasks.{pool}:broker", f"tests.chaos.hooks:{pool}")
         product._commands[pool] = f"env HEALTH_CHECK_PORT={port} {command}"
-    return ports
 
 
 def _piles(base_url: str, provider_url: str, folder: Path) -> list[dict[str, int]]:

@@ -73,11 +73,11 @@ class Load:
                 self._maps[dataset] = answer.json()["visualization_transform_id"]
 
     def calm(self, number: int) -> None:
-        """Some uploads while nothing is broken."""
+        """Some uploads while nothing is broken: new files, and new content for old ones."""
+        new = [(pile["collection_id"], f"calm-{count}.txt") for count in range(number) for pile in self.piles]
+        old = [key for key, marker in self.judged().items() if marker is not None]
         with self._client() as http:
-            for count in range(number):
-                pile = self.piles[count % len(self.piles)]
-                key = (pile["collection_id"], f"calm-{count}.txt")
+            for count, key in enumerate([*new[:number], *old[:number]]):
                 self._upload(http, key, f"marker{self.seed}calm{count}")
 
     def search(self, pile: dict[str, int], marker: str) -> bool:
@@ -100,7 +100,7 @@ class Load:
                     return
                 pile, name = (
                     dice.choice(self.piles),
-                    f"{number % _NAMES}.{dice.choice(('txt', 'txt', 'rtf'))}",
+                    f"{number % _NAMES}.{'txt' if number % 3 else 'rtf'}",
                 )
                 key, dies = (pile["collection_id"], name), dice.random()
                 try:

@@ -41,8 +41,10 @@ class EmbeddingServer:
     largest_batch: int = 2048
     chat: Callable[[str, str], str] = lambda system, user: "An answer"
     refused_word: str = ""  # a text that holds it is never taken (400)
+    denied_words: frozenset[str] = frozenset()  # who asks for a text with one of them is sent away (401)
     faults: deque[Fault] = field(default_factory=deque)  # each is used up by one request
     requests: list[dict[str, Any]] = field(default_factory=list)  # path, headers, body
+    slowed: list[dict[str, Any]] = field(default_factory=list)  # bodies that a slow answer is on its way to
     port: int = 0
 
     @property
@@ -88,9 +90,14 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}
             state.requests.append({"path": self.path, "headers": headers, "body": body})
+            if any(word in str(body) for word in state.denied_words):
+                self._write(401, _complaint(self.path, "the stub was told to deny this"))
+                return
             fault = state.faults.popleft() if state.faults else None
             if fault is not None and fault.kind == "slow":
+                state.slowed.append(body)
                 time.sleep(fault.seconds)
+                state.slowed.remove(body)
                 fault = None
             if fault is None or fault.kind in ("partial", "dimension", "zero"):
                 self._answer(body, fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import time
@@ -23,6 +24,7 @@ _SLOW_KINDS = ["extract_file", "embed_items"]
 # A running job is missed 40 minutes after it began: its row says that it began yesterday.
 _AGE = """UPDATE jobs SET started_at = started_at - interval '1 day',
     expected_by = expected_by - interval '1 day' WHERE job_id = ANY(%s::uuid[]) AND finished_at IS NULL"""
+_MARKER = re.compile(r"marker[0-9]+[a-z]+[0-9]+")
 
 
 def kill(world: World, target: str) -> None:
@@ -43,20 +45,27 @@ def roll_out(world: World, target: str) -> None:
 
 
 def freeze(world: World, target: str) -> None:
-    """F04: SIGSTOP in the middle of a run, another worker takes its job over and ends it, then SIGCONT."""
+    """F04: SIGSTOP in the middle of a run, another worker takes its job over and ends it, then SIGCONT.
+
+    Where the successor is to give up, the provider denies it the texts that the frozen run waits for.
+    """
     name, gives_up = target.partition(",")[0], "," in target
+
+    def running() -> list[str]:
+        return [job_id for (job_id,) in world.rows(_RUNNING, _QUEUES[name], _SLOW_KINDS)]
+
     with _slow_work(world, name):
-        caught = until(lambda: world.rows(_RUNNING, _QUEUES[name], _SLOW_KINDS), seconds=8, pause=0.02)
+        until(lambda: world.provider.slowed if name == "datasets" else running(), seconds=20, pause=0.02)
         world.product.kill(name, signal.SIGSTOP)
+        awaited = str(world.provider.slowed)
     try:
-        jobs = [job_id for (job_id,) in caught or ()]
+        jobs = running()
         with _successor(world, name):  # takes nothing before it is up, some seconds
-            taken = _taken_over(world, jobs, gives_up=gives_up)
+            world.provider.denied_words = frozenset(_MARKER.findall(awaited) * gives_up)
+            taken = _taken_over(world, jobs)
             world.product.kill(name, signal.SIGCONT)
-            world.notes.append(
-                f"F04: {taken} of {len(jobs)} jobs were ended by others while {name} stood still"
-            )
             time.sleep(3)  # the zombie tries to write
+        world.notes.append(f"F04: {taken} of {len(jobs)} jobs ended by others while {name} stood still")
     finally:
         world.product.kill(name, signal.SIGCONT)
 
@@ -103,19 +112,17 @@ def _successor(world: World, name: str) -> Iterator[None]:
         del world.product._commands[other]
 
 
-def _taken_over(world: World, jobs: list[str], *, gives_up: bool) -> int:
+def _taken_over(world: World, jobs: list[str]) -> int:
     """Have the jobs missed until others have ended them; how many were.
 
     More than once: the frozen worker may have asked for a message that the server still hands to it.
     """
     ended = "SELECT count(*) FROM jobs WHERE job_id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"
     for _ in range(4 if jobs else 0):
-        if gives_up:
-            world.provider.faults.extend([Fault("status", 401)] * 4)
         world.rows(_AGE, jobs)
         if until(lambda: world.value(ended, jobs) == len(jobs), seconds=8, pause=0.3):
             break
-    world.provider.faults.clear()
+    world.provider.denied_words = frozenset()
     return int(world.value(ended, jobs)) if jobs else 0
 
 

@@ -182,3 +182,24 @@ def message(job_id: UUID, **more: int) -> dramatiq.Message[Any]:
         kwargs={"job_id": str(job_id), **more},
         options={},
     )
+
+
+def test_a_dead_job_whose_letter_was_never_stored_gets_one_when_its_message_comes_back(
+    container: Any, pool: Pool, request: pytest.FixtureRequest
+):
+    job_id = (
+        pool.plan()
+    )  # its message waits on the stream; the worker that took it died after writing the row
+    with container.database.transaction() as session:
+        run = container.services.jobs.begin(job_id, "gone")
+        container.services.jobs.fail(session, run, UnreadableFileError("broken"))
+    worker = pool.start(lambda *_: pytest.fail("a dead job ran"))
+    request.addfinalizer(worker.stop)
+    pool.rest()
+    (letter,) = pool.dead_letters()
+    assert (letter.message_id, letter.error_message) == (str(job_id), "broken")
+    words = {"job_id": str(job_id), "publication": 0}
+    container.broker.enqueue(dramatiq.Message(ExtractFile.queue, ExtractFile.kind, (), words, {}))
+    pool.rest()
+    assert len(pool.dead_letters()) == 1
+    assert (pool.job().state, pool.job().error_message) == ("dead", "broken")
