@@ -232,3 +232,27 @@ def test_embedders_of_different_lengths_answer_side_by_side_and_come_and_go(
         answer = running_app.http.post("/api/search", json=body)
         assert (answer.status_code, answer.json()["field"]) == (404, "embedded_dataset_ids")
         assert found(running_app, first) == [["log.txt"]]
+
+
+def test_embedding_cancelled_in_mid_work_stays_so_until_it_is_retried(
+    running_app: RunningApp, stores: Stores, pile: Pile, gate: Gate
+):
+    path, embedded = (
+        f"/api/dataset-transforms/{pile.ids['dataset_transform_id']}",
+        pile.ids["embedded_dataset_id"],
+    )
+    dead = stores.dead_jobs()
+    upload(running_app, pile, "first.txt")
+    gate.wait_until_reached(running_app)
+    stopped = running_app.client.post(f"{path}/cancel")
+    assert stopped == {"waiting": 0, "running": 1, "affected": 1}
+    gate.open()
+    upload(running_app, pile, "second.txt", f"{TEXT}Twice.")
+    stores.wait_until_idle()
+    assert found(running_app, embedded) == [["second.txt"]]
+    progress = running_app.client.get(f"/api/embedded-datasets/{embedded}/stats")["progress"]
+    assert (progress["cancelled"], progress["left"]) == (1, 0)
+    assert running_app.client.post(f"{path}/retry-failed") == {"retried_count": 1}
+    stores.wait_until_idle()
+    assert sorted(found(running_app, embedded)[0]) == ["first.txt", "second.txt"]
+    assert stores.dead_jobs() == dead

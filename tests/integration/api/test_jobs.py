@@ -141,6 +141,12 @@ def test_the_time_left_comes_from_what_ended_lately_since_the_first_of_it_began(
     assert counts == {"unit": "files", "total": 2, "done": 1, "running": 1, "left": 1}
     assert progress["rate"] == pytest.approx(1 / 20, rel=0.3)
     assert progress["eta_seconds"] == pytest.approx(20, rel=0.3)
+    with container.database.transaction() as session:  # where it began earlier, its end counts
+        earlier = update(Job).where(Job.job_id == job_id).values(started_at=now - timedelta(minutes=9))
+        session.execute(earlier)
+        session.execute(done.values(processed_at=now - timedelta(seconds=40)))
+    progress = api.get(f"/api/collection-transforms/{transform}/stats")["progress"]
+    assert progress["rate"] == pytest.approx(1 / 40, rel=0.3)
     with container.database.transaction() as session:
         session.execute(done.values(processed_at=now - timedelta(minutes=6)))
     assert api.get(f"/api/collection-transforms/{transform}/stats")["progress"]["eta_seconds"] is None
