@@ -2,7 +2,8 @@
 
 Built at once and not CONCURRENTLY: that waits for every transaction that is open, and a second runner of the
 migrations has one open while it waits for the first (see env.py), so Postgres would end one of the two. Writes
-to these tables wait for the seconds that it takes.
+to these tables wait for the seconds that it takes, on files also reads: the order of its keys becomes that in
+which a bucket is listed, for which the index of the keys is built anew, and nothing is rewritten.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ def upgrade() -> None:
         ["embedded_dataset_id", "job_id"],
         postgresql_where=_PENDING,
     )
-    op.create_index("ix_files_object_key_bytes", "files", [sa.text('object_key COLLATE "C"')])
+    op.alter_column("files", "object_key", existing_type=sa.Text(), type_=sa.Text(collation="C"))
 
 
 def downgrade() -> None:
-    op.drop_index("ix_files_object_key_bytes", table_name="files")
+    op.alter_column("files", "object_key", existing_type=sa.Text(collation="C"), type_=sa.Text())
     op.drop_index("ix_item_embeddings_pending", table_name="item_embeddings", postgresql_where=_PENDING)
     op.drop_index("ix_file_extractions_pending", table_name="file_extractions", postgresql_where=_PENDING)

@@ -129,17 +129,16 @@ def _key(each: BlobInfo | Named) -> str:
 
 
 def _files(after: str, before: datetime) -> Select[Any]:
-    bytewise = File.object_key.collate("C")
     return (
         select(File.object_key, File.file_id, false())
-        .where(bytewise > after, File.updated_at < before)
-        .order_by(bytewise)
+        .where(File.object_key > after, File.updated_at < before)
+        .order_by(File.object_key)
         .limit(_PAGE)
     )
 
 
 def _maps(after: str, before: datetime) -> Select[Any]:
-    bytewise = Visualization.points_key.collate("C")
+    bytewise = Visualization.points_key.collate("C")  # as a bucket is listed
     return (
         select(Visualization.points_key, Visualization.visualization_id, Visualization.status == "failed")
         .where(bytewise > after, Visualization.updated_at < before)

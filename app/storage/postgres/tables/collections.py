@@ -25,8 +25,6 @@ class File(Base, Owned, Timestamps):
     __tablename__ = "files"
     __table_args__ = (
         Index("uq_files_collection_id_name", "collection_id", "name", unique=True),
-        # In the order in which a bucket is listed, whatever the database's own is (jobs/stored_objects).
-        Index("ix_files_object_key_bytes", text('object_key COLLATE "C"')),
         CheckConstraint("size_bytes >= 0", name="size_bytes"),
         CheckConstraint("version >= 1", name="version"),
     )
@@ -37,7 +35,8 @@ class File(Base, Owned, Timestamps):
     media_type: Mapped[str] = mapped_column(Text)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     content_hash: Mapped[str] = mapped_column(Text)  # SHA-256, hex
-    object_key: Mapped[str] = mapped_column(Text, unique=True)
+    # Sorted as a bucket is listed, whatever the database's own order is (jobs/stored_objects).
+    object_key: Mapped[str] = mapped_column(Text(collation="C"), unique=True)
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     collection: Mapped[Collection] = relationship()
