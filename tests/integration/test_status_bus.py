@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.events import bus as bus_module
 from app.events.bus import StatusBus
 from app.events.types import Connected, Reset, StatusEvent, Told
 from brokers import BrokerOptions, JetStreamBroker, publish_event, topology
@@ -224,7 +225,10 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
     server.kill()
 
 
-def test_listeners_that_came_while_the_server_was_away_go_on_once_it_is_back(server: NatsServer):
+def test_listeners_that_came_while_the_server_was_away_go_on_once_it_is_back(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bus_module, "_BEGIN_SECONDS", 0.1)
     before = connect(server.url)
     topology.apply(before.options, [])
     store(before, 0, 1, 2)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from app.api import sse
 from app.api.sse import DRAINING
 from app.config import Settings
 from app.container import Container, build
@@ -27,7 +28,8 @@ def live(settings: Settings, nats_url: str) -> Iterator[Container]:
 
 
 @pytest.fixture
-def app(live: Container) -> Flask:
+def app(live: Container, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    monkeypatch.setattr(sse, "_LOOK_UP_SECONDS", 0.05)
     return create_app(live)
 
 
@@ -134,6 +136,15 @@ def test_a_stopping_server_ends_its_streams(app: Flask):
     stopping = True
     assert stream.next()[0] == "closed"
     assert list(stream.parts) == []
+    stream.close()
+
+
+def test_a_silent_stream_says_that_it_lives(app: Flask, live: Container, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sse, "_HEARTBEAT_SECONDS", 0.2)
+    stream = Stream(app, "/api/events")
+    stream.next()
+    live.feed.publish(event(owner_id="bob"))
+    assert next(stream.parts) == b": still here\n\n"
     stream.close()
 
 

@@ -12,7 +12,7 @@ from dramatiq.errors import ConnectionFailed
 from dramatiq.middleware import Middleware, SkipMessage
 
 from brokers import BrokerOptions, JetStreamBroker, dead_letter, inspect, recurring, topology
-from brokers.jetstream import overdue, unique
+from brokers.jetstream import heartbeat, overdue, unique
 from brokers.jetstream.overdue import Overdue
 from brokers.jetstream.presence import Presence
 from brokers.jetstream.rescue import Patrol
@@ -65,6 +65,7 @@ def test_a_message_ends_although_its_lock_could_not_be_released_at_once(
         await release(*arguments)
 
     monkeypatch.setattr(unique, "release", fails_twice)
+    monkeypatch.setattr(heartbeat, "_PAUSE_SECONDS", 0.1)
     consumer, found = take(broker)
     consumer.ack(found)
     broker.join("quick", timeout=10_000)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 
 from brokers import JetStreamBroker, publish_event, subscribe_events
@@ -12,8 +13,14 @@ Seen = list[tuple[int, str, bytes]]
 def test_events_reach_a_subscriber_in_order_until_it_unsubscribes(broker: JetStreamBroker) -> None:
     seen: Seen = []
     publish_event(broker, "transforms.status.early", b"0", confirm=True)
-    subscription = subscribe_events(broker, "transforms.status.>", lambda *event: seen.append(event))
-    time.sleep(0.3)
+    started = threading.Event()
+    subscription = subscribe_events(
+        broker,
+        "transforms.status.>",
+        lambda *event: seen.append(event),
+        on_start=lambda sequence: started.set() if sequence == 1 else None,
+    )
+    assert started.wait(10)
     for number in range(1, 300):
         publish_event(broker, "transforms.status.job.7", b"%d" % number)
     wait_until(lambda: len(seen) == 299, 5)

@@ -16,7 +16,7 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Job
 from tests.support.domain import Recorder, World
 
-MANY = 200
+MANY = 60
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from app.pipeline.projection.neighbours import NeighbourGraph, build_graph, prep
 from .samples import groups
 
 
-def true_distances(vectors: Any, metric: Any) -> Any:
+def true_distances(vectors: Any, metric: Any, *, every: int = 1) -> Any:
+    """From one vector in `every` to all of them."""
     from scipy.spatial.distance import cdist
 
-    return cdist(vectors.astype(np.float64), vectors.astype(np.float64), metric)
+    exact = vectors.astype(np.float64)
+    return cdist(exact[::every], exact, metric)
 
 
 def graph_of(vectors: Any, tmp_path: Path, *, k: int = 10, metric: Any = "cosine") -> NeighbourGraph:
@@ -40,8 +42,9 @@ def test_graphs_by_cells_find_nearly_all_neighbours(tmp_path, monkeypatch, metri
     monkeypatch.setattr(neighbours, "EXACT_LIMIT", 1_000)
     vectors, _ = groups(6_000, clusters=12, noise=0.4)
     graph = graph_of(vectors, tmp_path, metric=metric)
-    nearest = np.argsort(true_distances(vectors, metric), axis=1)[:, :10]
-    found = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(graph.indices, nearest, strict=True)])
+    nearest = np.argsort(true_distances(vectors, metric, every=10), axis=1)[:, :10]
+    pairs = zip(graph.indices[::10], nearest, strict=True)
+    found = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in pairs])
     assert not graph.exact
     assert graph.indices[:, 0].tolist() == list(range(6_000))
     assert found > 0.95
