@@ -84,9 +84,12 @@ def _two_processes(session: Session, plan: Plan) -> Round:
     found = {
         "enqueue_single": single.rate,
         "enqueue_concurrent": concurrent.rate,
-        "enqueue_cpu_us": single.cpu_seconds / len(single.ids) * 1e6,
+        "enqueue_us": 1e6 / single.rate,
+        "enqueue_cpu_us": single.cpu_us,
+        "enqueue_concurrent_cpu_us": concurrent.cpu_us,
     }
-    found |= {"enqueue_batch": batch.rate} if batch.ids else {}
+    if batch.ids:
+        found |= {"enqueue_batch": batch.rate, "enqueue_batch_cpu_us": batch.cpu_us}
     backlog = len(single.ids) + len(concurrent.ids) + len(batch.ids)
     found |= _drain(session, workers, "noop_2x8", backlog)
     found |= _sleep_and_cpu(session, workers, plan)
