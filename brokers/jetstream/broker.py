@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import threading
@@ -244,8 +245,13 @@ class JetStreamBroker(Broker):
         self.running().holdings.begun(delivery)
 
     def note_start(self, message: JetStreamMessage) -> None:
-        """Record durably that a suspect's run starts now."""
-        self.connection.run(self.running().starts.note(message))
+        """Record durably that a suspect's run starts now, and take nothing that it could keep from others."""
+        self.connection.run(self._note_start(message))
+
+    async def _note_start(self, message: JetStreamMessage) -> None:
+        live = self.running()
+        await asyncio.gather(*(intake.hold_off() for intake in live.intakes.values()))
+        await live.starts.note(message)
 
     def finish(self, message: JetStreamMessage) -> None:
         """Acknowledge a message; confirmed in the background."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_OFF_SECONDS = 1.0  # most of what kills or hangs a process does so at once
+
 
 class Intake:
     """The messages of one queue on their way into this process; outlives Dramatiq's consumers."""
@@ -44,6 +46,7 @@ class Intake:
         self._pull: Pull | None = None
         self._presence: Presence | None = None
         self._watches: list[asyncio.Task[None]] = []
+        self._off_until = 0.0
         holdings.on_settled.append(self._settled)
 
     def start(self, threads: int, *, share: bool) -> None:
@@ -76,10 +79,20 @@ class Intake:
             item = self._arrivals.popleft()
             self._holdings.settle(item.delivery if isinstance(item, JetStreamMessage) else item, nak())
 
+    async def hold_off(self) -> None:
+        """Take nothing while a suspect has just begun: a process that hangs still gets what it asked for."""
+        self._off_until = time.monotonic() + _OFF_SECONDS
+        if self._pull is not None:
+            asyncio.get_running_loop().call_later(_OFF_SECONDS, self._pull.wake)
+            if self._pull.is_open:
+                await self._pull.withdraw()
+
     def _held(self) -> list[int]:
         return [d.sequence for d in self._holdings.held.values() if d.spec.name == self.spec.name]
 
     def _wanted(self, outstanding: int) -> int:
+        if self._off_until and self._holdings.suspects and time.monotonic() < self._off_until:
+            return 0
         taken = self._holdings.count(self.spec.name) + outstanding
         return self.places.wanted(taken, self._holdings.running_elsewhere(self.spec.name))
 

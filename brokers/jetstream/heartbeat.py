@@ -49,6 +49,7 @@ class Holdings:
         self._first: set[asyncio.Task[bool]] = set()
         self._begun: deque[Delivery] = deque()  # filled by worker threads, emptied in the loop
         self._running: Counter[str] = Counter()
+        self._suspects = 0
         self._finished: OrderedDict[tuple[str, int, int], None] = OrderedDict()
         self._tick = _TICK_SECONDS
         session.on_connect.append(self._renew_all)
@@ -99,6 +100,7 @@ class Holdings:
         delivery.settled = True
         if delivery.running:
             self._running[delivery.spec.name] -= 1
+            self._suspects -= delivery.redelivered
         if self.held.pop(delivery.key, None) is not None:
             self._places[delivery.spec.name] -= 1
         self.parked.discard(delivery)
@@ -143,12 +145,19 @@ class Holdings:
         self._count_begun()
         return sum(self._running.values()) - self._running[queue]
 
+    @property
+    def suspects(self) -> int:
+        """Messages that run now and were delivered before: one of them may take this process down."""
+        self._count_begun()
+        return self._suspects
+
     def _count_begun(self) -> None:
         while self._begun:
             delivery = self._begun.popleft()
             if not delivery.settled:
                 delivery.running = True
                 self._running[delivery.spec.name] += 1
+                self._suspects += delivery.redelivered
 
     def count(self, queue: str) -> int:
         """Messages of a queue that occupy a place."""

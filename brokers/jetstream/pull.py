@@ -67,6 +67,11 @@ class Pull:
         if self._wanted(self._outstanding) > 0:
             self._wake.set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages that were asked for may still come."""
+        return self._outstanding > 0
+
     async def withdraw(self) -> None:
         """Take open requests back and ask anew for what is wanted now.
 
@@ -103,6 +108,7 @@ class Pull:
         try:
             await self._go_on()
         finally:
+            self._withdrawn.set()
             if self._timer is not None:
                 self._timer.cancel()
 

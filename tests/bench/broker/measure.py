@@ -33,6 +33,7 @@ class Plan:
     cpu_jobs: int = 60  # per worker process
     latency_seconds: float = 2.0
     common_rate: float = 200.0
+    brisk_rate: float = 2_000.0
     idle_seconds: float = 2.0
     floor_seconds: float = 0.5
     delayed_jobs: int = 100_000  # measured in the first round
@@ -84,14 +85,19 @@ def _two_processes(session: Session, plan: Plan) -> Round:
     found = {
         "enqueue_single": single.rate,
         "enqueue_concurrent": concurrent.rate,
-        "enqueue_cpu_us": single.cpu_seconds / len(single.ids) * 1e6,
+        "enqueue_us": 1e6 / single.rate,
+        "enqueue_cpu_us": single.cpu_us,
+        "enqueue_concurrent_cpu_us": concurrent.cpu_us,
     }
-    found |= {"enqueue_batch": batch.rate} if batch.ids else {}
+    if batch.ids:
+        found |= {"enqueue_batch": batch.rate, "enqueue_batch_cpu_us": batch.cpu_us}
     backlog = len(single.ids) + len(concurrent.ids) + len(batch.ids)
     found |= _drain(session, workers, "noop_2x8", backlog)
     found |= _sleep_and_cpu(session, workers, plan)
     found |= _latency(session, "half", found["noop_2x8"] / 2, plan.latency_seconds)
     found |= _latency(session, "common", plan.common_rate, plan.latency_seconds)
+    if session.system.key.startswith("ours"):  # a rate that not all rivals can keep up with
+        found |= _latency(session, "brisk", plan.brisk_rate, plan.latency_seconds)
     found |= _idle(session, workers, plan.idle_seconds)
     workers.kill()
     return found

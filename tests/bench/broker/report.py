@@ -103,6 +103,15 @@ FLOOR: list[Column] = [
     *(plain("fetch 200 + ack", "floor_take"), plain("ours, 1 x 8, completed", "noop_1x8")),
 ]
 
+TIME: list[Column] = [
+    plain("round trip of nothing", "bare_ping_us"),
+    *(plain("bare socket", "bare_publish_us"), plain("its processor time", "bare_publish_cpu_us")),
+    *(plain("raw nats-py", "floor_single_us"), plain("its processor time", "floor_single_cpu_us")),
+    *(plain("the system, one thread", "enqueue_us"), plain("its processor time", "enqueue_cpu_us")),
+    plain("processor time, 16 threads", "enqueue_concurrent_cpu_us"),
+    plain("processor time, batch", "enqueue_batch_cpu_us"),
+]
+
 
 def table(results: Results, columns: Sequence[Column], *, only: str = "") -> list[str]:
     """A Markdown table of the systems that have such results (of those whose key starts with `only`)."""
@@ -152,6 +161,7 @@ def report(results: Results, head: str, notes: Sequence[str]) -> str:
     for title, columns in SECTIONS.items():
         parts += _section(title, table(results, columns))
     parts += _section("Distance to the floor of raw nats-py", table(results, FLOOR, only="ours"))
+    parts += _section("Where the time of an enqueue goes, microseconds per job", table(results, TIME))
     parts += ["\n## Where a rival is better than ours on one replica", "", *losses(results)]
     parts += ["", *(f"- Note: {note}" for note in notes)] if notes else []
     return "\n".join(parts) + "\n"

@@ -31,6 +31,11 @@ class Sent:
     def rate(self) -> float:
         return len(self.ids) / self.seconds
 
+    @property
+    def cpu_us(self) -> float:
+        """Processor microseconds per job."""
+        return self.cpu_seconds / len(self.ids) * 1e6
+
 
 class Session:
     """Use as a context manager; everything that it started is ended with it."""
