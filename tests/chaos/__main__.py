@@ -39,7 +39,10 @@ _AFTERWARDS_SECONDS = 10.0  # of load after the last fault
 # Waiting until the reconciler may step in would take 15 minutes and more: the rows are made older instead.
 _AGE = """UPDATE jobs SET expected_by = expected_by - interval '1 day',
     started_at = started_at - interval '1 day', updated_at = updated_at - interval '1 day'
-    WHERE finished_at IS NULL"""
+    WHERE finished_at IS NULL AND (state <> 'running' OR started_at < now() - %s * interval '1 second')"""
+# The broker brings the message of a dead worker back within this, and counts how many it killed: a message
+# sent anew meanwhile would be counted from 0.
+_BROUGHT_BACK_SECONDS = 60.0
 
 
 def main() -> int:
@@ -166,7 +169,7 @@ def _settle(world: World) -> None:
         if now != last:
             last, moved = now, time.monotonic()
         elif time.monotonic() - moved > _STUCK_SECONDS:
-            world.rows(_AGE)
+            world.rows(_AGE, _BROUGHT_BACK_SECONDS)
             moved = time.monotonic()
         time.sleep(0.5)
 
