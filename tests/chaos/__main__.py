@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,6 +48,7 @@ _BROUGHT_BACK_SECONDS = 60.0
 
 def main() -> int:
     """Run one seed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays behind
     seed, minutes = int(_setting("SEED", "1")), float(_setting("MINUTES", "5"))
     planned = schedule(seed, minutes * 60, only=_setting("ONLY", ""))
     print(f"seed {seed}, {minutes:g} minutes, {len(planned)} faults", flush=True)
