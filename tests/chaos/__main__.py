@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -39,11 +40,15 @@ _AFTERWARDS_SECONDS = 10.0  # of load after the last fault
 # Waiting until the reconciler may step in would take 15 minutes and more: the rows are made older instead.
 _AGE = """UPDATE jobs SET expected_by = expected_by - interval '1 day',
     started_at = started_at - interval '1 day', updated_at = updated_at - interval '1 day'
-    WHERE finished_at IS NULL"""
+    WHERE finished_at IS NULL AND (state <> 'running' OR started_at < now() - %s * interval '1 second')"""
+# The broker brings the message of a dead worker back within this, and counts how many it killed: a message
+# sent anew meanwhile would be counted from 0.
+_BROUGHT_BACK_SECONDS = 60.0
 
 
 def main() -> int:
     """Run one seed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays behind
     seed, minutes = int(_setting("SEED", "1")), float(_setting("MINUTES", "5"))
     planned = schedule(seed, minutes * 60, only=_setting("ONLY", ""))
     print(f"seed {seed}, {minutes:g} minutes, {len(planned)} faults", flush=True)
@@ -166,7 +171,7 @@ def _settle(world: World) -> None:
         if now != last:
             last, moved = now, time.monotonic()
         elif time.monotonic() - moved > _STUCK_SECONDS:
-            world.rows(_AGE)
+            world.rows(_AGE, _BROUGHT_BACK_SECONDS)
             moved = time.monotonic()
         time.sleep(0.5)
 
