@@ -172,7 +172,7 @@ class Container:
     @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
-        return SecretBox(self.settings.encryption_master_key)
+        return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
 
     @once
     def projection_runner(self) -> ProjectionRunner:
