@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Row, Table, event, func, insert, inspect, select, update
+from sqlalchemy import Result, Row, Table, event, func, insert, inspect, select, update
 from sqlalchemy.orm import InstanceState, ORMExecuteState, Session, sessionmaker
 
 from app.errors import UnavailableError
@@ -265,8 +265,17 @@ def _note_statement(state: ORMExecuteState) -> Any:
     if kind is None or verb not in kind.verbs:
         return None
     result = state.invoke_statement()
-    number = cast("CursorResult[Any]", result).rowcount
-    if number:
-        draft = Draft(f"{kind.noun}.{verb}", kind.noun, owner_id=origin().owner_id, details={"count": number})
+    number = _number_of_rows(state, result)
+    if number != 0:
+        details = {"count": number}
+        draft = Draft(f"{kind.noun}.{verb}", kind.noun, owner_id=origin().owner_id, details=details)
         _pending(state.session).append(draft)
     return result
+
+
+def _number_of_rows(state: ORMExecuteState, result: Result[Any]) -> int | None:
+    """None where the rows come back one by one and nobody has counted them yet."""
+    if isinstance(state.parameters, list):
+        return len(state.parameters)
+    number = getattr(result, "rowcount", -1)
+    return number if number >= 0 else None

@@ -5,29 +5,34 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import DatabaseError
 
 from app.observability.logging import bound
-from app.security.principal import Principal
 from app.services.audit import Audit
 from app.storage.postgres.tables import AuditEvent, Collection, File, Owner
 from tests.support.domain import World
 
 
-def test_rows_deleted_by_one_statement_are_counted(audit: Audit):
+def test_rows_changed_by_one_statement_are_counted(audit: Audit):
     world = World(audit.database())
     collection = world.collection()
     files = [world.file(collection, name) for name in "abc"]
+    gone = delete(File).where(File.file_id.in_(files))
     with audit.database().transaction() as session:
-        session.execute(delete(File).where(File.file_id.in_(files)))
-        session.execute(delete(File).where(File.file_id.in_(files)))
-    (page,) = [audit.list(Principal("ada", "Ada")).items]
-    assert [one.action for one in page] == ["collection.created"]  # whose they were is not known here
+        session.execute(insert(Collection), [{"owner_id": "ada", "title": "t", "tags": []}] * 2)
+        session.execute(update(Collection).values(title="u"))
+        session.execute(gone)
+        session.execute(gone)
+        assert session.scalars(delete(Collection).returning(Collection.title)).all() == ["u"] * 3
     with audit.database().transaction() as session:
-        event = session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
-        assert event
-        assert (event.action, event.details) == ("file.deleted", {"count": 3})
+        events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
+    assert [(event.action, event.details.get("count")) for event in events[1:]] == [
+        ("collection.created", 2),
+        ("collection.changed", 3),
+        ("file.deleted", 3),
+        ("collection.deleted", None),
+    ]
 
 
 def test_a_change_that_cannot_be_recorded_does_not_happen(audit: Audit):
