@@ -150,6 +150,7 @@ def test_no_secret_shows_up_anywhere_outside_its_sealed_place(
     assert any(b"embed_items" in letter for letter in letters)
     logs = sorted(running_app.folder.rglob("*.log"))
     assert {"web.log", "datasets.log", "postgres.log"} <= {path.name for path in logs}
+    assert b"encryption service initialized" in running_app.product.log("web").read_bytes()
     rows = list(dump(environment["DATABASE_URL"]))
     assert any(b"secret.changed" in row for row in rows)
     haystacks = {
