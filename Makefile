@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison chaos migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets chaos migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -85,6 +85,9 @@ bench-broker: $(VENV)/.bench-installed ## the broker beside Redis, RabbitMQ, Cel
 
 bench-poison: install ## how long healthy jobs wait beside a message that kills its workers
 	@$(BIN)/python -m tests.bench.bench_poison
+
+bench-secrets: install ## rotate 100,000 secrets under load and kills; the cost of the audit log (NUMBER= KILLS=)
+	@$(BIN)/python -m tests.bench.bench_secrets
 
 chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5 ONLY=F06 BROKEN=fence)
 	@SEED="$(SEED)" MINUTES="$(MINUTES)" ONLY="$(ONLY)" BROKEN="$(BROKEN)" HURRY="$(HURRY)" LOGS="$(LOGS)" $(BIN)/python -m tests.chaos

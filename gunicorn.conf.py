@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.api.context import EXTENSION
 from app.api.guard import FINISHED_BYTES
 from app.api.sse import DRAINING
 
@@ -30,5 +31,6 @@ def pre_request(_worker: Any, request: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let the application ask whether this worker was told to stop."""
+    """Let the application ask whether this worker was told to stop; say what seals secrets."""
+    worker.wsgi.extensions[EXTENSION].secrets.keyring.announce()
     worker.wsgi.extensions[DRAINING] = lambda: not worker.alive

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from flask import Flask
 
+from app.commands import audit, secrets
+from app.commands.operator import as_operator
 from app.container import Container
-from app.errors import ExplorerError
 from app.jobs.reconcile import Finding
 from app.jobs.sweeps import Swept
 
@@ -23,10 +25,13 @@ def register(app: Flask, container: Container) -> None:
     app.cli.add_command(_migrate(container))
     app.cli.add_command(_streams(container))
     app.cli.add_command(_reconcile(container))
+    app.cli.add_command(secrets.group(container))
+    app.cli.add_command(audit.group(container))
 
 
 def _migrate(container: Container) -> click.Command:
     @click.command("migrate")
+    @as_operator
     def migrate() -> None:
         """Bring database, streams and bucket to what this release needs; safe to repeat."""
         from alembic import command
@@ -49,6 +54,7 @@ def _streams(container: Container) -> click.Group:
 
     @streams.command("apply")
     @click.option("--dry-run", is_flag=True, help="Show what would change and change nothing.")
+    @as_operator
     def apply(*, dry_run: bool) -> None:
         """Create or update every stream and consumer, and show what changed."""
         _apply_streams(container, dry_run=dry_run)
@@ -60,6 +66,8 @@ def _apply_streams(container: Container, *, dry_run: bool) -> None:
     changes = container.apply_topology(dry_run=dry_run)
     for change in changes:
         click.echo(change)
+    if changes and not dry_run:
+        container.audit.note("streams.applied", details={"changes": [str(change) for change in changes]})
     if not changes:
         click.echo("streams are as they should be")
 
@@ -67,15 +75,16 @@ def _apply_streams(container: Container, *, dry_run: bool) -> None:
 def _reconcile(container: Container) -> click.Command:
     @click.command("reconcile")
     @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
+    @as_operator
     def reconcile(*, dry_run: bool) -> None:
         """Send jobs again that no message stands for; clean up what has no job or no row."""
-        try:
-            finding = container.reconciler.run(dry_run=dry_run)
-            if finding is None:
-                sys.exit("another process is reconciling at this moment; try again")
-            swept = container.sweeps.run(dry_run=dry_run)
-        except ExplorerError as error:
-            sys.exit(str(error))
+        finding = container.reconciler.run(dry_run=dry_run)
+        if finding is None:
+            sys.exit("another process is reconciling at this moment; try again")
+        swept = container.sweeps.run(dry_run=dry_run)
+        found = finding.counts() | {name: len(each) for name, each in asdict(swept).items()}
+        if any(found.values()) and not dry_run:
+            container.audit.note("jobs.reconciled", details=found)
         for line in _report(finding, swept, "would " if dry_run else ""):
             click.echo(line)
 

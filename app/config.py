@@ -7,6 +7,7 @@ and the rule. Secrets are kept out of `repr`. docs/configuration.md is generated
 from __future__ import annotations
 
 import os
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,23 @@ def _words(raw: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in raw.split(",") if word.strip())
 
 
+def hex_key(raw: str) -> str:
+    """A key as it was given; raises ValueError that tells the rule and what is wrong, never the value."""
+    digits = sum(one in string.hexdigits for one in raw)
+    if len(raw) != _KEY_DIGITS or digits != _KEY_DIGITS:
+        raise ValueError(
+            f"must be exactly {_KEY_DIGITS} hexadecimal digits (256 bits, as `openssl rand -hex 32` makes "
+            f"them); it has {len(raw)} characters, {digits} of them hexadecimal"
+        )
+    return raw
+
+
+def _hex_keys(raw: str) -> tuple[str, ...]:
+    return tuple(hex_key(word) for word in _words(raw))
+
+
 _MIB = 1024 * 1024
+_KEY_DIGITS = 64
 
 SETTINGS: tuple[Variable, ...] = (
     Variable("DATABASE_URL", "Postgres, as a SQLAlchemy or libpq URL", _url("postgresql", "postgresql+psycopg2", "postgres"), required=True, secret=True),
@@ -112,7 +129,8 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("MAX_VISUALIZATION_POINTS", "largest map", _integer(10, 100_000_000), 1_000_000),
     Variable("HEALTH_CHECK_PORT", "worker health and metrics; 0 turns them off", _integer(0, 65_535), 0),
     Variable("HEALTH_CHECK_HOST", "address that the worker's health server binds", str, "127.0.0.1"),
-    Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys", secret=True),
+    Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),
+    Variable("ENCRYPTION_RETIRED_KEYS", "comma-separated keys that only open what they sealed: see secrets.md", _hex_keys, (), secret=True),
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
     Variable("MODEL_CACHE_DIR", "the local embedder's compiled model", Path, Path(".data/models")),
     Variable("NUMBA_CACHE_DIR", "compiled map code, kept between processes", Path, Path(".data/numba")),

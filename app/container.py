@@ -6,6 +6,7 @@ Heavy libraries are imported when a stage is first used, so a web process never 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from app.config import Settings
@@ -22,7 +23,6 @@ from app.pipeline.chunking import registry as chunkers
 from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
 from app.pipeline.embedding import registry as embedding
-from app.pipeline.embedding.base import Embedder, EmbedderSpec
 from app.pipeline.extraction import registry as extractors
 from app.pipeline.extraction import tika_server
 from app.pipeline.extraction.base import SourceFile
@@ -34,6 +34,8 @@ from app.pipeline.projection.config import ProjectionConfig
 from app.pipeline.validation import validated
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
+from app.services.audit import Audit
+from app.services.audit_trail import AuditTrail
 from app.services.burial import Burial
 from app.services.cancelling import Cancelling
 from app.services.collection_transforms import CollectionTransforms
@@ -86,7 +88,8 @@ class Container:
                 acquire_timeout_seconds=self.settings.db_acquire_timeout_secs,
                 idle_timeout_seconds=self.settings.db_idle_timeout_secs,
                 max_lifetime_seconds=self.settings.db_max_lifetime_secs,
-            )
+            ),
+            self.audit.trail.listen,
         )
 
     @once
@@ -106,12 +109,9 @@ class Container:
     @once
     def vectors(self) -> VectorStore:
         """Qdrant."""
+        settings = self.settings
         return VectorStore(
-            VectorStoreOptions(
-                url=self.settings.qdrant_url,
-                api_key=self.settings.qdrant_api_key,
-                timeout_seconds=self.settings.qdrant_timeout_secs,
-            )
+            VectorStoreOptions(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_timeout_secs)
         )
 
     @once
@@ -176,7 +176,12 @@ class Container:
     @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
-        return SecretBox(self.settings.encryption_master_key)
+        return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
+
+    @once
+    def audit(self) -> Audit:
+        """Who did what; its trail is written with every commit."""
+        return Audit(lambda: self.database, AuditTrail(self.secrets.keyring))
 
     @once
     def projection_runner(self) -> ProjectionRunner:
@@ -251,13 +256,9 @@ class Services:
     @once
     def embedders(self) -> Embedders:
         """Configured providers and models."""
-        of, settings = self._of, self._of.settings
-
-        def build(spec: EmbedderSpec) -> Embedder:
-            return embedding.build(
-                spec, of.http, cache_dir=settings.model_cache_dir, threads=settings.embedding_threads or None
-            )
-
+        of = self._of
+        threads = of.settings.embedding_threads or None
+        build = partial(embedding.build, http=of.http, cache_dir=of.settings.model_cache_dir, threads=threads)
         return Embedders(of.database, of.secrets, build, of.http.check)
 
     @once

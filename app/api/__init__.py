@@ -10,6 +10,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from app.api import (
+    audit,
     collection_transforms,
     collections,
     dataset_transforms,
@@ -51,6 +52,7 @@ _RESOURCES = (
     search,
     jobs,
     events,
+    audit,
     health,
 )
 _MOST_FORM_PARTS = 10_000
@@ -83,6 +85,7 @@ def register(app: OpenAPI, container: Container) -> None:
     app.config["MAX_CONTENT_LENGTH"] = int(container.settings.s3_max_upload_size_bytes)
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
     guard.register(app, container.settings)
+    audit.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.add_url_rule("/api/openapi.json", "openapi", guard.public(lambda: _openapi(app)))

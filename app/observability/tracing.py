@@ -108,7 +108,22 @@ def instrument_flask(app: Any) -> None:
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
     instrumentor: Any = FlaskInstrumentor()
-    instrumentor.instrument_app(app, tracer_provider=_provider, excluded_urls="health/.*,metrics")
+    instrumentor.instrument_app(
+        app, tracer_provider=_provider, excluded_urls="health/.*,metrics", response_hook=_hide_query
+    )
+
+
+def _hide_query(span: Any, _status: str, _headers: Any) -> None:
+    """What follows the question mark is what somebody looks for, or a secret in the wrong place.
+
+    Called with the response: before it the library would write over what is hidden.
+    """
+    attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
+    for name in ("http.target", "http.url", "url.full"):
+        if name in attributes:
+            span.set_attribute(name, str(attributes[name]).partition("?")[0])
+    if "url.query" in attributes:
+        span.set_attribute("url.query", "")
 
 
 def instrument_engine(engine: Any) -> None:

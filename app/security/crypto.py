@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
-import re
 import secrets
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from app.errors import InvalidInputError, PermanentError, UnavailableError
+from app.errors import PermanentError, UnavailableError
+from app.security.keyring import Keyring
 
 _VERSION = "v1"
 _NONCE_BYTES = 12  # NIST SP 800-38D, 8.2: 96 bits; random nonces are good for 2**32 values per key
-_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
+_USE = "semantic-explorer secrets v1"
 
 
 class SecretBox:
@@ -31,30 +28,30 @@ class SecretBox:
 
     def __init__(self, master_key_hex: str | None, retired: Sequence[str] = ()) -> None:
         """Keys are 64 hex digits. Raises InvalidInputError that names the rule and never the value."""
-        self._active = _Key(master_key_hex, "ENCRYPTION_MASTER_KEY") if master_key_hex else None
-        keys = [_Key(key, "a retired encryption key") for key in retired]
-        self._keys = {key.id: key for key in [*keys, *([self._active] if self._active else [])]}
+        self.keyring = Keyring(master_key_hex, retired)
+        self._ciphers = {key.id: AESGCM(key.derive(_USE)) for key in self.keyring.keys.values()}
 
     @property
     def enabled(self) -> bool:
         """Whether secrets can be stored."""
-        return self._active is not None
+        return self.keyring.active is not None
 
     @property
     def key_id(self) -> str | None:
         """Names the active key without telling it: 8 hex digits."""
-        return self._active.id if self._active else None
+        return self.keyring.active.id if self.keyring.active else None
 
     def encrypt(self, plaintext: str, *, table: str, column: str, row: object, owner: str) -> str:
         """Seal a value for one place. Raises UnavailableError when there is no key."""
-        if self._active is None:
+        key_id = self.key_id
+        if key_id is None:
             raise UnavailableError(
                 "Secrets cannot be stored: ENCRYPTION_MASTER_KEY is not set on the server."
             )
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        bound = _bound(self._active.id, table, column, row, owner)
-        sealed = self._active.cipher.encrypt(nonce, plaintext.encode(), bound)
-        return f"{_VERSION}.{self._active.id}.{_encode(nonce)}.{_encode(sealed)}"
+        bound = _bound(key_id, table, column, row, owner)
+        sealed = self._ciphers[key_id].encrypt(nonce, plaintext.encode(), bound)
+        return f"{_VERSION}.{key_id}.{_encode(nonce)}.{_encode(sealed)}"
 
     def decrypt(self, token: str, *, table: str, column: str, row: object, owner: str) -> str:
         """Open a sealed value.
@@ -63,14 +60,14 @@ class SecretBox:
         belongs to another place.
         """
         key_id, nonce, sealed = _parse(token)
-        key = self._keys.get(key_id)
-        if key is None:
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
             raise UnavailableError(
                 f"The secret in {table}.{column} was encrypted with key {key_id}, which is not configured: "
-                "check ENCRYPTION_MASTER_KEY and the retired keys."
+                "check ENCRYPTION_MASTER_KEY and ENCRYPTION_RETIRED_KEYS."
             )
         try:
-            return key.cipher.decrypt(nonce, sealed, _bound(key_id, table, column, row, owner)).decode()
+            return cipher.decrypt(nonce, sealed, _bound(key_id, table, column, row, owner)).decode()
         except InvalidTag as error:
             raise PermanentError(
                 f"The secret in {table}.{column} cannot be decrypted: it was altered or belongs to "
@@ -82,25 +79,14 @@ class SecretBox:
         return key_id_of(token) != self.key_id
 
 
-class _Key:
-    """One key of the ring. What encrypts is derived, so that other uses of the master key stay apart."""
-
-    def __init__(self, master_key_hex: str, name: str) -> None:
-        if not _HEX_KEY.fullmatch(master_key_hex):
-            raise InvalidInputError(
-                f"{name} must be exactly 64 hexadecimal digits (256 bits); it has {len(master_key_hex)} "
-                f"characters, {len(re.findall('[0-9a-fA-F]', master_key_hex))} of them hexadecimal.",
-                field="encryption_master_key",
-            )
-        master = bytes.fromhex(master_key_hex)
-        self.id = hashlib.sha256(b"semantic-explorer key id" + master).hexdigest()[:8]
-        derived = HKDF(SHA256(), 32, salt=None, info=b"semantic-explorer secrets v1").derive(master)
-        self.cipher = AESGCM(derived)
-
-
 def key_id_of(token: str) -> str:
     """Which key sealed the value. Raises PermanentError for what is no sealed value."""
     return _parse(token)[0]
+
+
+def sealed_with(key_id: str) -> str:
+    """What every value begins with that this key sealed: for queries."""
+    return f"{_VERSION}.{key_id}."
 
 
 def _bound(key_id: str, table: str, column: str, row: object, owner: str) -> bytes:

@@ -16,6 +16,7 @@ import pytest
 from devstack.client import Client, Pile
 from devstack.product import Product
 from devstack.stack import Stack, StackOptions
+from tests.support.spans import Spans, collecting_spans
 
 _FAST = {
     # Retries of the real schedule would outlast a test; the schedule itself is tested with the broker.
@@ -30,8 +31,8 @@ _FAST = {
 class RunningApp:
     """A started product; `get`, `post` and friends are httpx with the right base."""
 
-    def __init__(self, stack: Stack, product: Product, folder: Path) -> None:
-        self.stack, self.product, self.folder = stack, product, folder
+    def __init__(self, stack: Stack, product: Product, folder: Path, spans: Spans) -> None:
+        self.stack, self.product, self.folder, self.spans = stack, product, folder, spans
         self.base_url = product.base_url
         self.http = httpx.Client(base_url=product.base_url, timeout=60)
         self.client = Client(product.base_url)
@@ -77,10 +78,10 @@ def running_app() -> Iterator[RunningApp]:
     """Servers, web and the three pools; one per test session."""
     folder = Path(tempfile.mkdtemp(prefix="explorer-app-"))
     try:
-        with Stack(StackOptions(folder, durable=False)) as stack:
-            environment = {**stack.environment, **_FAST}
+        with Stack(StackOptions(folder, durable=False)) as stack, collecting_spans() as spans:
+            environment = {**stack.environment, **_FAST, "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url}
             with Product(environment, data_dir=folder, port=free_port()) as product:
-                app = RunningApp(stack, product, folder)
+                app = RunningApp(stack, product, folder, spans)
                 yield app
                 app.close()
     finally:

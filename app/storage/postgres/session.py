@@ -39,10 +39,16 @@ class DatabaseOptions:
 
 
 class Database:
-    """Hands out transactions; connects on first use, so a fork before it is safe."""
+    """Hands out transactions; connects on first use, so a fork before it is safe.
 
-    def __init__(self, options: DatabaseOptions) -> None:
+    `watch` is given what makes the sessions, to listen to their events.
+    """
+
+    def __init__(
+        self, options: DatabaseOptions, watch: Callable[[sessionmaker[Session]], None] | None = None
+    ) -> None:
         self._options = options
+        self._watch = watch
         self._lock = threading.Lock()
         self._sessions: sessionmaker[Session] | None = None
 
@@ -98,6 +104,8 @@ class Database:
         with self._lock:
             if self._sessions is None:
                 self._sessions = sessionmaker(_build_engine(self._options), expire_on_commit=False)
+                if self._watch is not None:
+                    self._watch(self._sessions)
             return self._sessions
 
 

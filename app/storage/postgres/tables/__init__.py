@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.storage.postgres.tables.audit import AuditEvent, AuditHead
 from app.storage.postgres.tables.base import Base
 from app.storage.postgres.tables.collections import Collection, File
 from app.storage.postgres.tables.datasets import ChunkRow, Dataset, Item
@@ -21,7 +22,8 @@ from app.storage.postgres.tables.transforms import (
 from app.storage.postgres.tables.visualizations import Visualization, VisualizationCluster
 
 __all__ = [
-    "ACTIVE_STATES", "FINAL_STATES", "Base", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
+    "ACTIVE_STATES", "FINAL_STATES", "AuditEvent", "AuditHead",
+    "Base", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
     "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "Item",
     "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "Visualization", "VisualizationCluster",
     "VisualizationTransform",

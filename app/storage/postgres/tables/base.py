@@ -53,6 +53,8 @@ class Configured:
     provider: Mapped[str] = mapped_column(Text)
     base_url: Mapped[str | None] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    api_key_sealed: Mapped[str | None] = mapped_column(Text)
+    api_key_sealed: Mapped[str | None] = mapped_column(
+        Text, info={"secret": "api_key"}
+    )  # services/secrets.py
     config: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     is_public: Mapped[bool] = mapped_column(server_default=text("false"))

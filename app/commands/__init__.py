@@ -1,0 +1,1 @@
+"""Groups of operators' commands, one file each; app/cli.py lists them."""
