@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from app.accounts import Accounts
 from app.config import Settings
 from app.events.bus import StatusBus
 from app.jobs.dispatch import Dispatcher
@@ -29,8 +30,7 @@ from app.pipeline.extraction.config import parse_extraction_config
 from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
 from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
-from app.pipeline.projection.config import ProjectionConfig
-from app.pipeline.validation import validated
+from app.pipeline.projection.config import check_config
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.collection_transforms import CollectionTransforms
@@ -182,6 +182,11 @@ class Container:
         return ProjectionRunner(self.settings.numba_cache_dir, self.settings.processing_timeout_secs)
 
     @once
+    def accounts(self) -> Accounts:
+        """Who asks."""
+        return Accounts(self.settings, self.database, self.secrets)
+
+    @once
     def services(self) -> Services:
         """The use cases."""
         return Services(self)
@@ -200,7 +205,7 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http"):
+        for name in ("feed", "vectors", "database", "projection_runner", "http", "accounts"):
             if name in built:
                 built[name].close()
 
@@ -286,12 +291,12 @@ class Services:
     @once
     def visualization_transforms(self) -> VisualizationTransforms:
         """Vectors to maps."""
-        return VisualizationTransforms(self._of.database, self._of.outbox, check_config=_check_projection)
+        return VisualizationTransforms(self._of.database, self._of.outbox, check_config=check_config)
 
     @once
     def visualizations(self) -> Visualizations:
         """Maps."""
-        return Visualizations(self._of.database, self._of.outbox, self._of.blobs, read_points=_read_points)
+        return Visualizations(self._of.database, self._of.outbox, self._of.blobs, read_points=arrow.read_page)
 
     @once
     def search(self) -> Search:
@@ -389,12 +394,3 @@ class Services:
 def build(settings: Settings) -> Container:
     """The container of this process."""
     return Container(settings)
-
-
-def _check_projection(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    return validated(ProjectionConfig, raw, field="visualization_config").model_dump()
-
-
-def _read_points(content: bytes, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-    points = arrow.read_points(content)
-    return points.rows(offset, limit), len(points)

@@ -10,6 +10,8 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from app.api import (
+    api_tokens,
+    auth,
     collection_transforms,
     collections,
     dataset_transforms,
@@ -26,11 +28,14 @@ from app.api import (
     metrics,
     openapi,
     search,
+    sessions,
+    users,
     visualization_transforms,
     visualizations,
 )
 from app.api.context import EXTENSION
 from app.api.schemas.base import Problem
+from app.security.marks import public
 
 if TYPE_CHECKING:
     from app.container import Container
@@ -49,6 +54,9 @@ _RESOURCES = (
     visualizations,
     search,
     events,
+    users,
+    sessions,
+    api_tokens,
     health,
 )
 _MOST_FORM_PARTS = 10_000
@@ -70,6 +78,7 @@ def make_app(name: str) -> OpenAPI:
         validation_error_model=Problem,
         validation_error_callback=errors.validation_error,
         static_folder=None,
+        security_schemes=openapi.SECURITY_SCHEMES,
     )
     app.json = _StrictJSON(app)
     return app
@@ -83,7 +92,8 @@ def register(app: OpenAPI, container: Container) -> None:
     guard.register(app, container.settings)
     for resource in _RESOURCES:
         app.register_api(resource.api)
-    app.add_url_rule("/api/openapi.json", "openapi", guard.public(lambda: _openapi(app)))
+    app.register_blueprint(auth.browser)
+    app.add_url_rule("/api/openapi.json", "openapi", public(lambda: _openapi(app)))
     health.register(app, container.health_checks)
     metrics.register(app)
     errors.register(app)

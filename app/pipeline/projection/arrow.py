@@ -54,3 +54,9 @@ def read_points(content: bytes) -> Points:
     import pyarrow as pa
 
     return Points(pa.ipc.open_file(pa.BufferReader(content)).read_all())
+
+
+def read_page(content: bytes, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """Some points as JSON values, and how many there are."""
+    points = read_points(content)
+    return points.rows(offset, limit), len(points)
