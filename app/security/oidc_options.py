@@ -9,7 +9,6 @@ from app.config import Settings
 from app.errors import InvalidInputError
 from app.security.principal import Role
 
-_NEEDED = ("oidc_issuer_url", "oidc_client_id", "oidc_client_secret", "public_url")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -44,24 +43,29 @@ class OidcOptions:
 
 def oidc_options(settings: Settings) -> OidcOptions | None:
     """Read them. Raises InvalidInputError that names what is missing or unsafe."""
-    values = {name: getattr(settings, name) for name in _NEEDED}
-    if not values["oidc_issuer_url"] and not values["oidc_client_id"]:
+    needed = {
+        "OIDC_ISSUER_URL": settings.oidc_issuer_url,
+        "OIDC_CLIENT_ID": settings.oidc_client_id,
+        "OIDC_CLIENT_SECRET": settings.oidc_client_secret,
+        "PUBLIC_URL": settings.public_url,
+    }
+    if not needed["OIDC_ISSUER_URL"] and not needed["OIDC_CLIENT_ID"]:
         return None
-    missing = [name.upper() for name, value in values.items() if not value]
+    missing = [name for name, value in needed.items() if not value]
     if missing:
         raise InvalidInputError(f"sign-in is configured in part: also set {', '.join(missing)}")
-    for name in ("oidc_issuer_url", "public_url"):
-        _refuse_plain(name, values[name])
+    for name in ("OIDC_ISSUER_URL", "PUBLIC_URL"):
+        _refuse_plain(name, needed[name])
     if settings.oidc_audience == settings.oidc_client_id:
         raise InvalidInputError(
             "OIDC_AUDIENCE must differ from OIDC_CLIENT_ID: ID tokens name the client, and they must not "
             "pass for access tokens"
         )
     return OidcOptions(
-        issuer=values["oidc_issuer_url"],
-        client_id=values["oidc_client_id"],
-        client_secret=values["oidc_client_secret"],
-        public_url=values["public_url"].rstrip("/"),
+        issuer=settings.oidc_issuer_url,
+        client_id=settings.oidc_client_id,
+        client_secret=settings.oidc_client_secret,
+        public_url=settings.public_url.rstrip("/"),
         scopes=settings.oidc_scopes,
         audience=settings.oidc_audience,
         role_claim=settings.oidc_role_claim,
@@ -73,6 +77,6 @@ def _refuse_plain(name: str, url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
         raise InvalidInputError(
-            f"{name.upper()} must start with https://: over http anybody on the way could sign in as "
+            f"{name} must start with https://: over http anybody on the way could sign in as "
             "somebody else (http is only for this machine's own addresses)"
         )
