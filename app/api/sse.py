@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Response, current_app, request
 
+from app.api import who
 from app.api.context import container, me
 from app.errors import InvalidInputError
 from app.events.types import StatusEvent
@@ -18,6 +20,7 @@ DRAINING = "is_draining"
 _HEARTBEAT_SECONDS = 15
 _LOOK_UP_SECONDS = 1.0
 _RECONNECT_MS = 2000
+_ASK_AGAIN_SECONDS = 15.0
 
 
 def follow(matches: Callable[[StatusEvent], bool]) -> Response:
@@ -31,7 +34,7 @@ def follow(matches: Callable[[StatusEvent], bool]) -> Response:
         after_sequence=after,
         heartbeat_seconds=_LOOK_UP_SECONDS,
     )
-    lines = _lines(events, after, draining)
+    lines = _while_allowed(_lines(events, after, draining), who.still_stands())
     response = Response(_counted(lines), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -72,6 +75,18 @@ def _lines(
         if silent_seconds >= _HEARTBEAT_SECONDS:
             silent_seconds = 0
             yield ": still here\n\n"
+
+
+def _while_allowed(lines: Iterator[str], stands: Callable[[], bool]) -> Iterator[str]:
+    """The stream as long as the session or token that opened it stands; somebody may have revoked it."""
+    asked = time.monotonic()
+    for line in lines:
+        if time.monotonic() - asked >= _ASK_AGAIN_SECONDS:
+            if not stands():
+                yield _event("closed", {"reason": "signed out"})
+                return
+            asked = time.monotonic()
+        yield line
 
 
 def _payload(event: StatusEvent) -> dict[str, Any]:
