@@ -101,6 +101,7 @@ def _critical(provider: IdentityProvider, claims: Claims) -> str:
 def _signed(header: Claims, claims: Claims, key: RSAKey) -> str:
     """Signed as it is: libraries refuse to write such headers."""
     signed = f"{encoded(header)}.{encoded(claims)}"
+    assert key.private_key
     signature = key.private_key.sign(signed.encode(), padding.PKCS1v15(), SHA256())
     return f"{signed}.{encoded(signature)}"
 

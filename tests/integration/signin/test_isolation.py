@@ -38,9 +38,10 @@ class Things:
         embedder = self.make("/api/embedders", {"name": "e", "provider": "local"})["embedder_id"]
         llm = self.make("/api/llms", {"name": "l", "provider": "openai", "api_key": "k"})["llm_id"]
         reading = {"title": "t", "collection_id": collection, "dataset_id": dataset}
+        extracting = self.make("/api/collection-transforms", reading)
         embedding = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [embedder]}
         transform = self.make("/api/dataset-transforms", embedding)
-        embedded = transform["embedded_dataset_ids"][0]
+        embedded = transform["embedded_datasets"][0]["embedded_dataset_id"]
         drawing = self.make("/api/visualization-transforms", {"title": "m", "embedded_dataset_id": embedded})
         token = self.make("/api/auth/tokens", {"name": "t"})["api_token"]["api_token_id"]
         sessions = person.get("/api/auth/sessions").json
@@ -54,10 +55,8 @@ class Things:
             "file_key": self.upload(collection),
             "embedder_id": embedder,
             "llm_id": llm,
-            "collection_transform_id": self.make("/api/collection-transforms", reading)[
-                "collection_transform_id"
-            ],
-            "dataset_transform_id": transform["dataset_transform_id"],
+            "collection_transform_id": extracting["collection_transform_id"],
+            "dataset_transform_id": transform["transform"]["dataset_transform_id"],
             "embedded_dataset_id": embedded,
             "visualization_transform_id": drawing["visualization_transform_id"],
             "transform_id": drawing["visualization_transform_id"],
@@ -121,41 +120,30 @@ def test_bob_finds_nothing_at_any_address_of_adas(app: Flask, things: Things, bo
             assert ask(ada, endpoint, method, path) != 404 or "download" in path or "preview" in path, path
 
 
-REFERENCES: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("POST", "/api/collection-transforms", {"collection_id": "collection_id", "dataset_id": "dataset_id"}),
-    ("POST", "/api/dataset-transforms", {"source_dataset_id": "dataset_id", "[]embedder_ids": "embedder_id"}),
-    ("POST", "/api/visualization-transforms", {"embedded_dataset_id": "embedded_dataset_id"}),
-    ("POST", "/api/search", {"query": "", "[]embedded_dataset_ids": "embedded_dataset_id"}),
-)
-
-
-@pytest.mark.parametrize(("method", "path", "fields"), REFERENCES, ids=[one[1] for one in REFERENCES])
-def test_bob_can_build_on_nothing_of_adas(
-    things: Things, bob: Person, method: str, path: str, fields: dict[str, str]
-):
-    body: dict[str, Any] = {} if path == "/api/search" else {"title": "mine"}
-    for name, of in fields.items():
-        value = things.ids[of] if of else "hello"
-        body[name.removeprefix("[]")] = [value] if name.startswith("[]") else value
-    assert bob.send(method, path, body).status_code == 404
-
-
-def test_lists_and_pages_show_bob_nothing_of_adas(things: Things, bob: Person):
+def test_bob_can_build_on_nothing_of_adas_and_lists_nothing_of_it(things: Things, bob: Person):
     ids = things.ids
-    for path in (
+    bodies: dict[str, Any] = {
+        "collection-transforms": {"collection_id": ids["collection_id"], "dataset_id": ids["dataset_id"]},
+        "dataset-transforms": {"source_dataset_id": ids["dataset_id"], "embedder_ids": [ids["embedder_id"]]},
+        "visualization-transforms": {"embedded_dataset_id": ids["embedded_dataset_id"]},
+    }
+    for noun, body in bodies.items():
+        assert bob.send("POST", f"/api/{noun}", {"title": "mine", **body}).status_code == 404, noun
+    asked = {"query": "hello", "embedded_dataset_ids": [ids["embedded_dataset_id"]]}
+    assert bob.send("POST", "/api/search", asked).status_code == 404
+    for noun in (
+        *bodies,
         "collections",
         "datasets",
         "embedders",
         "llms",
-        "collection-transforms",
-        "dataset-transforms",
+        "embedded-datasets",
+        "visualizations",
     ):
-        listed = bob.get(f"/api/{path}").json
+        listed = bob.get(f"/api/{noun}").json
         assert listed
-        assert listed["total_count"] == 0, path
-    for path in (
-        f"/api/collection-transforms?dataset_id={ids['dataset_id']}",
-        f"/search?q=hello&in={ids['embedded_dataset_id']}",
-    ):
-        assert "hello there" not in bob.get(path).text
+        assert listed["total_count"] == 0, noun
     assert bob.get("/api/visualizations/recent").json == {"items": []}
+    passages = bob.send("POST", "/maps/passages", {"ids": [ids["chunk_id"]]})
+    assert "mine" not in passages.text
+    assert "mine" in things.person.send("POST", "/maps/passages", {"ids": [ids["chunk_id"]]}).text
