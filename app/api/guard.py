@@ -35,6 +35,7 @@ _PIECE_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = frozenset({"health.live", "health.ready", "metrics"})
+_HTTPS_ONLY = f"max-age={365 * 24 * 3600}"
 _PORTS = {"http": 80, "https": 443}
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = {
@@ -243,6 +244,9 @@ def _is_local(address: str) -> bool:
 def _add_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    options = who.oidc()
+    if options is not None and options.secure_cookies:
+        response.headers.setdefault("Strict-Transport-Security", _HTTPS_ONLY)
     response.headers["X-Request-ID"] = g.get("request_id", "")
     if request.path.startswith("/api/"):
         response.headers.setdefault("Cache-Control", "no-store")

@@ -7,49 +7,54 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from app.errors import TransientError
+from app.errors import ProviderUnavailableError
 
 T = TypeVar("T")
 
-# Whoever makes up key ids must not make us ask the provider at his pace.
+# Whoever makes up key ids must not make us ask the provider at his pace; nor does one that is away answer
+# sooner when every request waits for it.
 LEAST_SECONDS_BETWEEN_READS = 10.0
 _STALE_SECONDS = 3600.0
 
 
 class Kept(Generic[T]):
-    """Thread-safe; reads on first use and again when the value is older than `seconds`."""
+    """Thread-safe. `read` is called on first use and when the value is older than `seconds`."""
 
     def __init__(self, read: Callable[[], T], *, seconds: float) -> None:
         self._read = read
         self._seconds = seconds
         self._lock = threading.Lock()
         self._value: T | None = None
-        self._read_at = 0.0
+        self._read_at = self._tried_at = float("-inf")
+        self._failure = ""
 
     def value(self) -> T:
-        """The value; a stale one for up to an hour while its source is away. Raises what `read` raises."""
+        """The value, up to an hour late while its source is away; raises ProviderUnavailableError."""
         with self._lock:
-            if self._value is None or self._age() > self._seconds:
+            if self._age() > self._seconds:
                 self._renew()
-            assert self._value is not None
-            return self._value
+            return self._usable()
 
     def newer(self) -> T:
-        """The value, read anew unless that has just been done. Raises what `read` raises."""
+        """The value, read anew unless that was tried just now; raises ProviderUnavailableError."""
         with self._lock:
-            if self._value is None or self._age() > LEAST_SECONDS_BETWEEN_READS:
-                self._value = self._read()
-                self._read_at = time.monotonic()
-            return self._value
+            self._renew()
+            return self._usable()
 
     def _renew(self) -> None:
-        try:
-            self._value = self._read()
-        except TransientError:
-            if self._value is None or self._age() > _STALE_SECONDS:
-                raise
+        now = time.monotonic()
+        if now - self._tried_at < LEAST_SECONDS_BETWEEN_READS:
             return
-        self._read_at = time.monotonic()
+        self._tried_at = now
+        try:
+            self._value, self._read_at = self._read(), now
+        except ProviderUnavailableError as error:
+            self._failure = error.message
+
+    def _usable(self) -> T:
+        if self._value is None or self._age() > self._seconds + _STALE_SECONDS:
+            raise ProviderUnavailableError(self._failure)
+        return self._value
 
     def _age(self) -> float:
         return time.monotonic() - self._read_at

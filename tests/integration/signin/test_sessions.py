@@ -27,6 +27,7 @@ def test_the_cookie_is_held_to_this_host_and_out_of_reach_of_scripts(browser: Ne
     answer = browser().sign_in("ada", "/search?q=x")
     assert answer.headers["Location"] == "/search?q=x"
     assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
     cookies = SimpleCookie("; ".join(answer.headers.getlist("Set-Cookie")))
     assert "__Host-explorer-session" in cookies
     [sent] = [one for one in answer.headers.getlist("Set-Cookie") if "explorer-session" in one]
