@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 from werkzeug.serving import make_server
+from werkzeug.wsgi import LimitedStream
 
 from app.config import Settings
 from app.container import build
@@ -35,7 +38,8 @@ def address(
     own = {"DATABASE_URL": migrated_url, "SCRATCH_DIR": str(tmp_path)}
     container = build(Settings.from_env(stack_env | own | identity_provider.environment(PUBLIC_URL=url)))
     vars(container)["outbox"] = Outbox(recorder)
-    server = make_server("127.0.0.1", identity_provider.app_port, create_app(container), threaded=True)
+    served = _ends_bodies(create_app(container))
+    server = make_server("127.0.0.1", identity_provider.app_port, served, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield url
@@ -43,6 +47,17 @@ def address(
     server.server_close()
     thread.join(5)
     container.close()
+
+
+def _ends_bodies(app: Flask) -> Callable[..., Any]:
+    """Let reading beyond a body find nothing and not wait, as with gunicorn, which this server is not."""
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        environ["wsgi.input"] = LimitedStream(environ["wsgi.input"], length)
+        return app(environ, start_response)
+
+    return call
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.errors import ProviderUnavailableError
-from app.security import kept
 from app.security.kept import Kept
 
 
@@ -14,7 +15,7 @@ class Source:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked, self.away, self.now = 0, False, 1000.0
-        monkeypatch.setattr(kept.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
     def read(self) -> int:
         self.asked += 1
