@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from app.accounts import Accounts
 from app.config import Settings
 from app.events.bus import StatusBus
 from app.jobs.dispatch import Dispatcher
@@ -30,8 +31,7 @@ from app.pipeline.extraction.config import parse_extraction_config
 from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
 from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
-from app.pipeline.projection.config import ProjectionConfig
-from app.pipeline.validation import validated
+from app.pipeline.projection.config import check_config
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.audit import Audit
@@ -191,6 +191,11 @@ class Container:
         return ProjectionRunner(self.settings.numba_cache_dir, self.settings.processing_timeout_secs)
 
     @once
+    def accounts(self) -> Accounts:
+        """Who asks."""
+        return Accounts(self.settings, self.database, self.secrets)
+
+    @once
     def services(self) -> Services:
         """The use cases."""
         return Services(self)
@@ -209,7 +214,7 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http"):
+        for name in ("feed", "vectors", "database", "projection_runner", "http", "accounts"):
             if name in built:
                 built[name].close()
 
@@ -290,7 +295,7 @@ class Services:
     @once
     def visualization_transforms(self) -> VisualizationTransforms:
         """Vectors to maps."""
-        return VisualizationTransforms(self._of.database, self._of.outbox, check_config=_check_projection)
+        return VisualizationTransforms(self._of.database, self._of.outbox, check_config=check_config)
 
     @once
     def visualizations(self) -> Visualizations:
@@ -394,7 +399,3 @@ class Services:
 def build(settings: Settings) -> Container:
     """The container of this process."""
     return Container(settings)
-
-
-def _check_projection(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    return validated(ProjectionConfig, raw, field="visualization_config").model_dump()

@@ -3,6 +3,9 @@
 ExplorerError
 ├── PermanentError            dead at once; the message says what the user can do
 │   ├── InvalidInputError     400  names the field and the rule
+│   ├── UnauthenticatedError  401  nobody is signed in, or the token is not good
+│   ├── SignInRefusedError    401  the way back from the identity provider did not hold
+│   ├── ForbiddenError        403  known, but not allowed
 │   ├── NotFoundError         404  also for what belongs to somebody else
 │   ├── ConflictError         409  the thing is in use, or changed meanwhile
 │   ├── TooLargeError         413
@@ -45,6 +48,27 @@ class InvalidInputError(PermanentError):
 
     http_status = 400
     code = "invalid_input"
+
+
+class UnauthenticatedError(PermanentError):
+    """No credential, or one that is unknown, expired, revoked or forged: which of them stays in the log."""
+
+    http_status = 401
+    code = "unauthenticated"
+
+
+class SignInRefusedError(PermanentError):
+    """What came back from the identity provider is not the answer to a question of ours."""
+
+    http_status = 401
+    code = "sign_in_refused"
+
+
+class ForbiddenError(PermanentError):
+    """Signed in, but neither role nor credential allows this."""
+
+    http_status = 403
+    code = "forbidden"
 
 
 class NotFoundError(PermanentError):

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.stack", "tests.support.domain", "tests.support.app_processes"]
+pytest_plugins = [
+    "tests.support.stack",
+    "tests.support.domain",
+    "tests.support.app_processes",
+    "tests.support.identity",
+]
 
 _ROOT = Path(__file__).parent
 _MARKED_FOLDERS = frozenset({"unit", "contract", "integration", "e2e", "browser", "meta", "bench"})

@@ -10,7 +10,9 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from app.api import (
+    api_tokens,
     audit,
+    auth,
     collection_transforms,
     collections,
     dataset_transforms,
@@ -28,11 +30,14 @@ from app.api import (
     metrics,
     openapi,
     search,
+    sessions,
+    users,
     visualization_transforms,
     visualizations,
 )
 from app.api.context import EXTENSION
 from app.api.schemas.base import Problem
+from app.security.marks import public
 
 if TYPE_CHECKING:
     from app.container import Container
@@ -53,6 +58,9 @@ _RESOURCES = (
     jobs,
     events,
     audit,
+    users,
+    sessions,
+    api_tokens,
     health,
 )
 _MOST_FORM_PARTS = 10_000
@@ -74,6 +82,7 @@ def make_app(name: str) -> OpenAPI:
         validation_error_model=Problem,
         validation_error_callback=errors.validation_error,
         static_folder=None,
+        security_schemes=openapi.SECURITY_SCHEMES,
     )
     app.json = _StrictJSON(app)
     return app
@@ -88,7 +97,8 @@ def register(app: OpenAPI, container: Container) -> None:
     audit.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
-    app.add_url_rule("/api/openapi.json", "openapi", guard.public(lambda: _openapi(app)))
+    app.register_blueprint(auth.browser)
+    app.add_url_rule("/api/openapi.json", "openapi", public(lambda: _openapi(app)))
     health.register(app, container.health_checks)
     metrics.register(app)
     errors.register(app)

@@ -9,6 +9,8 @@ from flask import current_app, g
 from app.security.principal import Principal
 
 if TYPE_CHECKING:
+    from app.accounts import Accounts
+    from app.api.who import Asker
     from app.container import Container, Services
 
 EXTENSION = "semantic-explorer"
@@ -27,3 +29,13 @@ def services() -> Services:
 def me() -> Principal:
     """Who asks; the guard has seen to it that somebody does."""
     return cast("Principal", g.principal)
+
+
+def accounts() -> Accounts:
+    """Who signs in, and how."""
+    return container().accounts
+
+
+def asker() -> Asker:
+    """Who asks, and how that is known."""
+    return cast("Asker", g.asker)

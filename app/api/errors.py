@@ -64,6 +64,8 @@ def explorer_error(error: ExplorerError) -> Response:
     if isinstance(error, TransientError):
         seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
         response.headers["Retry-After"] = str(max(1, round(seconds)))
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -1,6 +1,7 @@
 """Stands before every request: whose it is, whether it may come from there, how large it may be.
 
-Routes are private unless their function is marked `@public`.
+Routes are private unless their function is marked `@public`; viewers read, operators write, unless a route
+is marked `@least_role`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from uuid import uuid4
 from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import BadRequest
 
-from app.api.context import container, services
+from app.api import who
+from app.api.context import container
 from app.config import Settings
-from app.errors import InvalidInputError, UnsupportedTypeError
+from app.errors import ForbiddenError, InvalidInputError, UnsupportedTypeError
 from app.observability.logging import bind, unbind
-from app.security.principal import SINGLE_USER
+from app.security.oidc_options import oidc_options
+from app.security.principal import Role
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +34,9 @@ FINISHED_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROBES = frozenset({"health.live", "health.ready", "metrics"})
+_HTTPS_ONLY = f"max-age={365 * 24 * 3600}"
+_PORTS = {"http": 80, "https": 443}
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = {
     "Content-Security-Policy": (
@@ -43,12 +49,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-def public(function: F) -> F:
-    """Mark a route that needs no principal."""
-    function.is_public_route = True  # type: ignore[attr-defined] # read by the guard
-    return function
 
 
 def takes_bytes(most: int | Callable[[Settings], int]) -> Callable[[F], F]:
@@ -69,11 +69,13 @@ def takes_files(function: F) -> F:
 
 def register(app: Flask, settings: Settings) -> None:
     """Hang the guard before and after every request; raises InvalidInputError for an unsafe address."""
-    refuse_open_bind(settings.hostname)
+    if oidc_options(settings) is None:
+        refuse_open_bind(settings.hostname)
     app.before_request(_identify_request)
     app.before_request(_refuse_foreign_hosts)
     app.before_request(_refuse_foreign_writes)
     app.before_request(_set_principal)
+    app.before_request(_refuse_lesser_roles)
     app.before_request(_check_body)
     app.after_request(_add_headers)
     app.after_request(_finish_body)
@@ -86,7 +88,8 @@ def refuse_open_bind(hostname: str) -> None:
         raise InvalidInputError(
             f"HOSTNAME is {hostname!r}, which other machines can reach, but no sign-in is configured: "
             "everyone would see and delete everything. Set HOSTNAME=127.0.0.1, and use an SSH tunnel from "
-            "elsewhere"
+            "elsewhere; or let people sign in: set OIDC_ISSUER_URL, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and "
+            "PUBLIC_URL"
         )
 
 
@@ -104,6 +107,11 @@ def _forget_request(_error: BaseException | None) -> None:
 def _refuse_foreign_hosts() -> None:
     """A page elsewhere may point its own name at this machine (DNS rebinding): then Host is that name."""
     name = urlsplit(f"//{request.host}").hostname or ""
+    if who.oidc() is not None:
+        # Probes come by the address of a pod or machine, and learn nothing about anybody.
+        if name not in _public_name() and request.endpoint not in _PROBES:
+            abort(403, f"this server answers to the host of PUBLIC_URL, not to {name!r}")
+        return
     if name not in _LOCAL_NAMES | _public_name():
         abort(403, f"this server answers to localhost, not to {name!r}; set PUBLIC_URL to add a name")
     # The bind address may be overridden on gunicorn's command line; who calls may not be.
@@ -115,20 +123,53 @@ def _refuse_foreign_writes() -> None:
     """A form or script of another site must not act here."""
     if request.method in _SAFE_METHODS:
         return
-    site = request.headers.get("Sec-Fetch-Site")
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None and site not in {"same-origin", "none"}:
         abort(403, "this request was sent from another site")
-    origin = request.headers.get("Origin")
-    if origin is not None and site is None and urlsplit(origin).netloc != request.host:
+    if origin is not None and site is None and not _is_ours(origin):
         abort(403, "this request was sent from another site")
+    if who.comes_with_cookie() and not (site == "same-origin" or (origin is not None and _is_ours(origin))):
+        # Every browser of today says where a write comes from; whatever does not is none, and needs a token.
+        abort(403, "a session's cookie is for browsers: send an API token (Authorization: Bearer) instead")
+
+
+def _is_ours(origin: str) -> bool:
+    options = who.oidc()
+    if options is not None:  # what ends TLS before us may change scheme and Host, PUBLIC_URL stays
+        return origin == _origin(options.public_url)
+    return urlsplit(origin).netloc == request.host
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port as browsers write them: lower case, without the scheme's own port."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _set_principal() -> None:
-    if _mark("is_public_route", default=False) or request.endpoint is None:
+    if is_open():
         return
-    g.principal = SINGLE_USER
-    if request.endpoint.rpartition(".")[2] != "static":
-        services().owners.ensure(SINGLE_USER)
+    g.asker = who.find()
+    g.principal = g.asker.principal
+
+
+def is_open() -> bool:
+    """Whether the route tells anybody what it tells: unknown, marked `@public`, or a built file."""
+    endpoint = request.endpoint
+    if endpoint is None or endpoint.rpartition(".")[2] == "static":
+        return True
+    return bool(_mark("is_public_route", default=False))
+
+
+def _refuse_lesser_roles() -> None:
+    if is_open():
+        return
+    by_method = Role.VIEWER if request.method in _SAFE_METHODS else Role.OPERATOR
+    least = _mark("least_role", default=by_method)
+    if not g.principal.role.covers(least):
+        raise ForbiddenError(f"this needs the role {least}; yours here is {g.principal.role}")
 
 
 def _check_body() -> None:
@@ -203,9 +244,15 @@ def _is_local(address: str) -> bool:
 def _add_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    options = who.oidc()
+    if options is not None and options.secure_cookies:
+        response.headers.setdefault("Strict-Transport-Security", _HTTPS_ONLY)
     response.headers["X-Request-ID"] = g.get("request_id", "")
     if request.path.startswith("/api/"):
         response.headers.setdefault("Cache-Control", "no-store")
+        response.vary.update(
+            ("Authorization", "Cookie")
+        )  # what is kept is kept for one who asks, not for all
     return response
 
 

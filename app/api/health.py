@@ -9,11 +9,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel
 
-from app.api.guard import public
 from app.api.openapi import answers
 from app.api.replies import reply
 from app.observability.health import Check, CheckResult, HealthChecks
 from app.observability.logging import product_version
+from app.security.marks import public
 
 _EXTENSION = "health-checks"
 # Without these no request can be served; without Tika only extraction waits.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from app.api.guard import public
 from app.observability import http_metrics
 from app.observability.metrics import render
+from app.security.marks import public
 
 # Their time says nothing about how quick answers are.
 _UNTIMED = frozenset(

@@ -8,9 +8,18 @@ from flask_openapi3.openapi import OpenAPI
 from flask_openapi3.types import ResponseDict
 
 PROBLEM = "application/problem+json"
+SECURITY_SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API token, or an access token"},
+    "session": {"type": "apiKey", "in": "cookie", "name": "__Host-explorer-session"},
+}
 _WITH_BODY = frozenset({"post", "put", "patch"})
 # The guard and the framework refuse these before a handler runs, so no handler lists them.
-_ALWAYS = {"403": "Forbidden", "500": "Internal Server Error", "503": "Service Unavailable"}
+_ALWAYS = {
+    "401": "Unauthorized",
+    "403": "Forbidden",
+    "500": "Internal Server Error",
+    "503": "Service Unavailable",
+}
 _OF_BODIES = {"413": "Content Too Large", "415": "Unsupported Media Type"}
 
 
@@ -26,6 +35,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
     described["components"] = {
         name: part for name, part in described["components"].items() if part is not None
     }
+    described["security"] = [{name: []} for name in SECURITY_SCHEMES]
     for path, operations in described["paths"].items():
         if path.startswith("/api/"):
             for method, operation in operations.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Response, current_app, request
 
+from app.api import who
 from app.api.context import container, me
 from app.errors import InvalidInputError
 from app.events.types import Connected, Reset, StatusEvent, Told
@@ -19,6 +20,7 @@ DRAINING = "is_draining"
 _HEARTBEAT_SECONDS = 15
 _LOOK_UP_SECONDS = 1.0
 _RECONNECT_MS = 2000
+_ASK_AGAIN_SECONDS = 15.0
 
 
 def follow(matches: Callable[[StatusEvent], bool]) -> Response:
@@ -29,7 +31,7 @@ def follow(matches: Callable[[StatusEvent], bool]) -> Response:
     told = container().feed.listen(
         owner_id, matches, after_sequence=after, heartbeat_seconds=_LOOK_UP_SECONDS
     )
-    lines = _lines(told, after, draining)
+    lines = _while_allowed(_lines(told, after, draining), who.still_stands())
     response = Response(_counted(lines), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -74,6 +76,18 @@ def _line(told: Told, after_sequence: int | None) -> str:
     if isinstance(told, Reset):
         return _event("reset", {"reason": told.reason}, identity=told.sequence)
     return _event("status", _payload(told), identity=told.sequence)
+
+
+def _while_allowed(lines: Iterator[str], stands: Callable[[], bool]) -> Iterator[str]:
+    """The stream as long as the session or token that opened it stands; somebody may have revoked it."""
+    asked = time.monotonic()
+    for line in lines:
+        if time.monotonic() - asked >= _ASK_AGAIN_SECONDS:
+            if not stands():
+                yield _event("closed", {"reason": "signed out"})
+                return
+            asked = time.monotonic()
+        yield line
 
 
 def _payload(event: StatusEvent) -> dict[str, Any]:

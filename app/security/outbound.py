@@ -90,16 +90,19 @@ class OutboundClient:
         url: str,
         *,
         json: object = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float = 60.0,
     ) -> OutboundResponse:
         """Send one request and read the whole answer within `timeout_seconds` altogether.
 
-        Any status is returned, also 3xx. Raises InvalidInputError(field="base_url") when the address is
-        not allowed, ProviderUnavailableError when there is no complete answer in time or it is too large.
+        The body is `json`, or `content` as it is, with its type in `headers`. Any status is returned, also
+        3xx. Raises InvalidInputError(field="base_url") when the address is not allowed,
+        ProviderUnavailableError when there is no complete answer in time or it is too large.
         """
         parsed = self._parse(url)
-        content = None if json is None else json_codec.dumps(json, ensure_ascii=False).encode()
+        if json is not None:
+            content = json_codec.dumps(json, ensure_ascii=False).encode()
         request = httpcore.Request(
             method.upper(),
             httpcore.URL(

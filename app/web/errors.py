@@ -8,8 +8,8 @@ from flask import Flask, g, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
-from app.errors import ExplorerError
-from app.web import frame
+from app.errors import ExplorerError, UnauthenticatedError
+from app.web import frame, login
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ def add(app: Flask) -> None:
 
 def answer(error: Exception) -> ResponseReturnValue:
     """The page (or, for htmx, the note) that says what failed and what to do."""
+    if isinstance(error, UnauthenticatedError):
+        return login.instead()
     if isinstance(error, ExplorerError):
         return _page(error.http_status, error.message)
     if isinstance(error, HTTPException) and error.code and error.code < InternalServerError.code:

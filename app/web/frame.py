@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, current_app, g, request, url_for
 
-from app.security.principal import SINGLE_USER, Principal
+from app.security.principal import Principal
 from app.web import wording
 
 _BUILD = Path(__file__).parent / "static" / "build"
@@ -37,14 +37,20 @@ def add(web: Blueprint) -> None:
     web.after_request(protect)
     web.add_app_template_global(built, "built")
     web.add_app_template_global(is_fragment, "is_fragment")
+    web.add_app_template_global(signed_in, "signed_in")
     for name, say in wording.FILTERS.items():
         web.add_app_template_filter(cast("Callable[..., Any]", say), name)
 
 
 def principal() -> Principal:
-    """Who asks: what the guard found, or the single user of an installation without sign-in."""
-    who: Principal = g.get("principal", SINGLE_USER)
-    return who
+    """Who asks: what the guard found."""
+    return cast("Principal", g.principal)
+
+
+def signed_in() -> Principal | None:
+    """Who can sign out: nobody on error pages of strangers, nobody where there is a single user."""
+    asker = g.get("asker")
+    return asker.principal if asker is not None and asker.credential == "session" else None
 
 
 def is_fragment() -> bool:

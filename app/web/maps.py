@@ -10,6 +10,8 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from markupsafe import Markup
 
 from app.errors import InvalidInputError, NotFoundError
+from app.security.marks import least_role
+from app.security.principal import Role
 from app.services.overview import CollectionOverview, MapOverview
 from app.services.reading import MAX_PASSAGES
 from app.services.visualizations import MapSource
@@ -87,6 +89,7 @@ def _add_data(web: Blueprint, services: Services) -> None:
 
 def _add_passages(web: Blueprint, services: Services) -> None:
     @web.post("/maps/passages")
+    @least_role(Role.VIEWER)
     def map_passages() -> str:
         asked = request.get_json(silent=True)
         asked = asked if isinstance(asked, dict) else {}

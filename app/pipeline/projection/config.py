@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.pipeline.validation import validated
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -50,3 +53,8 @@ class ProjectionConfig(BaseModel):
         if self.min_cluster_size is not None:
             return self.min_cluster_size
         return max(5, self.min_samples, round(math.sqrt(points) / 3))
+
+
+def check_config(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with its defaults; raises InvalidInputError that names the field and the rule."""
+    return validated(ProjectionConfig, raw, field="visualization_config").model_dump()

@@ -11,6 +11,7 @@ from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
 from app.storage.postgres.tables.llms import LlmRow
 from app.storage.postgres.tables.owners import Owner
 from app.storage.postgres.tables.reconciliations import Reconciliation
+from app.storage.postgres.tables.sign_in import ApiToken, SessionRow, SignInRow, User
 from app.storage.postgres.tables.transforms import (
     CollectionTransform,
     DatasetTransform,
@@ -22,9 +23,9 @@ from app.storage.postgres.tables.transforms import (
 from app.storage.postgres.tables.visualizations import Visualization, VisualizationCluster
 
 __all__ = [
-    "ACTIVE_STATES", "FINAL_STATES", "AuditEvent", "AuditHead",
-    "Base", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
-    "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "Item",
-    "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "Visualization", "VisualizationCluster",
+    "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChunkRow", "Collection",
+    "CollectionTransform", "Dataset", "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File",
+    "FileExtraction", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow", "SignInRow", "User",
+    "Visualization", "VisualizationCluster",
     "VisualizationTransform",
 ]  # fmt: skip

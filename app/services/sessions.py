@@ -1,0 +1,199 @@
+"""Sessions: which browsers are signed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from app.errors import ExplorerError, NotFoundError
+from app.security.crypto import SecretBox
+from app.security.principal import Principal, Role
+from app.security.tokens import digest, fresh
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import Owner, SessionRow, User
+
+# A busy page asks many times a second; the time of the last request need not be that exact.
+_NOTED_EVERY = timedelta(seconds=60)
+_MOST_AGENT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a session lasts, how long it may lie unused, and how many a user may have."""
+
+    lifetime: timedelta
+    idle: timedelta
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """Where a session is opened from, for its user to recognize."""
+
+    ip_address: str | None
+    user_agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Whom a session's cookie stands for."""
+
+    session_id: int
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session as its user sees it. `expires_at` holds if it is used until then."""
+
+    session_id: int
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    ip_address: str | None
+    user_agent: str | None
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Verbs on sessions."""
+
+    database: Database
+    secrets: SecretBox
+    limits: Limits
+
+    def open(self, principal: Principal, browser: Browser, *, id_token: str, replaces: str | None) -> str:
+        """Begin a session and return its token, which is nowhere else; `replaces` is the token it follows.
+
+        Raises UnavailableError.
+        """
+        token = fresh()
+        row = SessionRow(
+            owner_id=principal.owner_id,
+            token_hash=digest(token),
+            expires_at=datetime.now(UTC) + self.limits.lifetime,
+            ip_address=browser.ip_address,
+            user_agent=(browser.user_agent or "")[:_MOST_AGENT] or None,
+        )
+        with self.database.transaction() as session:
+            session.execute(delete(SessionRow).where(SessionRow.expires_at <= func.now()))
+            if replaces is not None:
+                session.execute(delete(SessionRow).where(SessionRow.token_hash == digest(replaces)))
+            self._make_room(session, principal.owner_id)
+            session.add(row)
+            session.flush()
+            if self.secrets.enabled:
+                row.id_token_sealed = self.secrets.encrypt(id_token, **_place(row))
+        return token
+
+    def find(self, token: str, *, used: bool = True) -> SignedIn | None:
+        """Whose session it is, None when it is over; `used` puts off its end by idleness.
+
+        Raises UnavailableError.
+        """
+        with self.database.transaction() as session:
+            found = session.execute(
+                select(SessionRow.session_id, SessionRow.last_seen_at, Owner, User.role)
+                .join(Owner, Owner.owner_id == SessionRow.owner_id)
+                .join(User, User.owner_id == SessionRow.owner_id)
+                .where(SessionRow.token_hash == digest(token), self._alive())
+            ).one_or_none()
+            if found is None:
+                return None
+            session_id, last_seen_at, owner, role = found
+            if used and datetime.now(UTC) - last_seen_at > _NOTED_EVERY:
+                _note(session, session_id)
+        return SignedIn(session_id, Principal(owner.owner_id, owner.display_name, Role(role)))
+
+    def list(self, principal: Principal, *, current: int | None) -> tuple[SessionView, ...]:
+        """The user's live sessions, last used first."""
+        mine = select(SessionRow).where(SessionRow.owner_id == principal.owner_id, self._alive())
+        with self.database.transaction() as session:
+            rows = session.scalars(mine.order_by(SessionRow.last_seen_at.desc(), SessionRow.session_id))
+            return tuple(_view(row, current) for row in rows)
+
+    def revoke(self, principal: Principal, session_id: int) -> None:
+        """End one of the user's sessions; raises NotFoundError."""
+        with self.database.transaction() as session:
+            ended = session.execute(
+                delete(SessionRow)
+                .where(SessionRow.session_id == session_id, SessionRow.owner_id == principal.owner_id)
+                .returning(SessionRow.session_id)
+            ).all()
+        if not ended:
+            raise NotFoundError(f"no session {session_id}")
+
+    def revoke_others(self, principal: Principal, *, current: int | None) -> int:
+        """End all of the user's sessions but the current one; returns how many."""
+        others = SessionRow.session_id.is_distinct_from(current)
+        with self.database.transaction() as session:
+            return len(
+                session.execute(
+                    delete(SessionRow)
+                    .where(SessionRow.owner_id == principal.owner_id, others)
+                    .returning(SessionRow.session_id)
+                ).all()
+            )
+
+    def close(self, token: str) -> str | None:
+        """End the session; returns the ID token that began it, where it was kept."""
+        with self.database.transaction() as session:
+            row = session.scalar(select(SessionRow).where(SessionRow.token_hash == digest(token)))
+            if row is None:
+                return None
+            session.delete(row)
+            return self._id_token(row)
+
+    def _alive(self) -> ColumnElement[bool]:
+        return (SessionRow.expires_at > func.now()) & (
+            SessionRow.last_seen_at > func.now() - self.limits.idle
+        )
+
+    def _make_room(self, session: Session, owner_id: str) -> None:
+        newest = (
+            select(SessionRow.session_id)
+            .where(SessionRow.owner_id == owner_id)
+            .order_by(SessionRow.created_at.desc())
+            .limit(self.limits.most - 1)
+        )
+        surplus = SessionRow.session_id.not_in(newest.scalar_subquery())
+        session.execute(delete(SessionRow).where(SessionRow.owner_id == owner_id, surplus))
+
+    def _id_token(self, row: SessionRow) -> str | None:
+        if row.id_token_sealed is None:
+            return None
+        try:
+            return self.secrets.decrypt(row.id_token_sealed, **_place(row))
+        except ExplorerError:  # the key has changed meanwhile: nobody must stay signed in for that
+            return None
+
+
+def _note(session: Session, session_id: int) -> None:
+    session.execute(
+        update(SessionRow).where(SessionRow.session_id == session_id).values(last_seen_at=func.now())
+    )
+
+
+def _place(row: SessionRow) -> dict[str, str]:
+    return {
+        "table": "sessions",
+        "column": "id_token_sealed",
+        "row": str(row.session_id),
+        "owner": row.owner_id,
+    }
+
+
+def _view(row: SessionRow, current: int | None) -> SessionView:
+    return SessionView(
+        session_id=row.session_id,
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        expires_at=row.expires_at,
+        ip_address=row.ip_address,
+        user_agent=row.user_agent,
+        is_current=row.session_id == current,
+    )
