@@ -110,8 +110,13 @@ def test_many_pages_on_both_sides_are_told_apart(
     forgotten = sorted(f"files/{uuid4()}" for _ in range(5))
     for key in forgotten:
         container.blobs.put_bytes(key, b"x", media_type="text/plain")
-    asked, exists = [], container.blobs.exists
-    monkeypatch.setattr(container.blobs, "exists", lambda key: asked.append(key) or exists(key))
+    asked, exists = list[str](), container.blobs.exists
+
+    def ask(key: str) -> bool:
+        asked.append(key)
+        return exists(key)
+
+    monkeypatch.setattr(container.blobs, "exists", ask)
     swept = sweeps(container).run()
     assert swept.objects == forgotten
     assert sorted(swept.files) == ids[1::2]
