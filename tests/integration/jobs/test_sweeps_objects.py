@@ -110,8 +110,7 @@ def test_many_pages_on_both_sides_are_told_apart(
     forgotten = sorted(f"files/{uuid4()}" for _ in range(5))
     for key in forgotten:
         container.blobs.put_bytes(key, b"x", media_type="text/plain")
-    asked: list[str] = []
-    exists = container.blobs.exists
+    asked, exists = list[str](), container.blobs.exists
 
     def ask(key: str) -> bool:
         asked.append(key)

@@ -25,7 +25,7 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChunkRow", "Collection",
     "CollectionTransform", "Dataset", "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File",
-    "FileExtraction", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow", "SignInRow", "User",
-    "Visualization", "VisualizationCluster",
+    "FileExtraction", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow",
+    "SignInRow", "User", "Visualization", "VisualizationCluster",
     "VisualizationTransform",
 ]  # fmt: skip
