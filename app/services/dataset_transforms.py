@@ -210,7 +210,8 @@ class DatasetTransforms:
                     ItemEmbedding.embedded_dataset_id.in_(_embedded_ids(dataset_transform_id)),
                     ItemEmbedding.state == "failed",
                 )
-                .values(state="pending", error_code=None, error_message=None)
+                # They wait for no job that there is: should the plan be lost, the sweep finds them.
+                .values(state="pending", job_id=uuid4(), error_code=None, error_message=None)
                 .returning(ItemEmbedding.item_id)
             ).all()
             self._plan(session, principal, dataset_transform_id)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from dramatiq.brokers.stub import StubBroker
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
 from app.container import Container
 from app.errors import ConflictError
@@ -318,5 +319,19 @@ def test_a_retry_waits_for_the_cancellation_and_brings_everything_back(pipeline:
             retrying = pool.submit(lambda: retry_files(pipeline))
             wait_until_somebody_waits(pipeline.container.database, 2)
         assert (cancelling.result(30).affected, retrying.result(30)) == (1, 1)
+    pipeline.work()
+    pipeline.check()
+
+
+def test_a_retry_whose_plan_is_lost_is_planned_again_by_the_sweep(pipeline: Pipeline):
+    pipeline.push("item", "some text")
+    pipeline.work_until("embed_items")
+    cancel_items(pipeline)
+    pipeline.retry()
+    with pipeline.container.database.transaction() as session:
+        plans = update(Job).where(Job.kind == "plan_dataset_transform")
+        an_hour_ago = func.now() - timedelta(hours=1)
+        session.execute(plans.values(state="dead", created_at=an_hour_ago))
+    pipeline.container.sweeps.run()
     pipeline.work()
     pipeline.check()
