@@ -25,9 +25,9 @@ def test_under_the_faults_of_a_seed_no_job_is_lost_and_none_done_twice():
     assert "LOST: 0, DOUBLED WITH EFFECT: 0" in output
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(480)
 def test_a_product_that_plans_with_a_watermark_is_found_out():
-    code, output = chaos(300, SEED="1", MINUTES="0", BROKEN="watermark")
+    code, output = chaos(450, SEED="1", MINUTES="0", BROKEN="watermark")
     assert code == 1, output
     assert "LOST item without a final state in an embedded dataset" in output
 
