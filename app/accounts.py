@@ -1,14 +1,17 @@
-"""The container's part about who asks: users, sessions, API tokens and the identity provider."""
+"""The container's part about who asks: users, sessions, API tokens and the identity provider.
+
+The libraries of sign-in are imported by the first who signs in: workers never need them.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.config import Settings
 from app.once import once
 from app.security.crypto import SecretBox
-from app.security.oidc import Provider
 from app.security.oidc_options import OidcOptions, oidc_options
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.security.principal import Role
@@ -18,6 +21,9 @@ from app.services.sessions import Limits, Sessions
 from app.services.sign_in import SignIn
 from app.services.users import Users
 from app.storage.postgres.session import Database
+
+if TYPE_CHECKING:
+    from app.security.oidc import Provider
 
 
 class Accounts:
@@ -42,6 +48,8 @@ class Accounts:
     @once
     def provider(self) -> Provider:
         """The operator's identity provider."""
+        from app.security.oidc import Provider
+
         assert self.oidc is not None
         return Provider(self.oidc, self.http)
 

@@ -52,7 +52,7 @@ def comes_with_cookie() -> bool:
     return oidc() is not None and "Authorization" not in request.headers and session_token() is not None
 
 
-def find(*, used: bool = True) -> Asker:
+def find() -> Asker:
     """Who asks. Raises UnauthenticatedError, ProviderUnavailableError, UnavailableError."""
     if oidc() is None:
         services().owners.ensure(SINGLE_USER)
@@ -61,7 +61,7 @@ def find(*, used: bool = True) -> Asker:
     if header is not None:
         return _by_header(header)
     token = session_token()
-    used = used and not request.path.startswith(_BACKGROUND)
+    used = not request.path.startswith(_BACKGROUND)
     found = container().accounts.sessions.find(token, used=used) if token else None
     if found is None:
         raise UnauthenticatedError("sign in at /login, or send a bearer token")

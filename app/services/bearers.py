@@ -6,14 +6,16 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.errors import UnauthenticatedError
-from app.security.oidc import Provider
 from app.security.principal import Principal
 from app.security.tokens import API_TOKEN_PREFIX, digest
 from app.services.api_tokens import ApiTokens
 from app.services.users import Users
+
+if TYPE_CHECKING:
+    from app.security.oidc import Provider
 
 # An access token is judged again after so long: by then its user's role or our keys may have changed.
 KEPT_SECONDS = 60.0

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func
 
 from app.errors import SignInRefusedError
-from app.security.oidc import Provider
 from app.security.tokens import digest, fresh
 from app.services.sessions import Browser, Sessions
 from app.services.users import Users
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import SignInRow
+
+if TYPE_CHECKING:
+    from app.security.oidc import Provider
 
 LIFETIME = timedelta(minutes=10)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.security.oidc import Identity
 from app.security.principal import Principal, Role
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Owner, User
+
+if TYPE_CHECKING:
+    from app.security.oidc import Identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -147,3 +147,20 @@ def test_bob_can_build_on_nothing_of_adas_and_lists_nothing_of_it(things: Things
     passages = bob.send("POST", "/maps/passages", {"ids": [ids["chunk_id"]]})
     assert "mine" not in passages.text
     assert "mine" in things.person.send("POST", "/maps/passages", {"ids": [ids["chunk_id"]]}).text
+
+
+def test_a_stranger_gets_nothing_at_any_address_not_even_a_stream(app: Flask, browser: Callable[[], Person]):
+    stranger = browser()
+    let_in = {}
+    for rule in app.url_map.iter_rules():
+        function = app.view_functions[rule.endpoint]
+        if getattr(function, "is_public_route", False) or rule.endpoint in EXEMPT:
+            continue
+        path = _PLACEHOLDER.sub("11111111-1111-1111-1111-111111111111", rule.rule)
+        path = re.sub(r"<int:\w+>", "1", rule.rule) if "<int:" in rule.rule else path
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            answer = stranger.get(path) if method == "GET" else stranger.send(method, path, {})
+            away = answer.status_code == 401 or answer.headers.get("Location", "").startswith("/login")
+            if not away:
+                let_in[f"{method} {path}"] = answer.status_code
+    assert let_in == {}
