@@ -78,6 +78,12 @@ class NotFoundError(PermanentError):
     code = "not_found"
 
 
+class ObjectMissingError(NotFoundError):
+    """A row names a stored object that is gone."""
+
+    code = "object_missing"
+
+
 class ConflictError(PermanentError):
     """The request does not fit the present state."""
 

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Select, Update, false, func, or_, select, update
+from sqlalchemy import Select, Update, false, func, select, update
 
-from app.errors import NotFoundError
+from app.errors import ObjectMissingError
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import File, FileExtraction, Visualization
 from app.storage.s3 import BlobInfo, BlobStore
@@ -25,7 +25,7 @@ _Rows = Callable[[str, datetime], Select[Any]]  # a page after a key, unchanged 
 
 _MOST = 10_000  # of each finding in one pass; the next one finds the rest
 _PAGE = 1000
-_FILE_LOST = "the stored file is gone from the object store: upload it again"
+FILE_LOST = "the stored file is gone from the object store: upload it again"
 _MAP_LOST = "the points of this map are gone from the object store: build the map again"
 
 
@@ -154,13 +154,15 @@ def _fail_extractions(lost: Named) -> Update:
         .where(
             FileExtraction.file_id == File.file_id,
             FileExtraction.file_version == File.version,
-            # Or a run came first, and failed with nothing but the key of the object for its owner.
-            or_(FileExtraction.state == "pending", FileExtraction.error_code == NotFoundError.code),
+            FileExtraction.state == "pending",
             File.file_id == lost.id,
             File.object_key == lost.key,
         )
         .values(
-            state="failed", error_code="object_missing", error_message=_FILE_LOST, processed_at=func.now()
+            state="failed",
+            error_code=ObjectMissingError.code,
+            error_message=FILE_LOST,
+            processed_at=func.now(),
         )
     )
 

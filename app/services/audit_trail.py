@@ -22,6 +22,7 @@ from app.security.audit import Event, Sealer, origin
 from app.security.keyring import Keyring
 from app.storage.postgres.session import after_commit
 from app.storage.postgres.tables import (
+    ApiToken,
     AuditEvent,
     AuditHead,
     Collection,
@@ -33,6 +34,8 @@ from app.storage.postgres.tables import (
     File,
     Item,
     LlmRow,
+    SessionRow,
+    User,
     Visualization,
     VisualizationTransform,
 )
@@ -42,6 +45,7 @@ logger = logging.getLogger(__name__)
 SUCCESS, FAILURE = "success", "failure"
 HEAD_UNVERIFIED = "audit.head_unverified"
 _ALL = frozenset({"created", "changed", "deleted"})
+_CAME_AND_WENT = frozenset({"created", "deleted"})  # what changes says only when it was last used
 _DELETED = frozenset({"deleted"})  # of what the pipeline makes by the thousand
 _PENDING, _NOTED = "audit_pending", "audit_noted"
 _MAC_SHOWN = 16
@@ -56,6 +60,7 @@ class Audited:
 
 
 AUDITED: Mapping[type, Audited] = {
+    ApiToken: Audited("api_token", _CAME_AND_WENT),
     Collection: Audited("collection"),
     CollectionTransform: Audited("collection_transform"),
     Dataset: Audited("dataset"),
@@ -65,6 +70,8 @@ AUDITED: Mapping[type, Audited] = {
     File: Audited("file", _DELETED),
     Item: Audited("item", _DELETED),
     LlmRow: Audited("llm"),
+    SessionRow: Audited("session", _CAME_AND_WENT),
+    User: Audited("user"),
     Visualization: Audited("visualization", _DELETED),
     VisualizationTransform: Audited("visualization_transform"),
 }

@@ -14,11 +14,12 @@ from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from app.errors import NotFoundError, UnreadableFileError
+from app.errors import NotFoundError, ObjectMissingError, UnreadableFileError
 from app.events.ports import StatusPublisher
 from app.ids import chunk_id, content_hash
 from app.jobs.contracts import ExtractFile
 from app.jobs.outbox import Outbox
+from app.jobs.stored_objects import FILE_LOST
 from app.observability import metrics
 from app.pipeline.chunking.base import Chunk, Chunker
 from app.pipeline.document import Document
@@ -78,7 +79,7 @@ class ExtractionRuns:
     def extract_file(self, run: Run, contract: ExtractFile) -> None:
         """Extract and chunk one file and write its item; nothing is written for what was replaced or deleted.
 
-        Raises UnreadableFileError, UnsupportedTypeError (permanent) and UnavailableError (retried).
+        Raises UnreadableFileError, UnsupportedTypeError, ObjectMissingError (permanent) and UnavailableError.
         """
         started = time.monotonic()
         work = self._load(run, contract)
@@ -87,11 +88,11 @@ class ExtractionRuns:
         try:
             with metrics.stage("extraction"):
                 document = self._read(work)
-        except NotFoundError:  # the object of a replaced or deleted file is swept at once
+        except NotFoundError as error:  # the object of a replaced or deleted file is swept at once
             with self.database.transaction() as session:
                 self.jobs.fence(session, run)
                 if not self._skip(session, run, contract):
-                    raise
+                    raise ObjectMissingError(FILE_LOST) from error
             return
         with metrics.stage("chunking"):
             chunks = list(self.build_chunker(work.job_config.get("chunking", {})).chunk(document))

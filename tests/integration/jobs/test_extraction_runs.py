@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app.container import Container
-from app.errors import NotFoundError
+from app.errors import ObjectMissingError
 from app.jobs.contracts import Contract, ExtractFile, PlanCollectionTransform
 from app.pipeline.document import Document
 from app.pipeline.extraction.base import SourceFile
@@ -148,7 +148,7 @@ def test_only_a_present_file_without_its_object_is_a_failure(extraction: Extract
     if replaced:
         replace(runs, blobs=blobs).extract_file(run, contract)
     else:
-        with pytest.raises(NotFoundError):
+        with pytest.raises(ObjectMissingError, match="upload it again"):
             replace(runs, blobs=blobs).extract_file(run, contract)
     with extraction.container.database.transaction() as session:
         job = session.get_one(Job, run.job_id)

@@ -26,11 +26,11 @@ from tests.support.domain import World
 
 @pytest.fixture
 def lost(container: Container, world: World) -> int:
-    """A file without its object: one transform has read it, another is about to, a third came too late."""
+    """A file without its object: one transform has read it, another is about to."""
     collection, dataset = world.collection(), world.dataset()
     file_id = world.file(collection)
     with container.database.transaction() as session:
-        for state, code in (("succeeded", None), ("pending", None), ("failed", "not_found")):
+        for state, code in (("succeeded", None), ("pending", None)):
             row = FileExtraction(
                 collection_transform_id=world.collection_transform(collection, dataset),
                 file_id=file_id,
@@ -53,13 +53,12 @@ def outcomes(container: Container) -> Sequence[tuple[str, str | None, str | None
 
 DONE = ("succeeded", None, None)
 WAITS = ("pending", None, None)
-UNCLEAR = ("failed", "not_found", None)
 LOST = ("failed", "object_missing", "the stored file is gone from the object store: upload it again")
 
 
 def test_a_file_whose_object_is_gone_fails_where_it_was_not_read_yet(container: Container, lost: int):
     assert sweeps(container).run().files == [lost]
-    assert outcomes(container) == [DONE, LOST, LOST]
+    assert outcomes(container) == [DONE, LOST]
     with container.database.transaction() as session:
         found = [row.found for row in session.scalars(select(Reconciliation))]
     assert [each["files_without_object"] for each in found if "files_without_object" in each] == [1]
@@ -70,7 +69,7 @@ def test_a_dry_run_names_the_files_and_changes_nothing(container: Container, los
     vars(container)["sweeps"] = sweeps(container)
     shown = runner.invoke(args=["reconcile", "--dry-run"]).output
     assert f"would fail what waits for it, its object is gone: file {lost}\n" in shown
-    assert outcomes(container) == [DONE, WAITS, UNCLEAR]
+    assert outcomes(container) == [DONE, WAITS]
 
 
 def test_a_young_row_may_be_an_upload_in_progress(container: Container, lost: int):
@@ -94,7 +93,7 @@ def test_a_file_uploaded_again_since_it_was_looked_at_is_not_marked(container: C
     with container.database.transaction() as session:
         session.execute(update(File).values(object_key="files/new"))
     objects.mark(found)
-    assert outcomes(container) == [DONE, WAITS, UNCLEAR]
+    assert outcomes(container) == [DONE, WAITS]
 
 
 def test_many_pages_on_both_sides_are_told_apart(

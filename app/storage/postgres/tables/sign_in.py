@@ -45,7 +45,8 @@ class SessionRow(Base, Owned):
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     ip_address: Mapped[str | None] = mapped_column(Text)
     user_agent: Mapped[str | None] = mapped_column(Text)
-    id_token_sealed: Mapped[str | None] = mapped_column(Text)  # shown to the provider at sign-out
+    # Shown to the provider at sign-out.
+    id_token_sealed: Mapped[str | None] = mapped_column(Text, info={"secret": "id_token_sealed"})
 
 
 class SignInRow(Base):
