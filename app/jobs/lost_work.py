@@ -77,8 +77,7 @@ def _datasets_with_lost_work() -> Select[tuple[int, str]]:
 
 
 def _over(job_id: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
-    # What a person cancelled is not lost: it waits for the next plan that somebody asks for.
-    return ~exists().where(Job.job_id == job_id, Job.state.in_((*ACTIVE_STATES, "cancelled")))
+    return ~exists().where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
 
 
 def _planned(plan: type[Contract], transform_id: InstrumentedAttribute[int]) -> Exists:

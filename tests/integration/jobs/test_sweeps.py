@@ -99,11 +99,6 @@ def test_a_file_whose_job_is_over_is_planned_again_once(container: Container, wa
     assert sweeps(container).run().collection_transforms == []
 
 
-def test_a_file_whose_job_was_cancelled_is_left_to_its_owner(container: Container, waiting_file: int):
-    set_jobs(container, state="cancelled")
-    assert sweeps(container).run().collection_transforms == []
-
-
 def test_a_disabled_transform_is_not_planned(container: Container, waiting_file: int):
     set_jobs(container, state="succeeded")
     with container.database.transaction() as session:
