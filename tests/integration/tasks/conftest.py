@@ -63,7 +63,7 @@ class Pool:
         if policy is not None:
             self.container.policies._of[ExtractFile.kind] = policy
         prepare(self.container, "collections", handlers)
-        worker = dramatiq.Worker(self.container.broker, worker_threads=2)
+        worker = dramatiq.Worker(self.container.broker, worker_threads=2, worker_timeout=100)
         # What the dramatiq command does after its fork; the clock of the time limits starts there.
         self.container.broker.emit_after("process_boot")
         worker.start()
