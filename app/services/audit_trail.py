@@ -79,7 +79,11 @@ AUDITED: Mapping[type, Audited] = {
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An event that has no number yet."""
+    """An event that has no number yet.
+
+    `details` holds strings, whole numbers, on-off values, and lists of them. Postgres may give other numbers
+    back in another spelling, which would look like a forgery.
+    """
 
     action: str
     object_kind: str | None = None
@@ -106,7 +110,7 @@ class AuditTrail:
         _pending(session).append(Draft(action, **more))
 
     def _append_pending(self, session: Session) -> None:
-        if session.in_nested_transaction():
+        if session.in_nested_transaction():  # a savepoint is no commit
             return
         session.flush()  # so that rows have their ids, and the last of them are noted
         drafts = [*_drafts(session.info.pop(_NOTED, {})), *session.info.pop(_PENDING, ())]
@@ -206,13 +210,15 @@ def _note_rows(session: Session, _context: Any, _instances: Any) -> None:
         for row in rows:
             kind = AUDITED.get(type(row))
             if kind is not None and verb in kind.verbs:
-                _note(notes, row, verb)
+                _note(notes, row, verb, kind)
 
 
-def _note(notes: _Notes, row: Any, verb: str) -> None:
+def _note(notes: _Notes, row: Any, verb: str, kind: Audited) -> None:
     state: InstanceState[Any] = inspect(row)
     changed = set() if verb == "deleted" else _changed(state)
-    for name in sorted(changed & _secret_fields(state.mapper.class_)):
+    # Where changes are not recorded, as of what comes and goes with every sign-in, secrets are not either.
+    secret = _secret_fields(state.mapper.class_) if "changed" in kind.verbs else frozenset()
+    for name in sorted(changed & secret):
         changed.discard(name)
         if did := _secret_verb(state, name):
             notes.setdefault((state, did), _Note(row)).fields.add(name)
