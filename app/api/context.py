@@ -9,9 +9,9 @@ from flask import current_app, g
 from app.security.principal import Principal
 
 if TYPE_CHECKING:
-    from app.accounts import Accounts
     from app.api.who import Asker
     from app.container import Container, Services
+    from app.container.accounts import Accounts
 
 EXTENSION = "semantic-explorer"
 
