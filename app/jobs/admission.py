@@ -1,27 +1,32 @@
 """Admission: how many jobs wait on the stream, and whose is next.
 
 Kinds of work that come by the thousand (`Contract.held`) are recorded held: the row waits in Postgres, no
-message stands for it. A queue has at most `READY_AHEAD` jobs waiting on the stream; each one that a worker
-takes lets the next go. So a queue is never flooded, whatever is planned, and a newcomer waits for a
-handful of jobs and not for all that was planned before it. It needs no knowledge of the fleet: workers
-that are free take what waits, and that is what admits more.
+message stands for it. A queue has few jobs waiting on the stream: `READY_AHEAD`, or one for every four that
+run where that is more. Each one that a worker takes lets the next go. So a queue is never flooded, whatever
+is planned, and a newcomer waits until a quarter of those at work are done, in a small fleet and in a large
+one, and not for all that was planned before it.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import func, select, text
+from datetime import timedelta
+
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.jobs.outbox import Envelope
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import Job
 
-READY_AHEAD = 8  # enough that free workers find work while the next is being sent; see docs/benchmarks
+READY_AHEAD = 2  # free workers find work while the next is being sent; more only makes newcomers wait
+_RUNNING_PER_READY = 4
+_SENDING = timedelta(seconds=10)  # a row that is not noted as sent by then was not: the reconciler sends it
 
 _LOCK_CLASS = 720_165  # first half of the advisory lock's key; the queue's hash is the other
 
-# Max-min fairness: the next job is that of the owner who has the fewest at work, the oldest first. The
-# recursion hops from owner to owner in the index, so its cost grows with owners and not with held jobs.
+# Max-min fairness: the next job is the oldest of the owner who has the fewest at work; among such owners, of
+# the one who was let go the longest ago, else the older crowd had two turns to one. The recursion hops from
+# owner to owner in the index, so its cost grows with owners and not with held jobs.
 _ADMIT = text("""
     WITH RECURSIVE owners AS (
         (SELECT owner_id FROM jobs WHERE held AND state = 'pending' AND queue = :queue
@@ -31,10 +36,11 @@ _ADMIT = text("""
                 AND owner_id > owners.owner_id ORDER BY owner_id LIMIT 1)
         FROM owners WHERE owners.owner_id IS NOT NULL
     ), at_work AS (
-        SELECT owner_id, count(*) AS number FROM jobs
+        SELECT owner_id, count(*) AS number, max(updated_at) FILTER (WHERE state = 'pending') AS latest
+        FROM jobs
         WHERE queue = :queue AND state IN ('pending', 'running') AND NOT held GROUP BY owner_id
     ), candidates AS (
-        SELECT first.job_id, first.created_at,
+        SELECT first.job_id, first.created_at, at_work.latest,
                coalesce(at_work.number, 0) + row_number() OVER (
                    PARTITION BY owners.owner_id ORDER BY first.created_at, first.job_id) AS share
         FROM owners CROSS JOIN LATERAL (
@@ -44,7 +50,7 @@ _ADMIT = text("""
         LEFT JOIN at_work ON at_work.owner_id = owners.owner_id
     ), chosen AS (
         SELECT job_id FROM jobs WHERE job_id IN (
-            SELECT job_id FROM candidates ORDER BY share, created_at LIMIT :room)
+            SELECT job_id FROM candidates ORDER BY share, latest NULLS FIRST, created_at LIMIT :room)
         FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET held = false, updated_at = now() FROM chosen WHERE jobs.job_id = chosen.job_id
@@ -61,7 +67,7 @@ def admit(database: Database, queue: str) -> list[Envelope]:
         if not _any_held(session, queue):
             return []
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_CLASS, func.hashtext(queue))))
-        room = READY_AHEAD - _waiting(session, queue)
+        room = _room(session, queue)
         if room <= 0:
             return []
         rows = session.execute(_ADMIT, {"queue": queue, "room": room})
@@ -73,6 +79,10 @@ def _any_held(session: Session, queue: str) -> bool:
     return session.scalar(held) is not None
 
 
-def _waiting(session: Session, queue: str) -> int:
-    waiting = (Job.queue == queue, Job.state == "pending", ~Job.held)
-    return session.scalar(select(func.count()).select_from(Job).where(*waiting)) or 0
+def _room(session: Session, queue: str) -> int:
+    sent = or_(Job.published_at.is_not(None), Job.updated_at > func.now() - _SENDING)
+    waiting = func.count().filter(Job.state == "pending", sent)
+    running = func.count().filter(Job.state == "running")
+    at_work = (Job.queue == queue, Job.state.in_(("pending", "running")), ~Job.held)
+    number, at_once = session.execute(select(waiting, running).where(*at_work)).one()
+    return max(READY_AHEAD, int(at_once) // _RUNNING_PER_READY) - int(number)
