@@ -75,7 +75,7 @@ def test_a_hot_restart_under_load_loses_nothing_and_doubles_nothing(
 def test_a_process_that_is_replaced_after_some_jobs_loses_nothing_and_doubles_nothing(
     broker: JetStreamBroker, workers: Workers
 ) -> None:
-    names = [f"job{number}" for number in range(120)]
+    names = [f"job{number}" for number in range(250)]
     send(broker, names, 0.05)
     workers.start(processes=1, threads=4, module=recycled.__name__)
     assert_each_once(broker, workers, names, seconds=60)
