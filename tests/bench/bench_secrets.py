@@ -142,9 +142,7 @@ def measure_audit(database: Database, audit: Audit) -> None:
     used = time.process_time()
     seconds = timed(lambda: list(audit.verify(check)))
     used = time.process_time() - used
-    say(
-        f"  verify: {check.events / seconds:.0f} events per second, {check.events / used:.0f} per second of CPU"
-    )
+    say(f"  verify: {check.events / seconds:.0f} events per second, {check.events / used:.0f} per CPU second")
 
 
 def note_many(pool: ThreadPoolExecutor, audit: Audit, number: int) -> None:
