@@ -124,5 +124,8 @@ class Sealer:
         return hmac.digest(self._keys[key_id], previous + content, "sha256")
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()

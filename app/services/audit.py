@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
 from app.security.principal import Principal
-from app.services.audit_check import ChainCheck, Finding, Place
+from app.services.audit_check import COLUMNS, ChainCheck, Finding, Place
 from app.services.audit_trail import AuditTrail
 from app.services.paging import after_token, check_window, continuation_token
 from app.services.views import view
@@ -154,7 +154,7 @@ def _begin_after_pruned(session: Session, check: ChainCheck) -> None:
 
 
 def _events(session: Session) -> Iterator[Any]:
-    statement = select(AuditEvent.__table__).order_by(AuditEvent.id).limit(_CHECKED_AT_ONCE)
+    statement = select(*COLUMNS).order_by(AuditEvent.id).limit(_CHECKED_AT_ONCE)
     last: int | None = None
     while True:
         part = statement if last is None else statement.where(AuditEvent.id > last)

@@ -11,8 +11,10 @@ from sqlalchemy import Row
 
 from app.security.audit import GENESIS, Event, Sealer
 from app.services.audit_trail import HEAD_UNVERIFIED
+from app.storage.postgres.tables import AuditEvent
 
 _FIELDS = tuple(Event.__dataclass_fields__)
+COLUMNS = tuple(AuditEvent.__table__.c[name] for name in (*_FIELDS, "key_id", "previous_mac", "mac"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class ChainCheck:
         return self.by_key[None]
 
     def row(self, row: Row[Any]) -> Iterator[Finding]:
-        """The next event of the table."""
+        """The next event of the table, as its COLUMNS."""
         yield from (Finding(row.id, reason) for reason in (*self._misplaced(row), *self._altered(row)))
         if self.anchor is not None and row.id == self.anchor.id:
             self._anchored = row.mac.hex().startswith(self.anchor.mac)
@@ -100,14 +102,9 @@ class ChainCheck:
                 f"was sealed with key {row.key_id}, which is not configured: "
                 "to check it, name the key in ENCRYPTION_RETIRED_KEYS"
             )
-        elif not self.sealer.holds(_event(row), row.previous_mac, row.key_id, row.mac):
+        elif not self.sealer.holds(Event(*row[: len(_FIELDS)]), row.previous_mac, row.key_id, row.mac):
             yield "was changed or forged"
         if row.key_id is None and self._last_key is not None:
             yield "was written without a key, after others that were sealed with one"
         if row.action == HEAD_UNVERIFIED and self._last_key is not None:
             yield "the head had been altered when it was written: events before it may be missing"
-
-
-def _event(row: Row[Any]) -> Event:
-    found = row._mapping  # noqa: SLF001 SQLAlchemy's public name for it
-    return Event(*(found[name] for name in _FIELDS))
