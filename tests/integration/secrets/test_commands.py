@@ -131,6 +131,18 @@ def test_after_a_rotation_the_new_key_is_enough(container: Container, make: Call
     assert f"5 secrets; by key: {alone.secrets.key_id} 5" in shown.output
 
 
+def test_without_a_key_nothing_is_stored_and_the_answer_says_why(make: Callable[..., Container]):
+    container = make(OUTBOUND_ALLOWED_HOSTS="127.0.0.1")
+    client = create_app(container).test_client()
+    body = {"name": "e", "provider": "openai", "model": "m", "api_key": "sk-unsealed"}
+    for noun in ("embedders", "llms"):
+        answer = client.post(f"/api/{noun}", json=body)
+        assert answer.status_code == 503
+        assert "ENCRYPTION_MASTER_KEY is not set" in answer.text
+        assert client.get(f"/api/{noun}").json["items"] == []  # type: ignore[index]
+    assert client.post("/api/embedders", json={"name": "e", "provider": "local"}).status_code == 201
+
+
 def test_without_a_key_the_commands_say_so(make: Callable[..., Container]):
     container = make()
     shown = invoke(container, "secrets", "rotate")
