@@ -40,7 +40,7 @@ def _forget_origin(_error: BaseException | None) -> None:
 
 @api.get("", responses={200: AuditEventList})
 def list_audit_events(query: AuditEventsQuery) -> Response:
-    """List what happened to the owner's things, newest first."""
+    """List what happened to the owner's things, or to all for an admin, newest first."""
     page = container().audit.list(
         me(),
         limit=query.limit,

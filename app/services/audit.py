@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, select, text
+from sqlalchemy import ColumnElement, CursorResult, delete, func, select, text, true
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
-from app.security.principal import Principal
+from app.security.principal import Principal, Role
 from app.services.audit_check import COLUMNS, ChainCheck, Finding, Place
 from app.services.audit_trail import AuditTrail
 from app.services.paging import after_token, check_window, continuation_token
@@ -67,7 +67,7 @@ class Audit:
         object_kind: str | None = None,
         object_id: str | None = None,
     ) -> AuditEventPage:
-        """What happened to the things of whoever asks; raises InvalidInputError."""
+        """What happened to the things of whoever asks, or to all for an admin; raises InvalidInputError."""
         check_window(limit)
         given = {"action": action, "object_kind": object_kind, "object_id": object_id}
         statement = (
@@ -134,8 +134,8 @@ class Audit:
 
 
 def _visible_to(principal: Principal) -> ColumnElement[bool]:
-    """Which events a principal may read: of their own things. Whoever may read all is decided here."""
-    return AuditEvent.owner_id == principal.owner_id
+    """Which events a principal may read: an admin all, the installation's own among them; else one's own."""
+    return true() if principal.role.covers(Role.ADMIN) else AuditEvent.owner_id == principal.owner_id
 
 
 def _number(last: str | None) -> int | None:
