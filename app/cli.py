@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -82,7 +81,8 @@ def _reconcile(container: Container) -> click.Command:
         if finding is None:
             sys.exit("another process is reconciling at this moment; try again")
         swept = container.sweeps.run(dry_run=dry_run)
-        found = finding.counts() | {name: len(each) for name, each in asdict(swept).items()}
+        plans = len(swept.collection_transforms) + len(swept.dataset_transforms)
+        found = finding.counts() | swept.counts() | {"plans": plans}
         if any(found.values()) and not dry_run:
             container.audit.note("jobs.reconciled", details=found)
         for line in _report(finding, swept, "would " if dry_run else ""):

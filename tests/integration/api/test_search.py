@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from app.container import Container
+from app.storage.postgres.tables import EmbedderRow
 from tests.integration.api.conftest import Api
 from tests.support.providers import EmbeddingServer, Fault
 
@@ -67,9 +70,11 @@ def test_embedded_datasets_answer_side_by_side_in_the_order_asked(
 
 
 def test_one_that_cannot_answer_says_so_and_the_other_still_does(
-    api: Api, corpus: Corpus, provider: EmbeddingServer
+    api: Api, corpus: Corpus, provider: EmbeddingServer, container: Container
 ):
-    api.patch(f"/api/embedders/{corpus.embedders[0]}", {"base_url": "http://127.0.0.1:9/v1"})
+    with container.database.transaction() as session:
+        moved = update(EmbedderRow).where(EmbedderRow.embedder_id == corpus.embedders[0])
+        session.execute(moved.values(base_url="http://127.0.0.1:9/v1"))
     provider.faults.clear()
     failed, good = ask(api, corpus, embedded_dataset_ids=corpus.ids)["results"]
     assert failed["error_code"] == "provider_unavailable"

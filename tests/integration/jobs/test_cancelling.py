@@ -16,6 +16,7 @@ from app.errors import ConflictError
 from app.jobs.contracts import PlanDatasetTransform
 from app.jobs.dispatch import Dispatcher
 from app.jobs.outbox import Envelope
+from app.jobs.sweeps import Sweeps
 from app.services.cancelling import Cancelled
 from app.services.jobs import Run
 from app.services.planning import Planning
@@ -332,6 +333,7 @@ def test_a_retry_whose_plan_is_lost_is_planned_again_by_the_sweep(pipeline: Pipe
         plans = update(Job).where(Job.kind == "plan_dataset_transform")
         an_hour_ago = func.now() - timedelta(hours=1)
         session.execute(plans.values(state="dead", created_at=an_hour_ago))
-    pipeline.container.sweeps.run()
+    container = pipeline.container
+    Sweeps(container.database, container.outbox, container.blobs, container.vectors).run()
     pipeline.work()
     pipeline.check()

@@ -215,7 +215,7 @@ def test_a_second_embedder_gets_everything_and_the_first_nothing(vectors: Vector
 
 def test_big_items_are_not_put_into_one_batch(vectors: Vectors):
     big = [vectors.world.item(vectors.dataset, [f"{n} {i}" for i in range(130)]) for n in range(3)]
-    assert vectors.plan() == [("embed_items", [item]) for item in big]
+    assert sorted(vectors.plan()) == [("embed_items", [item]) for item in sorted(big)]
 
 
 def test_a_disabled_dataset_transform_still_removes_what_is_gone(vectors: Vectors):
