@@ -37,6 +37,7 @@ def settings(
             "S3_BUCKET_NAME": bucket,
             "SCRATCH_DIR": str(tmp_path),
             "ENCRYPTION_MASTER_KEY": "ab" * 32,
+            "HOSTNAME": "0.0.0.0",  # with sign-in, others may reach the server
         }
         | identity_provider.environment()
     )
