@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config import Settings
-from app.container import build
+from app.container import Container, build
 from app.factory import create_app
 from app.jobs.outbox import Outbox
 from tests.integration.api.conftest import Api
@@ -39,7 +39,10 @@ def without(settings: Settings, recorder: Recorder) -> Iterator[Without]:
         container.close()
 
 
-def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Without):
+def test_without_postgres_nothing_is_answered_and_readiness_says_why(
+    without: Without, container: Container
+):
+    container.blobs.ensure_bucket()
     api = without(database_url=f"postgresql://x@{NOBODY}/x")
     answer = api.get("/api/collections", 503)
     assert (answer["code"], "Postgres" in answer["message"]) == ("unavailable", True)
