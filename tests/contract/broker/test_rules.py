@@ -123,7 +123,7 @@ def test_the_same_attempt_sent_twice_is_stored_once(broker: JetStreamBroker) -> 
     broker.enqueue(once, delay=60_000)
     assert counts(broker) == (1, 0, 0)
     broker.enqueue(once.copy(options={"retries": 1}))
-    assert counts(broker) == (2, 0, 0)
+    wait_until(lambda: counts(broker) == (2, 0, 0))
 
 
 def test_a_second_schedule_of_a_message_replaces_the_first(broker: JetStreamBroker, run: Run) -> None:

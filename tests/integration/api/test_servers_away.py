@@ -39,9 +39,7 @@ def without(settings: Settings, recorder: Recorder) -> Iterator[Without]:
         container.close()
 
 
-def test_without_postgres_nothing_is_answered_and_readiness_says_why(
-    without: Without, container: Container
-):
+def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Without, container: Container):
     container.blobs.ensure_bucket()
     api = without(database_url=f"postgresql://x@{NOBODY}/x")
     answer = api.get("/api/collections", 503)

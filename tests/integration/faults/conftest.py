@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.integration.jobs.conftest import container
+from tests.integration.jobs.conftest import bucket, container
 
-__all__ = ["container"]
+__all__ = ["bucket", "container"]

@@ -46,6 +46,8 @@ class Things:
         token = self.make("/api/auth/tokens", {"name": "t"})["api_token"]["api_token_id"]
         sessions = person.get("/api/auth/sessions").json
         assert sessions
+        jobs = person.get("/api/jobs").json
+        assert jobs
         self.ids = {
             "collection_id": collection,
             "dataset_id": dataset,
@@ -63,6 +65,7 @@ class Things:
             "visualization_id": drawing["last_visualization_id"],
             "session_id": sessions["sessions"][0]["session_id"],
             "api_token_id": token,
+            "job_id": jobs["items"][0]["job_id"],
         }
         with container.database.transaction() as session:
             session.get_one(Visualization, self.ids["visualization_id"]).status = "completed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,4 +63,6 @@ async def _many_end_in_a_moment_and_one_later() -> tuple[int, int, int]:
 
 
 def test_runs_that_end_in_one_moment_wake_the_loop_once_and_a_later_one_wakes_it_again() -> None:
-    assert asyncio.run(asyncio.wait_for(_many_end_in_a_moment_and_one_later(), 20)) == (1, 2, 0)
+    with ThreadPoolExecutor(1) as pool:  # a test that drives a browser leaves a loop in this thread
+        counted = pool.submit(lambda: asyncio.run(_many_end_in_a_moment_and_one_later())).result(20)
+    assert counted == (1, 2, 0)
