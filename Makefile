@@ -49,7 +49,7 @@ run: install assets ## start everything without a corpus
 
 test: install assets ## run every test against real servers that it starts itself (TESTS=path)
 	@$(BIN)/python -m devstack.browser
-	@$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: install assets ## ruff, mypy --strict, import contracts, tsc
 	@$(BIN)/ruff check .

@@ -24,5 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(_ROOT).parts[0]
         if folder in _MARKED_FOLDERS:
             item.add_marker(folder)
-    # The pages show whatever is there, so they are looked at before other tests fill the shared product.
-    items.sort(key=lambda item: item.path.relative_to(_ROOT).parts[0] != "browser")
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    parts = item.path.relative_to(_ROOT).parts
+    if parts[0] == "browser":
+        return 0  # the pages show whatever is there: before other tests fill the shared product
+    return 1 if parts[-1] == "test_seed.py" else 2  # five minutes of faults, beside all the others

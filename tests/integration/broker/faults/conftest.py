@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dramatiq.errors import ConnectionError as BrokerConnectionError
 
 from brokers import topology
 from tests.integration.broker.faults.processes import Processes
 from tests.integration.broker.faults.proxy import TcpProxy
 from tests.integration.broker.server import NatsCluster, NatsServer
-from tests.integration.broker.workers import QUEUES, make_options
+from tests.integration.broker.workers import QUEUES, make_options, wait_until
 
 
 @pytest.fixture
@@ -24,10 +25,20 @@ def processes(server: NatsServer, tmp_path: Path) -> Iterator[Processes]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
     cluster = NatsCluster(tmp_path / "nats")
-    cluster.start()
-    topology.apply(make_options(cluster.url, replicas=3), QUEUES)
-    yield cluster
-    cluster.kill()
+    try:
+        cluster.start()
+        wait_until(lambda: _has_streams(cluster), 60)  # three servers on a busy machine elect for seconds
+        yield cluster
+    finally:
+        cluster.kill()
+
+
+def _has_streams(cluster: NatsCluster) -> bool:
+    try:
+        topology.apply(make_options(cluster.url, replicas=3), QUEUES)
+    except BrokerConnectionError:
+        return False
+    return True
 
 
 @pytest.fixture
