@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Exists, Select, and_, exists, or_, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from app.events.ports import StatusPublisher
 from app.ids import content_hash
@@ -22,9 +22,9 @@ from app.jobs.contracts import DeleteItemVectors, EmbedItems, ExtractFile
 from app.jobs.outbox import Outbox
 from app.services.jobs import Jobs, Run
 from app.services.status import Subject, tell
+from app.storage.postgres.queries.settled import settled_file, settled_item
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
-    ACTIVE_STATES,
     CollectionTransform,
     DatasetTransform,
     EmbeddedDataset,
@@ -32,7 +32,6 @@ from app.storage.postgres.tables import (
     FileExtraction,
     Item,
     ItemEmbedding,
-    Job,
 )
 
 _PAGE = 500
@@ -198,36 +197,27 @@ def _replaced(statement: Insert, *names: str) -> dict[str, Any]:
     return {name: statement.excluded[name] for name in names} | {"error_code": None, "error_message": None}
 
 
-def _active(job_id: InstrumentedAttribute[UUID]) -> Exists:
-    return exists().where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
-
-
 def _files_to_do(transform: CollectionTransform, after: int) -> Select[tuple[int, int]]:
-    done = exists().where(
-        FileExtraction.collection_transform_id == transform.collection_transform_id,
-        FileExtraction.file_id == File.file_id,
-        FileExtraction.file_version == File.version,
-        FileExtraction.config_hash == transform.config_hash,
-        or_(FileExtraction.state != "pending", _active(FileExtraction.job_id)),
-    )
     return (
         select(File.file_id, File.version)
-        .where(File.collection_id == transform.collection_id, File.file_id > after, ~done)
+        .where(
+            File.collection_id == transform.collection_id,
+            File.file_id > after,
+            ~settled_file(transform),
+        )
         .order_by(File.file_id)
         .limit(_PAGE)
     )
 
 
 def _items_to_do(target: EmbeddedDataset, after: int) -> Select[tuple[int, str, int]]:
-    done = exists().where(
-        ItemEmbedding.embedded_dataset_id == target.embedded_dataset_id,
-        ItemEmbedding.item_id == Item.item_id,
-        ItemEmbedding.content_hash == Item.content_hash,
-        or_(ItemEmbedding.state != "pending", _active(ItemEmbedding.job_id)),
-    )
     return (
         select(Item.item_id, Item.content_hash, Item.chunk_count)
-        .where(and_(Item.dataset_id == target.source_dataset_id, Item.item_id > after, ~done))
+        .where(
+            Item.dataset_id == target.source_dataset_id,
+            Item.item_id > after,
+            ~settled_item(target),
+        )
         .order_by(Item.item_id)
         .limit(_PAGE)
     )

@@ -10,20 +10,24 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, and_, exists, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, CursorResult, Select, exists, func, literal, select, true
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from app.errors import JobCancelledError
+from app.storage.postgres.queries.settled import (
+    embedding_of_item,
+    extraction_of_file,
+    settled_file,
+    settled_item,
+)
 from app.storage.postgres.tables import (
-    ACTIVE_STATES,
     CollectionTransform,
     EmbeddedDataset,
     File,
     FileExtraction,
     Item,
     ItemEmbedding,
-    Job,
 )
 
 
@@ -34,15 +38,6 @@ def mark_files(
 
     `job_id` is noted where no job was recorded before.
     """
-    row = and_(
-        FileExtraction.collection_transform_id == transform.collection_transform_id,
-        FileExtraction.file_id == File.file_id,
-    )
-    present = and_(
-        row,
-        FileExtraction.file_version == File.version,
-        FileExtraction.config_hash == transform.config_hash,
-    )
     to_do = (
         select(
             literal(transform.collection_transform_id),
@@ -54,8 +49,10 @@ def mark_files(
         )
         .where(
             File.collection_id == transform.collection_id,
-            ~_settled(present, FileExtraction.state, FileExtraction.job_id),
-            true() if transform.is_enabled else exists().where(row, FileExtraction.state == "pending"),
+            ~settled_file(transform),
+            true()
+            if transform.is_enabled
+            else exists().where(extraction_of_file(transform), FileExtraction.state == "pending"),
         )
         .order_by(File.file_id)
         # As the foreign key would take it, but in order, and leaving out what was deleted meanwhile.
@@ -69,11 +66,6 @@ def mark_items(
     session: Session, target: EmbeddedDataset, error: JobCancelledError, *, job_id: UUID, is_enabled: bool
 ) -> int:
     """Items of one embedded dataset, as `mark_files`; their rows stand for vectors and are kept."""
-    row = and_(
-        ItemEmbedding.embedded_dataset_id == target.embedded_dataset_id,
-        ItemEmbedding.item_id == Item.item_id,
-    )
-    present = and_(row, ItemEmbedding.content_hash == Item.content_hash)
     to_do = (
         select(
             literal(target.embedded_dataset_id),
@@ -85,8 +77,10 @@ def mark_items(
         )
         .where(
             Item.dataset_id == target.source_dataset_id,
-            ~_settled(present, ItemEmbedding.state, ItemEmbedding.job_id),
-            true() if is_enabled else exists().where(row, ItemEmbedding.state == "pending"),
+            ~settled_item(target),
+            true()
+            if is_enabled
+            else exists().where(embedding_of_item(target), ItemEmbedding.state == "pending"),
         )
         .order_by(Item.item_id)
     )
@@ -99,14 +93,6 @@ _OUTCOME = ("state", "error_code", "error_message", "processed_at")
 
 def _outcome(error: JobCancelledError) -> tuple[ColumnElement[Any], ...]:
     return literal("failed"), literal(error.code), literal(error.message), func.now()
-
-
-def _settled(
-    present: ColumnElement[bool], state: InstrumentedAttribute[str], job_id: InstrumentedAttribute[UUID]
-) -> ColumnElement[bool]:
-    """It is done or given up in its present version, or an active job sees to it."""
-    active = exists().where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES))
-    return exists().where(present, or_(state != "pending", active))
 
 
 def _upsert(
