@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
-from sqlalchemy import select
 
 from app.container import Container
 from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
@@ -21,14 +20,10 @@ from app.observability import metrics, tracing
 from app.services.failures import mark_failed, tell_failed
 from app.services.job_replay import revive
 from app.services.jobs import Run
-from app.storage.postgres.tables import Job
-from brokers import dead_letter
 from tasks.actor import Handler
 from tasks.watch import RunStopped, Watch
 
 logger = logging.getLogger(__name__)
-
-_MOST_LETTERS = 10_000  # looked through for one of a job, newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,7 @@ class Scope:
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
         run = self._begin(job_id, publication)
         if run is None:
-            self._repeat_death(kind, job_id, publication)
+            self._repeat_death(job_id, publication)
             logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
             return
         started, status = time.monotonic(), "success"
@@ -85,19 +80,10 @@ class Scope:
             run = jobs.begin(job_id, worker_name(), publication=current)
         return run
 
-    def _repeat_death(self, kind: str, job_id: UUID, publication: int) -> None:
-        """Raise the cause of a dead job again where its dead letter is missing.
-
-        The row is written before the letter: a worker that dies in between, or a NATS that is away then,
-        leaves the message, which comes back to us.
-        """
-        with self.container.database.transaction() as session:
-            dead = (Job.job_id == job_id, Job.state == "dead", Job.publication == publication)
-            cause = session.scalar(select(Job.error_message).where(*dead))
-        if cause is None or _replays_so_far():  # what a replay leaves has another id; the reconciler tells
-            return
-        letters = dead_letter.list_dead(self.container.broker, _MOST_LETTERS, actor=kind)
-        if not any((letter.message_id or "").startswith(str(job_id)) for letter in letters):
+    def _repeat_death(self, job_id: UUID, publication: int) -> None:
+        """Fail as the job did, where that has left no dead letter: the broker writes it then."""
+        cause = self.container.letters.cause_untold(job_id, publication + _replays_so_far())
+        if cause is not None:
             raise PermanentError(cause)
 
     def _failed(self, run: Run, error: ExplorerError) -> None:

@@ -127,8 +127,12 @@ class Container:
     @once
     def sweeps(self) -> Sweeps:
         """Finds what lost its job or its row."""
-        letters = LettersAndRows(self.database, self.broker, Burial(self.services.jobs, self.feed))
-        return Sweeps(self.database, self.outbox, self.blobs, self.vectors, letters)
+        return Sweeps(self.database, self.outbox, self.blobs, self.vectors, self.letters)
+
+    @once
+    def letters(self) -> LettersAndRows:
+        """Compares dead letters with jobs."""
+        return LettersAndRows(self.database, self.broker, Burial(self.services.jobs, self.feed))
 
     @once
     def http(self) -> OutboundClient:

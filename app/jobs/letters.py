@@ -63,6 +63,22 @@ class LettersAndRows:
         found.jobs_without.extend(self._dead_between(since, before) - known)
         return found
 
+    def cause_untold(self, job_id: UUID, publication: int) -> str | None:
+        """Why the job died, if no letter tells of it, be it open, replayed or discarded; None for all others.
+
+        A run that fails for good writes the row before its letter: a worker that dies in between, or a NATS
+        that is away then, leaves the message, which comes back. Raises UnavailableError.
+        """
+        dead = (Job.job_id == job_id, Job.state == "dead", Job.publication == publication)
+        with self.database.transaction() as session:
+            cause = session.scalar(select(Job.error_message).where(*dead))
+        if cause is None:
+            return None
+        with _nats():
+            open_letters = (letter for page in self._pages() for letter in page)
+            told = any(self._job_of(letter) == (job_id, publication) for letter in open_letters)
+            return None if told or job_id in self._ended() else cause
+
     def _compare(
         self,
         page: Sequence[DeadLetter],
