@@ -74,10 +74,6 @@ class SecretBox:
                 "another row. Store it again."
             ) from error
 
-    def needs_rotation(self, token: str) -> bool:
-        """Whether the value was sealed with another key than the active one."""
-        return key_id_of(token) != self.key_id
-
 
 def key_id_of(token: str) -> str:
     """Which key sealed the value. Raises PermanentError for what is no sealed value."""

@@ -187,14 +187,6 @@ class VectorStore:
             with suppress(NotFoundError), self._failures(name):
                 self._client.delete(name, points_selector=condition, wait=True)
 
-    def delete_points(self, name: str, ids: Iterable[UUID]) -> None:
-        """Delete points by id; an unknown index holds none."""
-        pending = [str(each) for each in ids]
-        for start in range(0, len(pending), _DELETE_AT_ONCE):
-            with suppress(NotFoundError), self._failures(name):
-                part: Any = pending[start : start + _DELETE_AT_ONCE]
-                self._client.delete(name, points_selector=part, wait=True)
-
     def count(self, name: str, filters: Filters | None = None) -> int:
         """Return how many points there are, exactly."""
         with self._failures(name):

@@ -13,7 +13,7 @@ from app import cli
 from app.config import Settings
 from app.container import Container, build
 from app.factory import create_app
-from app.security.crypto import SecretBox
+from app.security.crypto import SecretBox, key_id_of
 from app.storage.postgres.tables import AuditEvent, EmbedderRow
 from tests.support.secrets import NEW, OLD, fill, left
 
@@ -91,7 +91,7 @@ def test_rotate_passes_over_what_does_not_open_and_says_so(container: Container)
         seventh = session.get_one(EmbedderRow, 7).api_key_sealed
         finish = session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
     assert seventh
-    assert not container.secrets.needs_rotation(seventh)
+    assert key_id_of(seventh) == container.secrets.key_id
     assert finish
     assert (finish.outcome, finish.details["rotated"], finish.details["left"]) == ("failure", 1, 5)
 

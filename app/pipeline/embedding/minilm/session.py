@@ -76,12 +76,6 @@ def load_model(cache_dir: Path, precisions: tuple[Precision, ...] = _PREFERENCE)
         return _loaded[key]
 
 
-def forget_models() -> None:
-    """Drop what `load_model` keeps."""
-    with _lock:
-        _loaded.clear()
-
-
 def _after_fork() -> None:
     global _lock  # noqa: PLW0603 - another thread may have held the parent's lock at the fork
     _lock = threading.Lock()
