@@ -23,6 +23,7 @@ from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.burial import Burial
+from app.services.rate_limits import RateLimits
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
 from app.storage.s3 import BlobStore, BlobStoreOptions
@@ -160,6 +161,11 @@ class Container:
     def accounts(self) -> Accounts:
         """Who asks."""
         return Accounts(self.settings, self.database, self.secrets)
+
+    @once
+    def rate_limits(self) -> RateLimits:
+        """Counts requests; all replicas together."""
+        return RateLimits(self.database)
 
     @once
     def services(self) -> Services:
