@@ -103,17 +103,17 @@ def _definitions() -> dict[str, Any]:
         **_object("A probe, as Kubernetes has it."),
         "properties": {
             **{name: {"type": "object"} for name in ("httpGet", "exec", "tcpSocket", "grpc")},
-            **{
-                name: number
-                for name in (
+            **dict.fromkeys(
+                (
                     "initialDelaySeconds",
                     "periodSeconds",
                     "timeoutSeconds",
                     "failureThreshold",
                     "successThreshold",
                     "terminationGracePeriodSeconds",
-                )
-            },
+                ),
+                number,
+            ),
         },
     }
     resources = {

@@ -23,7 +23,7 @@ WORKLOADS = {
     "workerVisualizationsPy": "worker-visualizations-py",
 }
 RELEASE = "semantic-explorer"
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = yaml.CSafeLoader
 
 
 def overlay(base: Any, *others: Any) -> Any:
@@ -52,24 +52,28 @@ def values(case: str = "quickstart", *others: Any) -> Any:
     return overlay(read("quickstart"), read(case), *others)
 
 
+@functools.cache
+def chart() -> helm_python.Chart:
+    """One for all: it is immutable, and the chart has no dependencies that a render could drop."""
+    return helm_python.Chart.load(CHART)
+
+
 def texts(given: Any, *, release: str = RELEASE, revision: int = 1) -> dict[str, str]:
     """Template to rendered text; raises HelmError with what Helm says."""
-    with helm_python.Chart.load(CHART) as chart:
-        return dict(chart.render(given, name=release, namespace="semantic-explorer", revision=revision))
+    return dict(chart().render(given, name=release, namespace="semantic-explorer", revision=revision))
 
 
 class Rendered:
-    """What one set of values makes."""
+    """What one set of values makes, in all templates or in `only` those of that name."""
 
-    def __init__(self, given: Any) -> None:
-        with helm_python.Chart.load(CHART) as chart:
-            self.values = chart.merge_values(given)
+    def __init__(self, given: Any, *, only: str = "") -> None:
+        self.values = chart().merge_values(given)
         self.texts = texts(given)
         self.notes = next(text for name, text in self.texts.items() if name.endswith("NOTES.txt"))
         self.objects: list[Object] = [
             one
             for name, text in sorted(self.texts.items())
-            if name.endswith(".yaml")
+            if name.endswith(".yaml") and only in name
             for one in yaml.load_all(text, _LOADER)
             if one
         ]

@@ -48,7 +48,9 @@ def wait(what: str, ready: Callable[[], Any]) -> None:
 
 def upload(collection: int) -> None:
     """One small text file."""
-    head = f'Content-Disposition: form-data; name="files"; filename="round-trip.txt"\r\nContent-Type: text/plain'
+    head = (
+        'Content-Disposition: form-data; name="files"; filename="round-trip.txt"\r\nContent-Type: text/plain'
+    )
     body = f"--{BOUNDARY}\r\n{head}\r\n\r\n{SENTENCE}\r\n--{BOUNDARY}--\r\n".encode()
     kind = f"multipart/form-data; boundary={BOUNDARY}"
     failed = call("POST", f"/api/collections/{collection}/files", body, kind)["failed"]

@@ -59,7 +59,7 @@ optional: true
 {{/* Without a password: libpq reads that from PGPASSWORD, whatever characters it has. */}}
 {{- define "se.databaseUrl" -}}
 {{- $pg := .Values.postgresql.external -}}
-{{- printf "postgresql://%s@%s:%d/%s?sslmode=%s" (include "se.urlPart" $pg.username) $pg.host (int $pg.port) (include "se.urlPart" $pg.database) $pg.sslMode -}}
+{{- printf "postgresql://%s@%s:%d/%s?sslmode=%s" (include "se.urlPart" $pg.username) $pg.host (int $pg.port) $pg.database $pg.sslMode -}}
 {{- end -}}
 
 {{/* Variables that are no secrets, as a map. Takes root, one of se.workloads and its values v. */}}

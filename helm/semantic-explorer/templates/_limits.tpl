@@ -2,7 +2,7 @@
 
 {{/* Seconds of the preStop hook: of a sleep, native or in a shell. */}}
 {{- define "se.preStopSeconds" -}}
-{{- $hook := (.lifecycle).preStop | default dict -}}
+{{- $hook := (fromYaml (include "se.lifecycle" .)).preStop | default dict -}}
 {{- if $hook.sleep -}}
 {{- int $hook.sleep.seconds -}}
 {{- else if $hook.exec -}}

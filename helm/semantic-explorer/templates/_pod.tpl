@@ -49,6 +49,17 @@ podAntiAffinity:
 {{- end -}}
 {{- end -}}
 
+{{/* A hook given as exec or httpGet replaces the sleep of the defaults: Kubernetes takes one handler. */}}
+{{- define "se.lifecycle" -}}
+{{- $lifecycle := deepCopy .lifecycle -}}
+{{- with $lifecycle.preStop -}}
+{{- if or .exec .httpGet -}}
+{{- $_ := unset . "sleep" -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $lifecycle -}}
+{{- end -}}
+
 {{- define "se.container" -}}
 - name: {{ .workload.name }}
   image: {{ include "se.image" .root }}
@@ -66,7 +77,7 @@ podAntiAffinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- end }}
-  {{- with .v.lifecycle }}
+  {{- with fromYaml (include "se.lifecycle" .v) }}
   lifecycle:
     {{- toYaml . | nindent 4 }}
   {{- end }}
