@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from devstack.chart import CHART
 from tests.chart import rendering
 from tests.chart.rendering import CASES, RELEASE, WORKLOADS, Object, Rendered, rendered
 
 pytestmark = pytest.mark.unit
 OLDEST, NEWEST = "1.30", "1.37"
+# The library reads them anew for each object.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 # Custom resources, whose schemas come with their operators: the fields that we use, by spec.
 CUSTOM = {
     "ExternalSecret": {"refreshInterval", "secretStoreRef", "target", "data"},
@@ -262,8 +266,8 @@ def test_every_dashboard_and_rule_of_the_folder_is_in_the_release():
     chart = rendered("everything")
     maps = [one for one in chart.all("ConfigMap") if "grafana_dashboard" in one["metadata"].get("labels", ())]
     assert sorted(name for one in maps for name in one["data"]) == sorted(
-        path.name for path in (rendering.CHART / "dashboards").glob("*.json")
+        path.name for path in (CHART / "dashboards").glob("*.json")
     )
     (rule,) = chart.all("PrometheusRule")
-    files = (rendering.CHART / "rules").glob("*.yaml")
+    files = (CHART / "rules").glob("*.yaml")
     assert len(rule["spec"]["groups"]) == sum(path.read_text().count("\n  - name:") for path in files)
