@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.container import Container
-from app.errors import ConflictError, NotFoundError
-from app.services.chat_events import ChatOptions
-from tests.integration.api.conftest import ADA, BOB, Api
+from tests.integration.api.conftest import Api
 from tests.support.providers import EmbeddingServer, Fault
 from tests.support.talking import TalkFault, TalkingServer, talking_server
 
@@ -225,34 +222,3 @@ def test_a_bad_question_names_the_field_and_is_not_stored(chat: Chat):
         assert chat.api.post(chat.path, {"content": "x", field: value}, 400)["field"] == field
     assert chat.api.post(chat.path, {"content": "x" * 8001}, 400)["field"] == "content"
     assert chat.messages() == []
-
-
-def test_nothing_of_adas_is_there_for_bob(container: Container):
-    of = container.services
-    dataset = of.datasets.create(ADA, title="d").dataset_id
-    embedder = of.embedders.create(ADA, {"name": "e", "provider": "local"}).embedder_id
-    transform = of.dataset_transforms.create(
-        ADA, title="t", source_dataset_id=dataset, embedder_ids=[embedder]
-    )
-    hers: dict[str, Any] = {
-        "embedded_dataset_id": transform.embedded_dataset_ids[0],
-        "llm_id": of.llms.create(ADA, {"name": "l", "provider": "openai", "is_public": True}).llm_id,
-    }
-    session = of.chats.create(ADA, **hers).session_id
-    answer = of.chat_answers.ask(ADA, session, "hello", ChatOptions())
-    answer.events.close()
-    calls: list[Callable[[], Any]] = [
-        lambda: of.chats.create(BOB, **hers),
-        lambda: of.chats.get(BOB, session),
-        lambda: of.chats.messages(BOB, session),
-        lambda: of.chats.delete(BOB, session),
-        lambda: of.chat_answers.ask(BOB, session, "hello", ChatOptions()),
-        lambda: of.chat_answers.regenerate(BOB, answer.message_id),
-    ]
-    for call in calls:
-        with pytest.raises(NotFoundError):
-            call()
-    assert of.chats.list(BOB).total_count == 0
-    assert of.chats.get(ADA, session).session_id == session
-    with pytest.raises(ConflictError):
-        of.chat_answers.regenerate(ADA, answer.message_id - 1)

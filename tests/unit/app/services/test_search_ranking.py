@@ -35,5 +35,5 @@ def test_a_reranker_orders_what_is_still_there():
 
 def test_words_that_say_something_are_looked_up_and_all_where_none_does():
     assert sought_words("What is the A7 of O'Brien?") == ("a7", "brien")
-    assert sought_words("is XK-77 off?") == ("xk-77", "77")
+    assert sought_words("is XK-77 up?") == ("xk-77", "77")
     assert sought_words("to be or") == ("to", "be", "or")
