@@ -9,6 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import NotFoundError
 from app.storage.postgres.tables import (
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -24,6 +25,7 @@ from app.storage.postgres.tables import (
 
 T = TypeVar(
     "T",
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -39,6 +41,7 @@ T = TypeVar(
 Shared = TypeVar("Shared", Collection, Dataset, EmbedderRow, LlmRow)
 
 _NOUNS: dict[type, str] = {
+    ChatSession: "chat session",
     Collection: "collection",
     CollectionTransform: "collection transform",
     Dataset: "dataset",
