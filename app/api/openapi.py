@@ -25,8 +25,23 @@ _OF_BODIES = {"413": "Content Too Large", "415": "Unsupported Media Type"}
 
 def answers(media_type: str, *, binary: bool = False) -> ResponseDict:
     """The responses of a handler that answers with something other than JSON."""
+    return {"200": {"content": _content(media_type, binary=binary)}}
+
+
+def download(media_type: str) -> ResponseDict:
+    """The responses of a handler that answers with a file, or with the part of it that is asked for."""
+    content = _content(media_type, binary=True)
+    return {
+        "200": {"content": content},
+        "206": {"description": "Partial Content", "content": content},
+        "304": {"description": "Not Modified"},
+        "416": {"description": "Range Not Satisfiable"},
+    }
+
+
+def _content(media_type: str, *, binary: bool) -> dict[str, Any]:
     schema = {"type": "string", "format": "binary"} if binary else {"type": "string"}
-    return {"200": {"content": {media_type: {"schema": schema}}}}
+    return {media_type: {"schema": schema}}
 
 
 def document(app: OpenAPI) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
 from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
 from app.pipeline.projection.config import check_config
+from app.services.batches import Batches
 from app.services.cancelling import Cancelling
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
@@ -35,6 +36,7 @@ from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.progress import Progress
+from app.services.queue_status import QueueStatus
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
@@ -42,6 +44,7 @@ from app.services.topic_naming import TopicNamer
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
+from brokers import server_report
 
 if TYPE_CHECKING:
     from app.container.parts import Container
@@ -116,6 +119,11 @@ class Services:
         return DatasetTransforms(self._of.database, self._of.outbox)
 
     @once
+    def batches(self) -> Batches:
+        """Embedding jobs of a transform."""
+        return Batches(self._of.database, self._of.outbox)
+
+    @once
     def embedded_datasets(self) -> EmbeddedDatasets:
         """Vector indexes."""
         return EmbeddedDatasets(self._of.database, self._of.outbox, self._of.vectors)
@@ -167,6 +175,11 @@ class Services:
     def jobs(self) -> Jobs:
         """The life of jobs."""
         return Jobs(self._of.database, self._of.outbox)
+
+    @once
+    def queue_status(self) -> QueueStatus:
+        """The message server."""
+        return QueueStatus(lambda: server_report(self._of.broker))
 
     @once
     def cancelling(self) -> Cancelling:
