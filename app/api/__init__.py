@@ -24,6 +24,7 @@ from app.api import (
     files,
     guard,
     health,
+    idempotency,
     items,
     jobs,
     llms,
@@ -97,6 +98,7 @@ def register(app: OpenAPI, container: Container) -> None:
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
     guard.register(app, container.settings)
     audit.register(app)
+    idempotency.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.register_blueprint(auth.browser)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask_openapi3.openapi import OpenAPI
 from flask_openapi3.types import ResponseDict
 
+from app.api.idempotency import HEADER, takes_key
+
 PROBLEM = "application/problem+json"
 SECURITY_SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API token, or an access token"},
     "session": {"type": "apiKey", "in": "cookie", "name": "__Host-explorer-session"},
+}
+_KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A repetition with the same key acts once and gets the first answer, for a day",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
 _WITH_BODY = frozenset({"post", "put", "patch"})
 # The guard and the framework refuse these before a handler runs, so no handler lists them.
@@ -55,7 +65,24 @@ def document(app: OpenAPI) -> dict[str, Any]:
         if path.startswith("/api/"):
             for method, operation in operations.items():
                 _complete(method, operation["responses"])
+    for path, method in _keyed(app):
+        _take_key(described["paths"][path][method])
     return described
+
+
+def _keyed(app: OpenAPI) -> Iterator[tuple[str, str]]:
+    for rule in app.url_map.iter_rules():
+        function = app.view_functions[rule.endpoint]
+        if rule.rule.startswith("/api/") and takes_key("POST", function) and "POST" in (rule.methods or ()):
+            yield rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}"), "post"
+
+
+def _take_key(operation: dict[str, Any]) -> None:
+    parameters: list[dict[str, Any]] = operation.setdefault("parameters", [])
+    if _KEY_PARAMETER not in parameters:
+        parameters.append(_KEY_PARAMETER)
+    for status, phrase in {"409": "Conflict", "422": "Unprocessable Content"}.items():
+        _problem(operation["responses"], status, phrase)
 
 
 def _complete(method: str, responses: dict[str, Any]) -> None:
@@ -64,4 +91,9 @@ def _complete(method: str, responses: dict[str, Any]) -> None:
         responses.setdefault(status, {"description": phrase})
     for status, response in responses.items():
         if status >= "400":
-            response["content"] = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            _problem(responses, status, response["description"])
+
+
+def _problem(responses: dict[str, Any], status: str, phrase: str) -> None:
+    response = responses.setdefault(status, {"description": phrase})
+    response["content"] = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -29,6 +29,7 @@ from app.services.embedders import Embedders
 from app.services.embedding_runs import EmbeddingRuns
 from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
+from app.services.idempotency import Idempotency
 from app.services.items import Items
 from app.services.jobs import Jobs
 from app.services.llms import Llms
@@ -170,6 +171,11 @@ class Services:
             self.visualization_transforms,
             self.overview,
         )
+
+    @once
+    def idempotency(self) -> Idempotency:
+        """Requests that name themselves."""
+        return Idempotency(self._of.database)
 
     @once
     def jobs(self) -> Jobs:
