@@ -20,6 +20,7 @@ from app.api import (
     embedded_datasets,
     embedders,
     errors,
+    etags,
     events,
     files,
     guard,
@@ -99,6 +100,7 @@ def register(app: OpenAPI, container: Container) -> None:
     guard.register(app, container.settings)
     audit.register(app)
     idempotency.register(app)
+    etags.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.register_blueprint(auth.browser)

@@ -15,13 +15,6 @@ SECURITY_SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API token, or an access token"},
     "session": {"type": "apiKey", "in": "cookie", "name": "__Host-explorer-session"},
 }
-_KEY_PARAMETER = {
-    "name": HEADER,
-    "in": "header",
-    "required": False,
-    "description": "A repetition with the same key acts once and gets the first answer, for a day",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-}
 _WITH_BODY = frozenset({"post", "put", "patch"})
 # The guard and the framework refuse these before a handler runs, so no handler lists them.
 _ALWAYS = {
@@ -65,9 +58,38 @@ def document(app: OpenAPI) -> dict[str, Any]:
         if path.startswith("/api/"):
             for method, operation in operations.items():
                 _complete(method, operation["responses"])
+                _conditional(method, operation)
     for path, method in _keyed(app):
         _take_key(described["paths"][path][method])
     return described
+
+
+def _conditional(method: str, operation: dict[str, Any]) -> None:
+    """What app/api/etags.py does for reads and changes."""
+    if method == "get" and "application/json" in operation["responses"]["200"].get("content", {}):
+        operation["responses"].setdefault("304", {"description": "Not Modified"})
+        _add_parameter(operation, _IF_NONE_MATCH)
+    if method in {"patch", "delete"}:
+        _problem(operation["responses"], "412", "Precondition Failed")
+        _add_parameter(operation, _IF_MATCH)
+
+
+def _add_parameter(operation: dict[str, Any], parameter: dict[str, Any]) -> None:
+    parameters: list[dict[str, Any]] = operation.setdefault("parameters", [])
+    if parameter not in parameters:  # the document is put together once and kept
+        parameters.append(parameter)
+
+
+def _header(name: str, description: str, pattern: str) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+_KEY = _header(
+    HEADER, "A repetition with it acts once and gets the first answer, for a day", "^[!-~]{1,255}$"
+)
+_IF_MATCH = _header("If-Match", "The ETag of what was read: 412 when it has changed since", "^[!-~]+$")
+_IF_NONE_MATCH = _header("If-None-Match", "An ETag that is known: 304 when it still is the one", "^[!-~]+$")
 
 
 def _keyed(app: OpenAPI) -> Iterator[tuple[str, str]]:
@@ -78,9 +100,7 @@ def _keyed(app: OpenAPI) -> Iterator[tuple[str, str]]:
 
 
 def _take_key(operation: dict[str, Any]) -> None:
-    parameters: list[dict[str, Any]] = operation.setdefault("parameters", [])
-    if _KEY_PARAMETER not in parameters:
-        parameters.append(_KEY_PARAMETER)
+    _add_parameter(operation, _KEY)
     for status, phrase in {"409": "Conflict", "422": "Unprocessable Content"}.items():
         _problem(operation["responses"], status, phrase)
 

@@ -26,7 +26,7 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChunkRow", "Collection",
     "CollectionTransform", "Dataset", "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File",
-    "FileExtraction", "IdempotentRequest", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow",
-    "SignInRow", "User", "Visualization", "VisualizationCluster",
+    "FileExtraction", "IdempotentRequest", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner",
+    "Reconciliation", "SessionRow", "SignInRow", "User", "Visualization", "VisualizationCluster",
     "VisualizationTransform",
 ]  # fmt: skip
