@@ -1,7 +1,7 @@
 """Rate limits that all replicas share: a leaky bucket per key in Postgres, emptied by handfuls.
 
 A bucket holds a minute's worth and leaks steadily: bursts are allowed, a steady excess is not. A process
-takes a hundredth of it at once and spends that by itself, so that most requests cost no statement; what it has
+takes a hundredth of it at once and spends that by itself, so that most requests cost no statement; what is
 not spent after some seconds is lost to all.
 """
 

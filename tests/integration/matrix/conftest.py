@@ -19,6 +19,7 @@ from tests.support.domain import Recorder
 from tests.support.identity import IdentityProvider, Person
 from tests.support.providers import embedding_server
 from tests.support.stack import Databases
+from tests.support.talking import talking_server
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ def world(
         return Person(app.test_client(), identity_provider)
 
     folder: Path = tmp_path_factory.mktemp("maps")
-    with embedding_server() as provider:
+    with embedding_server() as provider, talking_server() as model:
         ada, bob = new(), new()
         for person, name in ((ada, "ada"), (bob, "bob")):
             assert person.sign_in(name).status_code == 303
-        things = [Things(person, container, provider, folder) for person in (ada, bob)]
+        things = [Things(person, container, (provider, model), folder) for person in (ada, bob)]
         yield World(
             app,
             container,

@@ -7,7 +7,7 @@ A new route fails the tests until it stands here. To add one:
    the id of the asker's own thing; every field that names a thing must be given so, because each is then
    tried with another's.
 3. If it needs parameters, give them in QUERIES. If its address holds an id of a new kind, make one in
-   tenants.py (`Things.ids`).
+   tenants.py (`Things.ids`; `blueprint.name` where two blueprints call different things the same).
 4. If it is a POST that changes nothing, name it in READS.
 """
 
@@ -25,7 +25,7 @@ class Kind(Enum):
     SAME = auto()  # tells everyone who is signed in the same
     MINE = auto()  # no id in its address: lists or makes things of whoever asks
     OWN = auto()  # an id in its address: its owner's only
-    SHARED = auto()  # as OWN, and readable by all once the collection or dataset is public
+    SHARED = auto()  # as OWN, and for all to read or copy once the thing is public
     PERSONAL = auto()  # as MINE, for people signed in and not for machines with a token
     OWN_PERSONAL = auto()  # as OWN, for people signed in and not for machines with a token
     ADMIN = auto()  # for admins
@@ -33,10 +33,16 @@ class Kind(Enum):
 
 ROUTES: dict[Kind, str] = {
     Kind.OPEN: """
-        openapi metrics health.live health.ready
+        openapi metrics health.live health.ready health.alive
         auth.start auth.auth_callback auth.sign_out web.login web.static
     """,
-    Kind.SAME: "embedders.list_providers files.list_allowed_file_types web.api_docs",
+    Kind.SAME: """
+        embedders.list_providers files.list_allowed_file_types web.api_docs
+        marketplace.list_public_collections marketplace.list_recent_collections
+        marketplace.list_public_datasets marketplace.list_recent_datasets
+        marketplace.list_public_embedders marketplace.list_recent_embedders
+        marketplace.list_public_llms marketplace.list_recent_llms
+    """,
     Kind.MINE: """
         collections.list_collections collections.search_collections collections.create_collection
         datasets.list_datasets datasets.create_dataset
@@ -49,10 +55,12 @@ ROUTES: dict[Kind, str] = {
         visualization_transforms.list_visualization_transforms
         visualization_transforms.create_visualization_transform
         visualization_transforms.stream_visualization_transforms
-        embedded_datasets.list_embedded_datasets
+        embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
+        chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
         search.search jobs.list_jobs events.stream_events audit.list_audit_events users.get_me
         web.home web.home_part web.create_collection web.map_list web.map_passages web.search
+        web.chat
     """,
     Kind.OWN: """
         collections.update_collection collections.delete_collection collections.count_files_by_state
@@ -61,8 +69,8 @@ ROUTES: dict[Kind, str] = {
         datasets.update_dataset datasets.delete_dataset datasets.list_transforms_of_dataset
         datasets.list_transforms_into_dataset datasets.list_embedded_datasets_of_dataset
         items.push_items items.delete_item
-        embedders.get_embedder embedders.update_embedder embedders.delete_embedder embedders.test_embedder
-        llms.get_llm llms.update_llm llms.delete_llm llms.test_llm
+        embedders.update_embedder embedders.delete_embedder embedders.test_embedder
+        llms.update_llm llms.delete_llm llms.test_llm
         collection_transforms.get_collection_transform collection_transforms.get_collection_transform_stats
         collection_transforms.list_processed_files collection_transforms.update_collection_transform
         collection_transforms.delete_collection_transform collection_transforms.trigger_collection_transform
@@ -86,26 +94,32 @@ ROUTES: dict[Kind, str] = {
         visualizations.get_visualization visualizations.list_clusters visualizations.get_points_file
         visualizations.list_map_points visualizations.download_visualization
         visualizations.cancel_visualization visualizations.delete_visualization
+        dataset_transforms.get_batch dataset_transforms.get_batch_stats dataset_transforms.retry_batch
+        chat.get_chat_session chat.delete_chat_session chat.list_chat_messages chat.ask chat.ask_stream
+        chat.regenerate
         jobs.get_job jobs.cancel_job
         web.collection web.collection_part web.build_map web.document
         web.map_page web.map_part web.map_passage web.map_points web.map_preview web.map_topics
+        web.chat_session web.chat_thread
     """,
     Kind.SHARED: """
         collections.get_collection files.list_files files.get_file files.download_file datasets.get_dataset
         items.list_items items.list_item_summaries items.list_chunks items.get_item items.get_item_text
-        items.get_chunk
+        items.get_chunk embedders.get_embedder llms.get_llm
+        marketplace.grab_collection marketplace.grab_dataset marketplace.grab_embedder marketplace.grab_llm
     """,
     Kind.PERSONAL: """
         sessions.list_sessions sessions.revoke_other_sessions
         api_tokens.list_api_tokens api_tokens.create_api_token
     """,
     Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
-    Kind.ADMIN: "",
+    Kind.ADMIN: "status.get_nats_status",
 }
 
 # Viewers may: they change nothing, or only what is the viewer's own way in.
 READS = {
     "search.search",
+    "embedded_datasets.count_several_embedded_datasets",
     "web.map_passages",
     "sessions.revoke_other_sessions",
     "sessions.revoke_session",
@@ -145,7 +159,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "visualization_transforms.update_visualization_transform": {
         "visualization_config": {"llm_id": "<llm_id>"}
     },
-    "search.search": {"query": "hello", "embedded_dataset_ids": ["<embedded_dataset_id>"]},
+    "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
+    "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
+    "chat.ask": {"content": "hello"},
+    "chat.ask_stream": {"content": "hello"},
+    "search.search": {
+        "query": "hello",
+        "embedded_dataset_ids": ["<embedded_dataset_id>"],
+        "rerank": {"llm_id": "<llm_id>"},
+    },
     "web.map_passages": {"ids": ["<chunk_id>"]},
 }
 

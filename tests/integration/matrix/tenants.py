@@ -13,6 +13,7 @@ from uuid import UUID
 
 from flask import Flask
 from sqlalchemy import delete, func, select, text, update
+from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from app.container import Container
@@ -23,8 +24,10 @@ from tests.integration.matrix.table import BODIES, FORMS, QUERIES
 from tests.integration.signin.forging import changed, claims_of, now
 from tests.support.identity import PUBLIC_URL, IdentityProvider, Person
 from tests.support.providers import EmbeddingServer
+from tests.support.talking import TalkingServer
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
+SECRET = "sk-nobody-is-told-this"
 Ids = Mapping[str, Any]
 
 
@@ -32,27 +35,32 @@ class Things:
     """One of each thing of a person's, made through the API; `mark` is in all of their titles and texts."""
 
     def __init__(
-        self, person: Person, container: Container, provider: EmbeddingServer, scratch: Path
+        self,
+        person: Person,
+        container: Container,
+        providers: tuple[EmbeddingServer, TalkingServer],
+        scratch: Path,
     ) -> None:
         self.person = person
         self.owner_id = owner_id(person)
         self.mark = f"markof{self.owner_id[-8:]}"
-        self.ids = self._make(provider)
+        self.ids = self._make(*providers)
         list(_work(container))
         self._finish(container, scratch)
+        self._chat()
 
-    def _make(self, provider: EmbeddingServer) -> dict[str, Any]:
+    def _make(self, provider: EmbeddingServer, model: TalkingServer) -> dict[str, Any]:
         title = {"title": self.mark}
         collection = self._post("/api/collections", title)["collection_id"]
         file = self._upload(collection)
         dataset = self._post("/api/datasets", title)["dataset_id"]
         pushed = {"items": [{"title": self.mark, "chunks": [{"content": f"hello {self.mark}"}]}]}
         item = self._post(f"/api/datasets/{dataset}/items", pushed)["item_ids"][0]
-        served = {"name": self.mark, "provider": "openai", "base_url": provider.openai_url, "api_key": "k"}
+        served = {"name": self.mark, "provider": "openai", "base_url": provider.openai_url, "api_key": SECRET}
         embedder = self._post(
             "/api/embedders", {**served, "model": "stub", "dimensions": provider.dimensions}
         )["embedder_id"]
-        llm = self._post("/api/llms", {**served, "model": "stub"})["llm_id"]
+        llm = self._post("/api/llms", {**served, "base_url": model.openai_url, "model": "stub"})["llm_id"]
         reading = {**title, "collection_id": collection, "dataset_id": dataset}
         extracting = self._post("/api/collection-transforms", reading)["collection_transform_id"]
         embedding = {**title, "source_dataset_id": dataset, "embedder_ids": [embedder]}
@@ -85,6 +93,16 @@ class Things:
             self.ids["job_id"] = session.scalars(jobs.limit(1)).one()
             sessions = select(SessionRow.session_id).where(SessionRow.owner_id == self.owner_id)
             self.ids["session_id"] = session.scalars(sessions.limit(1)).one()
+
+    def _chat(self) -> None:
+        asked = {"embedded_dataset_id": self.ids["embedded_dataset_id"], "llm_id": self.ids["llm_id"]}
+        made = self._post("/api/chat/sessions", asked)
+        self.ids["chat.session_id"] = self.ids["web.session_id"] = made["session_id"]
+        path = f"/api/chat/sessions/{made['session_id']}/messages"
+        self._post(path, {"content": f"hello {self.mark}"})
+        self.ids["message_id"] = json.loads(self.person.get(path).text)["messages"][-1]["message_id"]
+        batches = self.person.get(f"/api/dataset-transforms/{self.ids['dataset_transform_id']}/batches")
+        self.ids["batch_key"] = json.loads(batches.text)["items"][0]["batch_key"]
 
     def _post(self, path: str, body: Any) -> Any:
         answer = self.person.send("POST", path, body)
@@ -174,11 +192,21 @@ def filled(template: Any, ids: Ids) -> Any:
     return template
 
 
+def name_of(rule: Rule, name: str, ids: Ids) -> str | None:
+    """Under which name the id that an address wants is kept; None where there is none."""
+    particular = f"{rule.endpoint.partition('.')[0]}.{name}"
+    return next((one for one in (particular, name) if one in ids), None)
+
+
+def path_of(rule: Rule, ids: Ids) -> str:
+    return _PLACEHOLDER.sub(lambda found: str(ids[str(name_of(rule, found[1], ids))]), rule.rule)
+
+
 def addresses(app: Flask, ids: Ids) -> Iterator[tuple[str, str, str]]:
     """Endpoint, method and path of every route, filled with these ids."""
     for rule in app.url_map.iter_rules():
-        if rule.endpoint != "web.static":
-            path = _PLACEHOLDER.sub(lambda found: str(ids[found[1]]), rule.rule)
+        if rule.endpoint != "web.static" and all(name_of(rule, name, ids) for name in rule.arguments):
+            path = path_of(rule, ids)
             path += f"?{QUERIES[rule.endpoint]}" if rule.endpoint in QUERIES else ""
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
                 yield rule.endpoint, method, path
