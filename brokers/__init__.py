@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_letter, inspect, recurring, topology
+from brokers.jetstream import control, dead_feed, dead_letter, inspect, recurring, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
@@ -75,6 +75,7 @@ __all__ = [
     "ServerTooOldError",
     "TopologyError",
     "control",
+    "dead_feed",
     "dead_letter",
     "default_middleware",
     "inspect",

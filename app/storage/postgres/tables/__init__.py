@@ -7,6 +7,13 @@ from app.storage.postgres.tables.base import Base
 from app.storage.postgres.tables.chat import ChatCitation, ChatMessage, ChatSession
 from app.storage.postgres.tables.collections import Collection, File
 from app.storage.postgres.tables.datasets import ChunkRow, Dataset, Item
+from app.storage.postgres.tables.dead_letters import (
+    DeadLetterBulk,
+    DeadLetterBulkItem,
+    DeadLetterGroup,
+    DeadLetterHour,
+    DeadLetterRow,
+)
 from app.storage.postgres.tables.embedders import EmbedderRow
 from app.storage.postgres.tables.idempotency import IdempotentRequest
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
@@ -27,7 +34,8 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChatCitation",
     "ChatMessage", "ChatSession", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
-    "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "IdempotentRequest",
+    "DatasetTransform", "DeadLetterBulk", "DeadLetterBulkItem", "DeadLetterGroup", "DeadLetterHour",
+    "DeadLetterRow", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "IdempotentRequest",
     "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow", "SignInRow", "User",
     "Visualization", "VisualizationCluster", "VisualizationTransform",
 ]  # fmt: skip
