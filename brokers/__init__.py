@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_letter, inspect, recurring, topology
+from brokers.jetstream import control, dead_letter, inspect, recurring, survey, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
@@ -37,6 +37,7 @@ from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.sending import NotAllStoredError
 from brokers.jetstream.stub import JetStreamStubBroker
+from brokers.jetstream.survey import QueueSurvey, WorkerSeen
 from brokers.jetstream.topology import Change
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
+    "QueueSurvey",
     "ReplayLimitError",
     "ReplayReport",
     "ReplicasError",
@@ -73,6 +75,7 @@ __all__ = [
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",
+    "WorkerSeen",
     "control",
     "dead_letter",
     "default_middleware",
@@ -81,5 +84,6 @@ __all__ = [
     "read_events",
     "recurring",
     "subscribe_events",
+    "survey",
     "topology",
 ]

@@ -29,12 +29,14 @@ from app.services.embedding_runs import EmbeddingRuns
 from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
 from app.services.items import Items
+from app.services.job_desk import JobDesk
 from app.services.jobs import Jobs
 from app.services.llms import Llms
 from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.progress import Progress
+from app.services.queues import Queues, Topology
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
@@ -42,6 +44,7 @@ from app.services.topic_naming import TopicNamer
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
+from brokers import topology
 
 if TYPE_CHECKING:
     from app.container.parts import Container
@@ -172,6 +175,19 @@ class Services:
     def cancelling(self) -> Cancelling:
         """Stops work."""
         return Cancelling(self._of.database, self.jobs, self._of.feed)
+
+    @once
+    def queues(self) -> Queues:
+        """Depth, workers, pauses, configuration."""
+        of = self._of
+        wanted = partial(topology.intended, of.broker_options, of.queue_specs)
+        compared = Topology(wanted, partial(of.apply_topology, dry_run=True))
+        return Queues(of.database, of.broker, of.audit, compared)
+
+    @once
+    def job_desk(self) -> JobDesk:
+        """What is done with jobs by hand."""
+        return JobDesk(self._of.database, self.jobs, self.cancelling, self._of.dispatcher, self._of.audit)
 
     @once
     def planning(self) -> Planning:

@@ -10,6 +10,7 @@ from app.storage.postgres.tables.embedders import EmbedderRow
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
 from app.storage.postgres.tables.llms import LlmRow
 from app.storage.postgres.tables.owners import Owner
+from app.storage.postgres.tables.queue_pauses import QueuePause
 from app.storage.postgres.tables.reconciliations import Reconciliation
 from app.storage.postgres.tables.sign_in import ApiToken, SessionRow, SignInRow, User
 from app.storage.postgres.tables.transforms import (
@@ -25,7 +26,7 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChunkRow", "Collection",
     "CollectionTransform", "Dataset", "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File",
-    "FileExtraction", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow",
-    "SignInRow", "User", "Visualization", "VisualizationCluster",
+    "FileExtraction", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "QueuePause", "Reconciliation",
+    "SessionRow", "SignInRow", "User", "Visualization", "VisualizationCluster",
     "VisualizationTransform",
 ]  # fmt: skip
