@@ -101,6 +101,10 @@ class Page(BaseView):  # type: ignore[misc] # Flask-Admin has no types
         protect(blueprint)
         return blueprint
 
+    def _run_view(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Once: Flask-Admin calls again what raised a TypeError, and an act must not be done twice."""
+        return fn(self, *args, **kwargs)
+
     def render(self, template: str, **values: Any) -> str:
         """Render with who asks at hand."""
         page: str = super().render(template, me=principal(), may=may, **values)

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Query, Session
 from app.admin import frame
 from app.storage.postgres.session import Database
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 class ReadSession:
     """Opens at the first query of a request; `close` ends it with the request."""
@@ -66,6 +68,11 @@ class Listing(frame.Page, ModelView):  # type: ignore[misc]
     def visible(self, query: Query[Any]) -> Query[Any]:
         """Narrow a query to what who asks may see."""
         raise NotImplementedError
+
+    def get_export_value(self, model: Any, name: Any) -> Any:
+        """A cell of the export; what a spreadsheet would take for a formula is marked as text."""
+        value = super().get_export_value(model, name)
+        return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
     def get_filter_arg(self, index: int, flt: Any) -> str:  # noqa: ARG002 Flask-Admin gives both
         """The filter's name in the address: that of its column."""
