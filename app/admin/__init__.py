@@ -12,8 +12,11 @@ from flask_admin import Admin
 from flask_admin.theme import Bootstrap4Theme
 
 from app.admin import frame, wording
+from app.admin.bulks import BulksView
 from app.admin.home import Home, Parts
 from app.admin.jobs import JobsView
+from app.admin.letter_list import LetterList
+from app.admin.letters import LettersView
 from app.admin.queues import QueuesView
 from app.admin.reading import ReadSession
 
@@ -32,12 +35,14 @@ def register(app: Flask, container: Container, on_error: frame.OnError) -> None:
         name="Operations",
         url="/admin",
         endpoint="admin",
-        index_view=Home("panel_queues.index"),
+        index_view=Home("panel_letters.index"),
         theme=Bootstrap4Theme(base_template="panel/base.html"),
         csp_nonce_generator=frame.nonce,
     )
+    letters, bulks = LettersView(services), BulksView(services)
     queues, jobs = QueuesView(services), JobsView(services, reading)
-    admin.add_views(queues, jobs, Parts(queues, jobs))
+    parts = Parts(queues, jobs, letters, bulks)
+    admin.add_views(letters, LetterList(reading), bulks, queues, jobs, parts)
 
 
 def _assets() -> Blueprint:

@@ -82,9 +82,11 @@ def answer(error: Exception) -> ResponseReturnValue:
     return cast("OnError", current_app.extensions[EXTENSION])(error)
 
 
-def done(url: str) -> ResponseReturnValue:
-    """After an act: nothing for a script, which renews the parts of its page; else the page again."""
-    return Response(status=204) if is_fragment() else redirect(url, 303)
+def done(url: str, *, leave: bool = False) -> ResponseReturnValue:
+    """After an act: the page at `url`. A page's script renews its parts instead, unless it is to `leave`."""
+    if not is_fragment():
+        return redirect(url, 303)
+    return Response(status=204, headers={"HX-Redirect": url} if leave else {})
 
 
 class Page(BaseView):  # type: ignore[misc] # Flask-Admin has no types

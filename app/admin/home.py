@@ -11,7 +11,9 @@ from flask_admin import expose
 from app.admin.frame import Page
 
 if TYPE_CHECKING:
+    from app.admin.bulks import BulksView
     from app.admin.jobs import JobsView
+    from app.admin.letters import LettersView
     from app.admin.queues import QueuesView
 
 
@@ -35,9 +37,9 @@ class Home(Page):
 class Parts(Page):
     """/admin/parts: addresses that an open page asks again and again, which is nobody at work (who.py)."""
 
-    def __init__(self, queues: QueuesView, jobs: JobsView) -> None:
+    def __init__(self, queues: QueuesView, jobs: JobsView, letters: LettersView, bulks: BulksView) -> None:
         super().__init__(name="Parts", endpoint="panel_parts", url="/admin/parts")
-        self._queues, self._jobs = queues, jobs
+        self._queues, self._jobs, self._letters, self._bulks = queues, jobs, letters, bulks
 
     @expose("/")  # type: ignore[untyped-decorator]
     def index(self) -> ResponseReturnValue:
@@ -53,6 +55,16 @@ class Parts(Page):
     def job(self, job_id: object) -> str:
         """The live part of a job's page."""
         return self._jobs.part(job_id)
+
+    @expose("/dead-letters")  # type: ignore[untyped-decorator]
+    def groups(self) -> str:
+        """The live part of the page of groups."""
+        return self._letters.part()
+
+    @expose("/bulks/<int:bulk_id>")  # type: ignore[untyped-decorator]
+    def bulk(self, bulk_id: int) -> str:
+        """The live part of a bulk job's page."""
+        return self._bulks.part(bulk_id)
 
     def is_visible(self) -> bool:
         """It is no page."""
