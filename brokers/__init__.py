@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_letter, inspect, recurring, survey, topology
+from brokers.jetstream import control, dead_feed, dead_letter, inspect, recurring, survey, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
@@ -77,6 +77,7 @@ __all__ = [
     "TopologyError",
     "WorkerSeen",
     "control",
+    "dead_feed",
     "dead_letter",
     "default_middleware",
     "inspect",

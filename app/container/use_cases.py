@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
 from app.services.datasets import Datasets
+from app.services.dead_letters import DeadLetters
 from app.services.embedded_datasets import EmbeddedDatasets
 from app.services.embedders import Embedders
 from app.services.embedding_runs import EmbeddingRuns
@@ -31,6 +33,10 @@ from app.services.files import Files
 from app.services.items import Items
 from app.services.job_desk import JobDesk
 from app.services.jobs import Jobs
+from app.services.letter_acts import LetterActs
+from app.services.letter_bulks import LetterBulks
+from app.services.letter_content import Contents
+from app.services.letter_ends import LetterEnds
 from app.services.llms import Llms
 from app.services.overview import Overview
 from app.services.owners import Owners
@@ -188,6 +194,37 @@ class Services:
     def job_desk(self) -> JobDesk:
         """What is done with jobs by hand."""
         return JobDesk(self._of.database, self.jobs, self.cancelling, self._of.dispatcher, self._of.audit)
+
+    @once
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up."""
+        of = self._of
+        return DeadLetters(of.database, of.audit.trail, Contents(of.broker))
+
+    @once
+    def letter_ends(self) -> LetterEnds:
+        """Letters that leave their stream."""
+        return LetterEnds(self._of.database, self._of.audit.trail, self._of.broker)
+
+    @once
+    def letter_acts(self) -> LetterActs:
+        """What is done with one dead letter."""
+        of = self._of
+        return LetterActs(
+            of.database,
+            of.audit.trail,
+            of.broker,
+            of.outbox,
+            self.letter_ends,
+            undo_period=timedelta(seconds=of.settings.dlq_undo_secs),
+            max_replays=of.broker_options.max_replays,
+        )
+
+    @once
+    def letter_bulks(self) -> LetterBulks:
+        """Acts on many dead letters at once."""
+        of = self._of
+        return LetterBulks(of.database, of.audit.trail, of.settings.dlq_two_person_above)
 
     @once
     def planning(self) -> Planning:

@@ -53,6 +53,17 @@ def why_not_revived(jobs: Jobs, job_id: UUID, *, publication: int) -> str | None
     return None
 
 
+def obstacle(session: Session, job_id: UUID) -> str | None:
+    """Why a replay of the job's letter would start nothing, as far as can be seen before; None: nothing."""
+    row = session.execute(select(Job.state, _taken_care_of()).where(Job.job_id == job_id)).one_or_none()
+    if row is None:
+        return "the job is gone, with what it was for"
+    state, done = row
+    if state != "dead":
+        return f"the job is {state}"
+    return "a later job does the same work, or has done it" if done else None
+
+
 def _revive(session: Session, job_id: UUID, publication: int) -> bool:
     revived = session.execute(
         update(Job)

@@ -6,6 +6,13 @@ from app.storage.postgres.tables.audit import AuditEvent, AuditHead
 from app.storage.postgres.tables.base import Base
 from app.storage.postgres.tables.collections import Collection, File
 from app.storage.postgres.tables.datasets import ChunkRow, Dataset, Item
+from app.storage.postgres.tables.dead_letters import (
+    DeadLetterBulk,
+    DeadLetterBulkItem,
+    DeadLetterGroup,
+    DeadLetterHour,
+    DeadLetterRow,
+)
 from app.storage.postgres.tables.embedders import EmbedderRow
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
 from app.storage.postgres.tables.llms import LlmRow
@@ -25,7 +32,8 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChunkRow", "Collection",
-    "CollectionTransform", "Dataset", "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File",
+    "CollectionTransform", "Dataset", "DatasetTransform", "DeadLetterBulk", "DeadLetterBulkItem",
+    "DeadLetterGroup", "DeadLetterHour", "DeadLetterRow", "EmbeddedDataset", "EmbedderRow", "File",
     "FileExtraction", "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "QueuePause", "Reconciliation",
     "SessionRow", "SignInRow", "User", "Visualization", "VisualizationCluster",
     "VisualizationTransform",
