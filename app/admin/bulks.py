@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from flask import request, url_for
 from flask.typing import ResponseReturnValue
@@ -11,7 +11,7 @@ from flask_admin import expose
 from app.admin import frame
 from app.admin.letter_list import letter_filter
 from app.errors import InvalidInputError, NotFoundError
-from app.services.letter_bulks import BulkOrder
+from app.services.letter_bulks import Act, BulkOrder
 
 if TYPE_CHECKING:
     from app.container import Services
@@ -33,7 +33,7 @@ class BulksView(frame.Page):
     def index(self) -> str:
         """The newest."""
         found = self._of.letter_bulks.list(frame.principal(), limit=_SHOWN)
-        return self.render("panel/bulks.html", bulks=found.items, total=found.total)
+        return self.render("panel/bulks.html", bulks=found.items)
 
     @expose("/", methods=["POST"])  # type: ignore[untyped-decorator]
     def prepare(self) -> ResponseReturnValue:
@@ -77,16 +77,19 @@ def _filter_fields() -> dict[str, str]:
     return {name.removeprefix(_FIELD): value for name, value in fields if value.strip()}
 
 
+def _act(word: str) -> Act:
+    if word not in get_args(Act):
+        raise InvalidInputError(f"act must be one of {', '.join(get_args(Act))}", field="act")
+    return cast("Act", word)
+
+
 def _order() -> BulkOrder:
     """What the form says; raises InvalidInputError."""
     form = request.form
-    act = form.get("act", "")
-    if act not in {"replay", "discard"}:
-        raise InvalidInputError("act must be replay or discard", field="act")
     try:
         share = form.get("stop_on_failure_percent", "").strip()
         return BulkOrder(
-            act=act,
+            act=_act(form.get("act", "")),
             why=form.get("why", ""),
             per_second=float(form.get("per_second") or _PER_SECOND),
             canary=int(form.get("canary") or 0),

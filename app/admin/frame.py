@@ -93,6 +93,7 @@ class Page(BaseView):  # type: ignore[misc] # Flask-Admin has no types
     """A view of the panel; those routes of Flask-Admin that it does not name are not there."""
 
     routes: frozenset[str] | None = None
+    under = ""  # the address of the page under which the menu shows this one
     _urls: list[tuple[str, str, Any]]  # Flask-Admin's: address, name and methods of each route
 
     def create_blueprint(self, admin: Any) -> Blueprint:

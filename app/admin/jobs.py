@@ -17,12 +17,15 @@ from app.admin.reading import Listing, ReadSession
 from app.jobs.contracts import CONTRACTS
 from app.jobs.pools import POOLS
 from app.services.cancelling import is_cancellable
+from app.services.dead_letter_filters import LetterFilter
 from app.services.job_desk import sees_all
 from app.services.job_story import story
 from app.storage.postgres.tables import ACTIVE_STATES, FINAL_STATES, Job
 
 if TYPE_CHECKING:
     from app.container import Services
+
+_MOST_LETTERS = 20
 
 
 class _ById(FilterEqual):  # type: ignore[misc]
@@ -110,8 +113,12 @@ class JobsView(Listing):
         job = self._of.job_desk.find(frame.principal(), job_id)
         active = job.state in ACTIVE_STATES
         acts = frame.may("operator")
+        letters = self._of.dead_letters.list(
+            frame.principal(), LetterFilter(state=None, job_id=str(job_id)), limit=_MOST_LETTERS
+        )
         return {
             "job": job,
+            "letters": letters.items,
             "active": active,
             "story": story(job, datetime.now(UTC)),
             "can_cancel": acts and active and is_cancellable(job.kind) and job.owner_id is not None,

@@ -63,6 +63,7 @@ class LetterList(Listing):
     """/admin/dead-letters/list."""
 
     routes = frozenset({"index_view", "export"})
+    under = "/admin/dead-letters/"
     list_template = "panel/letters.html"
     column_list = ("state", "cause", "actor", "owner_id", "attempts", "died_at", "expires_at")
     column_labels: ClassVar[dict[str, str]] = {

@@ -45,6 +45,11 @@ def setting(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
+def class_name(dotted: str | None) -> str:
+    """The last word of a class's full name."""
+    return (dotted or "").rpartition(".")[2]
+
+
 def shade(state: str) -> str:
     """The badge of a job's state."""
     return _STATES.get(state, "")
@@ -83,6 +88,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "per_minute": rate,
     "setting": setting,
     "shade": shade,
+    "class_name": class_name,
     "moment": moment,
     "stamp": stamp,
     "ran": ran,

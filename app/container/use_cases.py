@@ -193,7 +193,8 @@ class Services:
     @once
     def job_desk(self) -> JobDesk:
         """What is done with jobs by hand."""
-        return JobDesk(self._of.database, self.jobs, self.cancelling, self._of.dispatcher, self._of.audit)
+        of = self._of
+        return JobDesk(of.database, self.jobs, self.cancelling, of.dispatcher, self.letter_acts, of.audit)
 
     @once
     def dead_letters(self) -> DeadLetters:

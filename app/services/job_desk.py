@@ -15,8 +15,9 @@ from app.services.audit import Audit
 from app.services.cancelling import Cancelling
 from app.services.job_replay import why_not_revived
 from app.services.jobs import Jobs
+from app.services.letter_acts import LetterActs
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import Job
+from app.storage.postgres.tables import DeadLetterRow, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class JobDesk:
     jobs: Jobs
     cancelling: Cancelling
     dispatcher: Dispatcher
+    letters: LetterActs
     audit: Audit
 
     def find(self, principal: Principal, job_id: UUID) -> Job:
@@ -46,18 +48,32 @@ class JobDesk:
         self._note("job.cancelled", row)
 
     def run_again(self, principal: Principal, job_id: UUID) -> None:
-        """Let a dead job wait again, with five fresh attempts and what failed with it, and send its message.
+        """Let a dead job start anew, with five fresh attempts and what failed with it.
 
-        Raises NotFoundError, and ConflictError where it is not dead or its work is asked for, or done, by a
-        later job. A message that cannot be sent now is sent by the reconciler.
+        Its open dead letter is replayed; one that has none gets a new message. Raises NotFoundError,
+        ConflictError where it is not dead or its work is asked for, or done, by a later job, and
+        UnavailableError. A message that cannot be sent now is sent by the reconciler.
         """
         row = self.find(principal, job_id)
+        if row.state == "dead" and (letter := self._open_letter(job_id)) is not None:
+            self.letters.replay(principal, letter)
+            self._note("job.run_again", row)
+            return
         publication = row.publication + 1
         reason = why_not_revived(self.jobs, job_id, publication=publication)
         if reason is not None:
             raise ConflictError(f"it does not run again: {reason}")
         self._note("job.run_again", row)
         self.dispatcher.send([Envelope(job_id, row.kind, row.queue, publication)])
+
+    def _open_letter(self, job_id: UUID) -> int | None:
+        newest = (
+            select(DeadLetterRow.dead_letter_id)
+            .where(DeadLetterRow.job_id == job_id, DeadLetterRow.state == "open")
+            .order_by(DeadLetterRow.died_at.desc())
+        )
+        with self.database.transaction() as session:
+            return session.scalar(newest.limit(1))
 
     def _note(self, action: str, row: Job) -> None:
         self.audit.note(
