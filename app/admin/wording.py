@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_UNITS = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s"))
 _STATES = {"running": "accent", "retrying": "warn", "succeeded": "good", "dead": "bad"}
 
 
@@ -27,10 +28,11 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return "\N{EN DASH}"
     whole = max(0, round(seconds))
-    for size, unit, smaller, small in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min")):
+    for size, unit, smaller, small in _UNITS:
         if whole >= size:
-            return f"{whole // size} {unit} {whole % size // smaller} {small}"
-    return f"{whole // _MINUTE} min {whole % _MINUTE} s" if whole >= _MINUTE else f"{whole} s"
+            rest = whole % size // smaller
+            return f"{whole // size} {unit} {rest} {small}" if rest else f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 def rate(per_minute: float) -> str:

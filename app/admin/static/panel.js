@@ -5,7 +5,9 @@ const units = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "
 
 function span(seconds) {
   for (const [size, unit, smaller, small] of units) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ${Math.floor((seconds % size) / smaller)} ${small}`;
+    if (seconds < size) continue;
+    const rest = Math.floor((seconds % size) / smaller);
+    return `${Math.floor(seconds / size)} ${unit}${rest ? ` ${rest} ${small}` : ""}`;
   }
   return `${seconds} s`;
 }
