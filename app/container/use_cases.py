@@ -205,7 +205,8 @@ class Services:
     @once
     def letter_ends(self) -> LetterEnds:
         """Letters that leave their stream."""
-        return LetterEnds(self._of.database, self._of.audit.trail, self._of.broker)
+        of = self._of
+        return LetterEnds(of.database, of.audit.trail, of.broker, of.letter_index)
 
     @once
     def letter_acts(self) -> LetterActs:

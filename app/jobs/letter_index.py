@@ -62,10 +62,10 @@ _INSERT = text(
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Index and stream: rows that were added, open rows (ids) without a letter, when the stream was made."""
+    """Index and stream: letters without a row, open rows (ids) without a letter, when the stream was made."""
 
     life: str
-    added: int
+    missing: int
     gone: Sequence[int]
 
 
@@ -101,28 +101,30 @@ class LetterIndex:
                 seen += len(page)
                 yield seen, added
 
-    def compare(self) -> Compared:
+    def compare(self, *, dry_run: bool = False) -> Compared:
         """Index the letters that the consumer has passed over, and name rows whose letters left otherwise.
 
         Raises UnavailableError.
         """
-        added, gone, before = 0, list[int](), 0
+        number, gone, before = 0, list[int](), 0
         with _nats():
             life = dead_feed.lifetime(self.broker)
             for page in dead_feed.everything(self.broker, life):
                 known = self._known(life.created, before, page[-1].id)
                 here = {letter.id for letter in page}
                 missing = [letter for letter in page if letter.id not in known]
-                added += self._write(missing, life.created) if missing else 0
+                number += len(missing)
+                if missing and not dry_run:
+                    self._write(missing, life.created)
                 gone += [
                     key for sequence, (key, is_open) in known.items() if is_open and sequence not in here
                 ]
                 before = page[-1].id
             beyond = self._known(life.created, before, life.last)
         gone += [key for key, is_open in beyond.values() if is_open]
-        if added:
-            logger.warning("%d dead letters were missing in the index", added)
-        return Compared(life.created, added, gone[:_MOST_GONE])
+        if number:
+            logger.warning("%d dead letters were missing in the index", number)
+        return Compared(life.created, number, gone[:_MOST_GONE])
 
     def _known(self, life: str, after: int, last: int) -> dict[int, tuple[int, bool]]:
         """Id, and whether it is open, of the rows with sequences in (after, last]."""

@@ -16,6 +16,7 @@ from app.security.principal import Principal, Role
 from app.storage.postgres.tables import DeadLetterRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
 
+_EXPIRES_SOON = timedelta(days=3)
 _EXACT = ("state", "fingerprint", "reason", "actor", "queue", "pool", "owner_id", "worker", "trace_id",
           "message_id", "error_class", "bulk_id")  # fmt: skip
 _CLOSED = {"state": LETTER_STATES, "reason": LETTER_REASONS}
@@ -90,6 +91,12 @@ class LetterFilter:
 def visible_to(principal: Principal) -> ColumnElement[bool]:
     """Which letters a principal may see: an admin all, nobody's among them; else those of one's own jobs."""
     return true() if principal.role.covers(Role.ADMIN) else DeadLetterRow.owner_id == principal.owner_id
+
+
+def expiring_unread() -> list[ColumnElement[bool]]:
+    """Letters that nobody has opened and that the server removes within three days."""
+    row = DeadLetterRow
+    return [row.state == "open", row.read_at.is_(None), row.expires_at < func.now() + _EXPIRES_SOON]
 
 
 def position(row_token: str) -> tuple[datetime, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.errors import ForbiddenError, NotFoundError
 from app.security.principal import Principal, Role
 from app.services.audit_trail import AuditTrail
-from app.services.dead_letter_filters import LetterFilter, position, visible_to
+from app.services.dead_letter_filters import LetterFilter, expiring_unread, position, visible_to
 from app.services.letter_content import Contents, LetterContent
 from app.services.paging import after_token, check_window, continuation_token
 from app.services.views import view
@@ -28,7 +28,6 @@ from app.storage.postgres.tables import DeadLetterGroup, DeadLetterHour, DeadLet
 NOUN = "dead_letter"
 _CURVE_HOURS = 24
 _MOST_LINEAGE = 20
-EXPIRES_SOON = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,12 +261,6 @@ def _curves(
         curve = counts.setdefault(fingerprint, [0] * _CURVE_HOURS)
         curve[_CURVE_HOURS - 1 - int(back)] += died
     return {fingerprint: tuple(curve) for fingerprint, curve in counts.items()}
-
-
-def expiring_unread() -> list[ColumnElement[bool]]:
-    """Letters that nobody has opened and that the server removes within three days."""
-    row = DeadLetterRow
-    return [row.state == "open", row.read_at.is_(None), row.expires_at < func.now() + EXPIRES_SOON]
 
 
 def _lineage(session: Session, principal: Principal, row: DeadLetterRow) -> Sequence[DeadLetterRow]:

@@ -184,9 +184,7 @@ class LetterActs:
 
     def _refuse_other_stream(self, row: DeadLetterRow) -> None:
         if dead_feed.lifetime(self.broker).created != row.stream_life:
-            raise ConflictError(
-                "the stream of the letter was made anew since, and the letter is gone with it"
-            )
+            raise ConflictError("the letter is gone with its stream, which was made anew since")
 
     def _mark(self, row: DeadLetterRow, state: str, why: str) -> None:
         row.state, row.ended_at = state, func.now()

@@ -16,9 +16,11 @@ from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
+from app.jobs.letter_index import LetterIndex
 from app.services.audit_trail import AuditTrail
+from app.services.dead_letter_filters import expiring_unread
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import DeadLetterBulk, DeadLetterHour, DeadLetterRow
+from app.storage.postgres.tables import DeadLetterBulk, DeadLetterGroup, DeadLetterHour, DeadLetterRow
 from brokers import EndedLetter, JetStreamBroker, TopologyError, dead_feed, dead_letter
 
 logger = logging.getLogger(__name__)
@@ -32,12 +34,21 @@ _PREPARED_KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Open letters, and those of them that expire within three days and that nobody has opened."""
+
+    open: int
+    expiring_unread: int
+
+
+@dataclass(frozen=True, slots=True)
 class LetterEnds:
     """Brings rows and stream together where letters end."""
 
     database: Database
     trail: AuditTrail
     broker: JetStreamBroker
+    index: LetterIndex
 
     def keep(self) -> int:
         """Remove what can no longer be undone, note what expired, forget old tombstones; how many it was.
@@ -82,6 +93,17 @@ class LetterEnds:
                     number += 1
         return number
 
+    def repair(self, *, dry_run: bool = False) -> int:
+        """Compare the index with the stream, and bring it to what is true there; how many letters differed.
+
+        Raises UnavailableError.
+        """
+        found = self.index.compare(dry_run=dry_run)
+        if not dry_run:
+            self.mirror(found.gone)
+            self.lose_other_streams(found.life)
+        return found.missing + len(found.gone)
+
     def expire(self) -> int:
         """Rows of letters that the server has removed become tombstones."""
         number = 0
@@ -95,6 +117,13 @@ class LetterEnds:
             DeadLetterRow.state == "open", DeadLetterRow.stream_life != life
         )
         return self._end_as_expired(lost, "the stream was made anew")
+
+    def waiting(self) -> Waiting:
+        """How many letters wait for somebody, of all owners."""
+        expiring = select(func.count()).select_from(DeadLetterRow).where(*expiring_unread())
+        with self.database.transaction() as session:
+            total = session.scalar(select(func.sum(DeadLetterGroup.open_count)))
+            return Waiting(int(total or 0), session.scalar(expiring) or 0)
 
     def _expire_some(self) -> int:
         over = DeadLetterRow.expires_at < func.now() - _EXPIRY_GRACE
