@@ -20,6 +20,7 @@ from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability.logging import product_version
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
@@ -95,6 +96,7 @@ class Container:
             backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
+            version=product_version(),
         )
 
     @property

@@ -37,6 +37,7 @@ from app.services.files import Files
 from app.services.grabbing import Grabbing
 from app.services.idempotency import Idempotency
 from app.services.items import Items
+from app.services.job_desk import JobDesk
 from app.services.jobs import Jobs
 from app.services.letter_acts import LetterActs
 from app.services.letter_bulks import LetterBulks
@@ -48,6 +49,7 @@ from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.progress import Progress
 from app.services.queue_status import QueueStatus
+from app.services.queues import Queues, Topology
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
@@ -55,7 +57,7 @@ from app.services.topic_naming import TopicNamer
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
-from brokers import server_report
+from brokers import server_report, topology
 
 if TYPE_CHECKING:
     from app.container.parts import Container
@@ -222,6 +224,20 @@ class Services:
     def cancelling(self) -> Cancelling:
         """Stops work."""
         return Cancelling(self._of.database, self.jobs, self._of.feed)
+
+    @once
+    def queues(self) -> Queues:
+        """Depth, workers, pauses, configuration."""
+        of = self._of
+        wanted = partial(topology.intended, of.broker_options, of.queue_specs)
+        compared = Topology(wanted, partial(of.apply_topology, dry_run=True))
+        return Queues(of.database, of.broker, of.audit, compared)
+
+    @once
+    def job_desk(self) -> JobDesk:
+        """What is done with jobs by hand."""
+        of = self._of
+        return JobDesk(of.database, self.jobs, self.cancelling, of.dispatcher, self.letter_acts, of.audit)
 
     @once
     def dead_letters(self) -> DeadLetters:

@@ -38,13 +38,13 @@ def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
 async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
     options = session.options
     consumer = await session.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
-    scheduled = await _count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
+    scheduled = await count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
     return QueueDepth(
         queue=spec.name,
         ready=int(consumer["num_pending"]),
         scheduled=scheduled,
         in_flight=int(consumer["num_ack_pending"]),
-        dead=await _count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+        dead=await count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
     )
 
 
@@ -72,7 +72,7 @@ async def _is_empty(session: Session, spec: QueueSpec) -> bool:
             return True
 
 
-async def _count(session: Session, stream: str, subject: str) -> int:
+async def count(session: Session, stream: str, subject: str) -> int:
     """Messages on a subject, wildcards allowed; the server lists subjects in pages."""
     total = offset = 0
     while True:
