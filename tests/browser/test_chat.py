@@ -80,6 +80,8 @@ def test_a_question_is_answered_with_citations_that_open_the_passage(
         expect(page.locator(".turn.answered[data-message] .words")).to_have_count(2)
 
         page.reload()
-        expect(page.get_by_role("heading", level=1)).to_have_text("What about valve XK-77 and the seal of the pump?")
+        expect(page.get_by_role("heading", level=1)).to_have_text(
+            "What about valve XK-77 and the seal of the pump?"
+        )
         answer.first.locator(".words .cite").first.click()
         expect(page.locator("mark.lit").first).to_contain_text("XK-77")
