@@ -21,10 +21,12 @@ from app.api import (
     embedded_datasets,
     embedders,
     errors,
+    etags,
     events,
     files,
     guard,
     health,
+    idempotency,
     items,
     jobs,
     llms,
@@ -33,6 +35,7 @@ from app.api import (
     openapi,
     search,
     sessions,
+    status,
     users,
     visualization_transforms,
     visualizations,
@@ -62,6 +65,7 @@ _RESOURCES = (
     jobs,
     events,
     audit,
+    status,
     users,
     sessions,
     api_tokens,
@@ -99,6 +103,8 @@ def register(app: OpenAPI, container: Container) -> None:
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
     guard.register(app, container.settings)
     audit.register(app)
+    idempotency.register(app)
+    etags.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.register_blueprint(auth.browser)

@@ -19,6 +19,7 @@ from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
 from app.pipeline.projection.config import check_config
 from app.pipeline.reranking import Reranker
+from app.services.batches import Batches
 from app.services.cancelling import Cancelling
 from app.services.chat import Chats
 from app.services.chat_answers import ChatAnswers
@@ -32,6 +33,7 @@ from app.services.embedding_runs import EmbeddingRuns
 from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
 from app.services.grabbing import Grabbing
+from app.services.idempotency import Idempotency
 from app.services.items import Items
 from app.services.jobs import Jobs
 from app.services.llms import Llms
@@ -39,6 +41,7 @@ from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.progress import Progress
+from app.services.queue_status import QueueStatus
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
@@ -46,6 +49,7 @@ from app.services.topic_naming import TopicNamer
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
+from brokers import server_report
 
 if TYPE_CHECKING:
     from app.container.parts import Container
@@ -126,6 +130,11 @@ class Services:
         return DatasetTransforms(self._of.database, self._of.outbox)
 
     @once
+    def batches(self) -> Batches:
+        """Embedding jobs of a transform."""
+        return Batches(self._of.database, self._of.outbox)
+
+    @once
     def embedded_datasets(self) -> EmbeddedDatasets:
         """Vector indexes."""
         return EmbeddedDatasets(self._of.database, self._of.outbox, self._of.vectors)
@@ -189,9 +198,19 @@ class Services:
         )
 
     @once
+    def idempotency(self) -> Idempotency:
+        """Requests that name themselves."""
+        return Idempotency(self._of.database)
+
+    @once
     def jobs(self) -> Jobs:
         """The life of jobs."""
         return Jobs(self._of.database, self._of.outbox)
+
+    @once
+    def queue_status(self) -> QueueStatus:
+        """The message server."""
+        return QueueStatus(lambda: server_report(self._of.broker))
 
     @once
     def cancelling(self) -> Cancelling:

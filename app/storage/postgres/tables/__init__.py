@@ -8,6 +8,7 @@ from app.storage.postgres.tables.chat import ChatCitation, ChatMessage, ChatSess
 from app.storage.postgres.tables.collections import Collection, File
 from app.storage.postgres.tables.datasets import ChunkRow, Dataset, Item
 from app.storage.postgres.tables.embedders import EmbedderRow
+from app.storage.postgres.tables.idempotency import IdempotentRequest
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
 from app.storage.postgres.tables.llms import LlmRow
 from app.storage.postgres.tables.owners import Owner
@@ -26,7 +27,7 @@ from app.storage.postgres.tables.visualizations import Visualization, Visualizat
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "ApiToken", "AuditEvent", "AuditHead", "Base", "ChatCitation",
     "ChatMessage", "ChatSession", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
-    "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "Item", "ItemEmbedding",
-    "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow", "SignInRow", "User", "Visualization",
-    "VisualizationCluster", "VisualizationTransform",
+    "DatasetTransform", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "IdempotentRequest",
+    "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "Reconciliation", "SessionRow", "SignInRow", "User",
+    "Visualization", "VisualizationCluster", "VisualizationTransform",
 ]  # fmt: skip
