@@ -51,8 +51,8 @@ test: install assets ## run every test against real servers that it starts itsel
 	@$(BIN)/python -m devstack.browser
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-fuzz-api: install assets ## send whatever the document allows to every route, for minutes (FUZZ_EXAMPLES=50)
-	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-50} $(BIN)/pytest --timeout 3600 tests/integration/api/test_document.py
+fuzz-api: install assets ## send whatever the document allows to every route, for minutes
+	@$(BIN)/pytest --hypothesis-profile fuzz-api --timeout 3600 tests/integration/api/test_document.py
 
 check: install assets ## ruff, mypy --strict, import contracts, tsc
 	@$(BIN)/ruff check .

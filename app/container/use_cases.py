@@ -19,9 +19,12 @@ from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
 from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
 from app.pipeline.projection.config import check_config
+from app.pipeline.reranking import Reranker
 from app.services.batches import Batches
 from app.services.bulk import Bulk
 from app.services.cancelling import Cancelling
+from app.services.chat import Chats
+from app.services.chat_answers import ChatAnswers
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
@@ -32,6 +35,7 @@ from app.services.embedding_runs import EmbeddingRuns
 from app.services.exports import Exports
 from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
+from app.services.grabbing import Grabbing
 from app.services.idempotency import Idempotency
 from app.services.items import Items
 from app.services.jobs import Jobs
@@ -111,7 +115,13 @@ class Services:
     def llms(self) -> Llms:
         """Configured language models."""
         of = self._of
-        return Llms(of.database, of.secrets, lambda spec: generation.build(spec, of.http), of.http.check)
+        return Llms(
+            of.database,
+            of.secrets,
+            lambda spec: generation.build(spec, of.http),
+            of.http.check,
+            lambda base_url, model, key: Reranker(base_url, model, key, of.http),
+        )
 
     @once
     def collection_transforms(self) -> CollectionTransforms:
@@ -156,7 +166,22 @@ class Services:
     @once
     def search(self) -> Search:
         """Search by meaning."""
-        return Search(self._of.database, self._of.vectors, self.embedders.client)
+        return Search(self._of.database, self._of.vectors, self.embedders.client, self.llms.reranker)
+
+    @once
+    def grabbing(self) -> Grabbing:
+        """Copies of what is public."""
+        return Grabbing(self._of.database, self._of.outbox, self._of.blobs)
+
+    @once
+    def chats(self) -> Chats:
+        """Conversations."""
+        return Chats(self._of.database)
+
+    @once
+    def chat_answers(self) -> ChatAnswers:
+        """What a language model says of passages."""
+        return ChatAnswers(self._of.database, self.search, self.llms.client, count_tokens)
 
     @once
     def progress(self) -> Progress:

@@ -93,6 +93,12 @@ class BlobStore:
                 Metadata=_metadata(sha256),
             )
 
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object within the bucket, on the server."""
+        bucket = self.options.bucket
+        with self._failures(source):
+            self._client.copy_object(Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": source})
+
     def open(self, key: str, part: range | None = None) -> BinaryIO:
         """Return a buffered reader over the object, or over a part of its bytes (not empty); close it.
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import NotFoundError, PreconditionFailedError
 from app.storage.postgres.tables import (
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -26,6 +27,7 @@ from app.storage.postgres.tables import (
 
 T = TypeVar(
     "T",
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -41,6 +43,7 @@ T = TypeVar(
 Shared = TypeVar("Shared", Collection, Dataset, EmbedderRow, LlmRow)
 
 _NOUNS: dict[type, str] = {
+    ChatSession: "chat session",
     Collection: "collection",
     CollectionTransform: "collection transform",
     Dataset: "dataset",
