@@ -13,6 +13,7 @@ from app.api import (
     api_tokens,
     audit,
     auth,
+    chat,
     collection_transforms,
     collections,
     dataset_transforms,
@@ -20,17 +21,21 @@ from app.api import (
     embedded_datasets,
     embedders,
     errors,
+    etags,
     events,
     files,
     guard,
     health,
+    idempotency,
     items,
     jobs,
     llms,
+    marketplace,
     metrics,
     openapi,
     search,
     sessions,
+    status,
     users,
     visualization_transforms,
     visualizations,
@@ -55,9 +60,12 @@ _RESOURCES = (
     visualization_transforms,
     visualizations,
     search,
+    chat,
+    marketplace,
     jobs,
     events,
     audit,
+    status,
     users,
     sessions,
     api_tokens,
@@ -95,6 +103,8 @@ def register(app: OpenAPI, container: Container) -> None:
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
     guard.register(app, container.settings)
     audit.register(app)
+    idempotency.register(app)
+    etags.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.register_blueprint(auth.browser)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import RootModel
 
 from app.api.context import me, services
 from app.api.guard import takes_bytes, takes_files
-from app.api.openapi import answers
+from app.api.openapi import download
+from app.api.ranges import as_part, asked_part
 from app.api.replies import nothing, reply, stream
 from app.api.schemas.base import PROBLEMS, Window
 from app.api.schemas.files import (
@@ -72,18 +73,24 @@ def list_files(path: FilesPath, query: FilesQuery) -> Response:
     )
 
 
-@api.get(f"{_FILES}/<int:file_key>", responses=answers("*/*", binary=True))
+@api.get(f"{_FILES}/<int:file_key>", responses=download("*/*"))
 def download_file(path: FilePath) -> Response:
-    """Download the bytes as they were uploaded."""
+    """Download the bytes as they were uploaded, or a part of them (`Range`)."""
     file = services().files.open(me(), path.collection_id, path.file_key)
+    if request.if_none_match.contains(file.content_hash):
+        response = Response(status=304)
+        response.set_etag(file.content_hash)
+        return response
+    part = asked_part(file.size_bytes, file.content_hash)
     # Never shown in place: an uploaded page must not run as ours.
-    return stream(
-        file.stream,
+    response = stream(
+        file.open(part),
         media_type=file.media_type,
-        size_bytes=file.size_bytes,
+        size_bytes=file.size_bytes if part is None else len(part),
         filename=file.name,
         etag=file.content_hash,
     )
+    return as_part(response, part, file.size_bytes)
 
 
 @api.get(f"{_FILES}/<int:file_key>/state", responses={200: FileReply})

@@ -18,7 +18,11 @@ from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
 from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
 from app.pipeline.projection.config import check_config
+from app.pipeline.reranking import Reranker
+from app.services.batches import Batches
 from app.services.cancelling import Cancelling
+from app.services.chat import Chats
+from app.services.chat_answers import ChatAnswers
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
@@ -28,6 +32,8 @@ from app.services.embedders import Embedders
 from app.services.embedding_runs import EmbeddingRuns
 from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
+from app.services.grabbing import Grabbing
+from app.services.idempotency import Idempotency
 from app.services.items import Items
 from app.services.jobs import Jobs
 from app.services.llms import Llms
@@ -35,6 +41,7 @@ from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.progress import Progress
+from app.services.queue_status import QueueStatus
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
@@ -42,6 +49,7 @@ from app.services.topic_naming import TopicNamer
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
+from brokers import server_report
 
 if TYPE_CHECKING:
     from app.container.parts import Container
@@ -98,7 +106,13 @@ class Services:
     def llms(self) -> Llms:
         """Configured language models."""
         of = self._of
-        return Llms(of.database, of.secrets, lambda spec: generation.build(spec, of.http), of.http.check)
+        return Llms(
+            of.database,
+            of.secrets,
+            lambda spec: generation.build(spec, of.http),
+            of.http.check,
+            lambda base_url, model, key: Reranker(base_url, model, key, of.http),
+        )
 
     @once
     def collection_transforms(self) -> CollectionTransforms:
@@ -114,6 +128,11 @@ class Services:
     def dataset_transforms(self) -> DatasetTransforms:
         """Items to vectors."""
         return DatasetTransforms(self._of.database, self._of.outbox)
+
+    @once
+    def batches(self) -> Batches:
+        """Embedding jobs of a transform."""
+        return Batches(self._of.database, self._of.outbox)
 
     @once
     def embedded_datasets(self) -> EmbeddedDatasets:
@@ -133,7 +152,22 @@ class Services:
     @once
     def search(self) -> Search:
         """Search by meaning."""
-        return Search(self._of.database, self._of.vectors, self.embedders.client)
+        return Search(self._of.database, self._of.vectors, self.embedders.client, self.llms.reranker)
+
+    @once
+    def grabbing(self) -> Grabbing:
+        """Copies of what is public."""
+        return Grabbing(self._of.database, self._of.outbox, self._of.blobs)
+
+    @once
+    def chats(self) -> Chats:
+        """Conversations."""
+        return Chats(self._of.database)
+
+    @once
+    def chat_answers(self) -> ChatAnswers:
+        """What a language model says of passages."""
+        return ChatAnswers(self._of.database, self.search, self.llms.client, count_tokens)
 
     @once
     def progress(self) -> Progress:
@@ -164,9 +198,19 @@ class Services:
         )
 
     @once
+    def idempotency(self) -> Idempotency:
+        """Requests that name themselves."""
+        return Idempotency(self._of.database)
+
+    @once
     def jobs(self) -> Jobs:
         """The life of jobs."""
         return Jobs(self._of.database, self._of.outbox)
+
+    @once
+    def queue_status(self) -> QueueStatus:
+        """The message server."""
+        return QueueStatus(lambda: server_report(self._of.broker))
 
     @once
     def cancelling(self) -> Cancelling:
