@@ -20,6 +20,7 @@ from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability.logging import product_version
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
@@ -95,6 +96,7 @@ class Container:
             backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
+            version=product_version(),
         )
 
     @property
@@ -203,7 +205,7 @@ class Container:
             "postgres": self.database.ping,
             "qdrant": self.vectors.ping,
             "s3": self.blobs.ping,
-            "nats": lambda: inspect.ping(self.broker),
+            "nats": lambda: inspect.probe(self.broker),
             "tika": lambda: tika_server.ping(self.settings.tika_server_endpoint),
         }
 

@@ -241,6 +241,22 @@ _ONLY_WHERE_SET = ("allow_rollup_hdrs", "deny_delete")
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
 
 
+def intended(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[tuple[str, str, dict[str, Any]]]:
+    """What `apply` makes sure of: kind, name (both as in its changes) and fields; unset ones are left out."""
+    specs, fields = list(queues), (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
+    streams = [("stream", str(one.name), _set_fields(one, fields)) for one in stream_configs(options, specs)]
+    consumers = [
+        ("consumer", f"{stream}/{one.durable_name}", _set_fields(one, _CONSUMER_FIELDS))
+        for stream, one in [*consumer_configs(options, specs), index_consumer(options)]
+    ]
+    return [*streams, *consumers]
+
+
+def _set_fields(config: Any, fields: Iterable[str]) -> dict[str, Any]:
+    values = {field: getattr(config, field) for field in fields}
+    return {field: value for field, value in values.items() if value not in (None, False, -1)}
+
+
 def differences(kind: str, name: str, wanted: Any, found: Any, fields: Sequence[str]) -> list[Change]:
     """The fields in which two configurations differ; unset means the server's default, or its choice."""
     changes = []
