@@ -34,14 +34,15 @@ def dead(running_app: RunningApp) -> Dead:
     pile = running_app.pile("Files that die")
     collection = pile.ids["collection_id"]
     broken = [(f"broken{number}.pdf", b"%PDF-1.7\n" + b"none " * 20) for number in range(_LETTERS)]
-    running_app.upload(collection, [("good.txt", b"A text that can be read."), *broken])
-    path = f"/api/jobs?kind=extract_file&state=dead&limit={_LETTERS}"
+    good, *_ = running_app.upload(collection, [("good.txt", b"A text that can be read.")])["completed"]
+    running_app.upload(collection, broken)
+    transform = pile.ids["collection_transform_id"]
+    scope = f"scope_kind=collection_transform&scope_id={transform}"
+    path = f"/api/jobs?kind=extract_file&state=dead&{scope}"
     running_app.wait_for(
         "all broken files to die", lambda: running_app.http.get(path).json()["total_count"] >= _LETTERS
     )
-    files = running_app.http.get(f"/api/collections/{collection}/files?limit=100").json()["files"]
-    good = next(file["file_id"] for file in files if file["name"] == "good.txt")
-    return Dead(pile, good)
+    return Dead(pile, good["file_id"])
 
 
 @pytest.fixture
