@@ -139,7 +139,7 @@ def test_numbers_and_workers_are_shown_and_a_job_is_found_by_its_state(page: Pag
     assert dead
     page.goto("/admin/queues/")
     expect(page.locator("#board tbody tr")).to_have_count(3)
-    page.get_by_role("link", name="Jobs").first.click()
+    page.get_by_role("navigation").get_by_role("link", name="Jobs", exact=True).click()
     page.get_by_label("Kind").select_option("plan_collection_transform")
     page.get_by_label("State").select_option("succeeded")
     page.get_by_role("button", name="Filter").click()

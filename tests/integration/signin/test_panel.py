@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import InternalError
 from werkzeug.test import TestResponse
 
+from app.admin.reading import ReadSession
 from app.container import Container
 from app.jobs.contracts import PlanCollectionTransform
 from app.storage.postgres.tables import AuditEvent, Job, QueuePause, User
@@ -139,7 +141,20 @@ def test_the_jobs_list_finds_by_id_state_and_kind(
     assert str(other) not in by_id
     assert str(one) in ada.get("/admin/jobs/?flt0_state=pending&flt1_kind=plan_collection_transform").text
     assert "No job matches" in ada.get("/admin/jobs/?flt0_state=dead").text
-    assert str(one) in ada.get("/admin/jobs/?flt0_job_id=no-id-at-all").text
+    assert "Id was left out of the filter" in ada.get("/admin/jobs/?flt0_job_id=no-id-at-all").text
+
+
+def test_what_the_panel_reads_through_lets_nothing_be_written(
+    app: Flask, container: Container, signed_in: Callable[[str], Person], job_of: Callable[[str], UUID]
+) -> None:
+    assert signed_in("ada")
+    job_of("ada")
+    reading = ReadSession(lambda: container.database)
+    with app.app_context():
+        assert reading.current().scalars(select(Job.state)).one() == "pending"
+        with pytest.raises(InternalError, match="read-only transaction"):
+            reading.current().execute(update(Job).values(state="dead"))
+        reading.close()
 
 
 def test_only_admins_pause_a_queue_for_a_while_with_a_reason_that_stays_on_record(
