@@ -187,6 +187,26 @@ def test_only_admins_pause_a_queue_for_a_while_with_a_reason_that_stays_on_recor
     assert pause.resumed_by == pause.paused_by
 
 
+def test_programs_read_and_pause_queues_as_the_panel_does(
+    signed_in: Callable[[str], Person], streams: None
+) -> None:
+    root, body = signed_in("root"), {"minutes": 5, "reason": "the provider is down"}
+    assert signed_in("bob").send("POST", f"/api/queues/{QUEUE}/pause", body).status_code == 403
+    assert root.send("POST", f"/api/queues/{QUEUE}/pause", {**body, "minutes": 0}).status_code == 400
+    assert root.send("POST", f"/api/queues/{QUEUE}/pause", body).status_code == 204
+    paused = _entry(root)
+    assert paused["pause_reason"] == "the provider is down"
+    assert (paused["workers"], paused["waiting"], paused["dead_letters"]) == (0, 0, 0)
+    assert root.send("POST", f"/api/queues/{QUEUE}/resume", {}).status_code == 204
+    assert _entry(root)["paused_until"] is None
+
+
+def _entry(person: Person) -> dict[str, Any]:
+    answer = person.get("/api/queues").json
+    assert answer is not None
+    return next(one for one in answer["queues"] if one["queue"] == QUEUE)
+
+
 def test_the_page_names_what_differs_from_the_intended_streams(
     container: Container, signed_in: Callable[[str], Person], streams: None
 ) -> None:
