@@ -16,7 +16,7 @@ from tests.browser.test_access import _NAMELESS
 from tests.support.app_processes import RunningApp
 from tests.support.browser import DESKTOP, PHONE
 
-_LETTERS = 30
+_LETTERS = 12
 _SOON_MS = 60_000
 
 
