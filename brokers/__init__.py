@@ -33,6 +33,7 @@ from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.report import report as server_report
 from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.sending import NotAllStoredError
@@ -84,6 +85,7 @@ __all__ = [
     "publish_event",
     "read_events",
     "recurring",
+    "server_report",
     "subscribe_events",
     "survey",
     "topology",

@@ -13,6 +13,8 @@ from app.api import (
     api_tokens,
     audit,
     auth,
+    bulk,
+    chat,
     collection_transforms,
     collections,
     dataset_transforms,
@@ -20,18 +22,24 @@ from app.api import (
     embedded_datasets,
     embedders,
     errors,
+    etags,
     events,
+    exports,
     files,
     guard,
     health,
+    idempotency,
     items,
     jobs,
     llms,
+    marketplace,
     metrics,
     openapi,
     queues,
     search,
     sessions,
+    status,
+    usage,
     users,
     visualization_transforms,
     visualizations,
@@ -55,11 +63,17 @@ _RESOURCES = (
     embedded_datasets,
     visualization_transforms,
     visualizations,
+    exports,
     search,
+    chat,
+    marketplace,
     jobs,
     queues,
+    bulk,
     events,
     audit,
+    usage,
+    status,
     users,
     sessions,
     api_tokens,
@@ -97,6 +111,8 @@ def register(app: OpenAPI, container: Container) -> None:
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
     guard.register(app, container.settings)
     audit.register(app)
+    idempotency.register(app)
+    etags.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.register_blueprint(auth.browser)

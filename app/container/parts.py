@@ -205,7 +205,7 @@ class Container:
             "postgres": self.database.ping,
             "qdrant": self.vectors.ping,
             "s3": self.blobs.ping,
-            "nats": lambda: inspect.ping(self.broker),
+            "nats": lambda: inspect.probe(self.broker),
             "tika": lambda: tika_server.ping(self.settings.tika_server_endpoint),
         }
 

@@ -23,6 +23,7 @@ from app.jobs.contracts import Contract, DeleteObjects, DropVectorIndex
 from app.jobs.letters import LettersAndRows
 from app.jobs.lost_work import plan_lost_work
 from app.jobs.outbox import Outbox
+from app.jobs.reconcile import write_down
 from app.jobs.stored_objects import StoredObjects
 from app.jobs.vector_counts import Differing, VectorCounts
 from app.storage.postgres.session import Database
@@ -122,7 +123,18 @@ class Sweeps:
         swept = Swept(*lost)
         with self._database.transaction() as session:
             claim = _look_back(session) if dry_run else _claim(session)
-        return swept if claim is None else self._sweep(swept, claim)
+        return self._between_sweeps(swept) if claim is None else self._sweep(swept, claim)
+
+    def _between_sweeps(self, swept: Swept) -> Swept:
+        """Look for indexes that somebody dropped: until they are there again no search finds anything."""
+        differing = self._counts.compare_missing(self._vectors.names(_INDEX_PREFIX))
+        if not differing:
+            return swept
+        swept = replace(swept, vectors=differing)
+        logger.warning("vector indexes are gone, what they held is planned again: %s", differing)
+        with self._database.transaction() as session:
+            write_down(session, swept.counts())
+        return swept
 
     def _sweep(self, swept: Swept, claim: _Claim) -> Swept:
         swept = replace(swept, unowned_indexes=sorted(claim.seen_before))

@@ -99,12 +99,14 @@ class Intake:
 
     def _arrived(self, msg: Msg) -> None:
         delivery = Delivery.of(self.spec, msg)
-        if not self._holdings.take(delivery):
-            return
-        if self._pull is None:
+        is_new = self._holdings.take(delivery)
+        if self._pull is not None:
+            if is_new:
+                self.put(delivery)
+            else:
+                self._pull.wake()  # it occupies no place
+        elif is_new:
             self._holdings.settle(delivery, nak())
-        else:
-            self.put(delivery)
 
     def put(self, item: Delivery | JetStreamMessage) -> None:
         """Add an arrival, or a message whose turn has come. In the loop."""

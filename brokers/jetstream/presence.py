@@ -34,11 +34,16 @@ _PAUSE_SECONDS = 2.0
 
 @dataclass
 class RollCall:
-    """Answers of the workers in the roster: sequences that they hold, who is gone, who says nothing."""
+    """Answers of the workers in the roster: sequences that each holds, who is gone, who says nothing."""
 
-    held: set[int] = field(default_factory=set)
+    answers: dict[str, set[int]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
+
+    @property
+    def held(self) -> set[int]:
+        """What all that answered hold."""
+        return set().union(*self.answers.values())
 
 
 class Presence:
@@ -137,7 +142,7 @@ class Presence:
     async def _ask(self, client: Any, worker: str, roll: RollCall) -> None:
         try:
             answer = await client.request(self._subject(worker), b"", _ANSWER_SECONDS)
-            roll.held.update(_sequences(answer.data))
+            roll.answers[worker] = set(_sequences(answer.data))
         except nats.errors.NoRespondersError:
             roll.gone.add(worker)
         except TRY_LATER:
