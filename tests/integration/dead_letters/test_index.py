@@ -86,6 +86,7 @@ def test_a_list_is_read_page_by_page_and_filtered(graves: Graveyard, container: 
     seen = [each.dead_letter_id for each in (*first.items, *rest.items)]
     assert seen == sorted((each.dead_letter_id for each in letters), reverse=True)
     assert not rest.has_more
+    assert letters[1].arguments is not None
     file_id = letters[1].arguments["file_id"]
     for wanted, number in (
         (LetterFilter(reason="undecodable"), 1),
