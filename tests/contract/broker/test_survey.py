@@ -47,7 +47,7 @@ def test_workers_are_named_with_their_threads_while_they_are_there(
     def at_work() -> list[survey.WorkerSeen]:
         return [one for one in survey.workers(broker) if one.queue == "default"]
 
-    dramatiq.actor(lambda: None, actor_name="work", broker=broker, queue_name="default")
+    dramatiq.actor(actor_name="work", broker=broker, queue_name="default")(lambda: None)
     assert at_work() == []
     worker = start_worker(3)
     if isinstance(broker, JetStreamStubBroker):  # knows one process, which keeps no roster
