@@ -69,6 +69,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _log_level(raw: str) -> str:
+    return _choice("DEBUG", "INFO", "WARNING", "ERROR")({"WARN": "WARNING"}.get(raw.upper(), raw.upper()))
+
+
 def _four_waits(raw: str) -> tuple[float, ...]:
     waits = tuple(float(word) for word in raw.split(","))
     if len(waits) != 4 or min(waits) <= 0:  # noqa: PLR2004 five attempts, four waits between them
@@ -149,7 +153,8 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("RETRY_BACKOFF_SECS", "waits before the second to fifth attempt at a job", _four_waits, (30.0, 60.0, 120.0, 300.0)),
     Variable("RECONCILE_INTERVAL_SECS", "how often lost jobs are looked for; 0 turns it off", _integer(0, 86_400), 30),
     Variable("LOG_FORMAT", "json or text", _choice("json", "text"), "json"),
-    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR; INFO when neither this nor RUST_LOG says", _log_level),
+    Variable("RUST_LOG", "log filter: a level and levels by part, as in `warn,semantic_explorer=info`", str, ""),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "traces go here; empty turns tracing off", _url("http", "https")),
 )  # fmt: skip
 

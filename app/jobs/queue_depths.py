@@ -1,0 +1,29 @@
+"""What NATS holds for us, as gauges: streams, what waits in them, dead letters, disk."""
+
+from __future__ import annotations
+
+from app.observability import server_metrics as gauges
+from brokers import JetStreamBroker, inspect
+
+
+def measure(broker: JetStreamBroker) -> None:
+    """Ask the server and set the gauges. Raises Dramatiq's ConnectionFailed, TopologyError."""
+    options = broker.connection.options
+    stream_of = {spec.name: spec.stream for spec in broker.specs.values()}
+    streams = (
+        *stream_of.values(), options.dead_letter_stream, options.dead_record_stream, options.status_stream
+    )  # fmt: skip
+    for size in inspect.sizes(broker, streams):
+        gauges.set_stream(size.stream, messages=size.messages, size_bytes=size.size_bytes)
+    for depth in inspect.depths(broker):
+        gauges.set_consumer(
+            stream_of[depth.queue],
+            depth.queue,
+            pending=depth.ready,
+            ack_pending=depth.in_flight,
+            redelivered=depth.redelivered,
+            scheduled=depth.scheduled,
+        )
+        gauges.set_dead_letters(depth.queue, depth.dead)
+    storage = inspect.storage(broker)
+    gauges.set_jetstream(storage.used_bytes, storage.limit_bytes)
