@@ -13,11 +13,13 @@ from dramatiq.middleware import Middleware
 
 from app.container import Container
 from app.errors import ExplorerError
+from app.jobs import queue_depths
 from app.jobs.messages import given_up, job_of
 from app.jobs.reconcile import BATCH
 from app.observability import job_metrics
 from app.observability.health import HealthServer
 from app.services.burial import Burial
+from brokers import DeadReason
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class DeadLetters(Middleware):
     def __init__(self, container: Container, pool: str) -> None:
         self._container = container
         self._pool = pool
+        job_metrics.expect_letters(pool, DeadReason)
 
     def after_dead_letter(self, _broker: object, message: Any, reason: object, error: object) -> None:
         """Called by the broker once the dead letter is stored."""
@@ -112,7 +115,7 @@ class Housekeeping(Middleware):
 
     def _run(self) -> None:
         while not self._stop.wait(self._container.settings.reconcile_interval_secs):
-            for chore in (self._reconcile, self._sweep):
+            for chore in (self._reconcile, self._sweep, self._measure):
                 self._do(chore)
 
     def _do(self, chore: Callable[[], None]) -> None:
@@ -134,3 +137,6 @@ class Housekeeping(Middleware):
 
     def _sweep(self) -> None:
         self._container.sweeps.run()
+
+    def _measure(self) -> None:
+        queue_depths.measure_held(self._container.database)

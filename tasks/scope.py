@@ -80,7 +80,9 @@ class Scope:
             self._failed(run, _as_ours(error))
             raise
         finally:
-            metrics.observe_job(self.pool, kind, status, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            metrics.observe_job(self.pool, kind, status, seconds)
+            logger.info("run ended", extra={"status": status, "duration_ms": round(seconds * 1000, 1)})
 
     def _note_wait(self, run: Run) -> None:
         message = CurrentMessage.get_current_message()

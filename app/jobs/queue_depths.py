@@ -1,8 +1,13 @@
-"""What NATS holds for us, as gauges: streams, what waits in them, dead letters, disk."""
+"""What waits, as gauges: streams, consumers, dead letters and disk of NATS; held jobs in Postgres."""
 
 from __future__ import annotations
 
+from sqlalchemy import func, select
+
+from app.jobs.pools import POOLS
 from app.observability import server_metrics as gauges
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables.jobs import Job
 from brokers import JetStreamBroker, inspect
 
 
@@ -27,3 +32,14 @@ def measure(broker: JetStreamBroker) -> None:
         gauges.set_dead_letters(depth.queue, depth.dead)
     storage = inspect.storage(broker)
     gauges.set_jetstream(storage.used_bytes, storage.limit_bytes)
+
+
+def measure_held(database: Database) -> None:
+    """Count the jobs that wait for their turn, by queue. Raises UnavailableError."""
+    with database.transaction() as session:
+        rows = session.execute(
+            select(Job.queue, func.count()).where(Job.held, Job.state == "pending").group_by(Job.queue)
+        ).all()
+    held = {queue: int(number) for queue, number in rows}
+    for pool in POOLS.values():
+        gauges.set_held(pool.queue, held.get(pool.queue, 0))

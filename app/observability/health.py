@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
 from typing import Literal
 
-from app.observability import metrics
+from app.observability import metrics, server_metrics
 from app.observability.redaction import redact
 
 _LOG = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class Steady:
         with self._lock:
             for name, result in results.items():
                 self._consider(name, is_up=result.status == "up")
+                server_metrics.set_part(name, is_up=self._judged[name])
             return frozenset(name for name in results if not self._judged[name])
 
     def _consider(self, name: str, *, is_up: bool) -> None:

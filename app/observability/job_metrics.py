@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -21,6 +21,16 @@ SLOTS = Gauge("worker_job_slots", "Jobs that may run at once", ["worker"], multi
 BURIED = Counter("dead_letters_total", "Messages given up", ["worker", "reason"])
 PUBLISHED = Counter("jobs_published_total", "Messages sent for jobs", ["queue", "status"])
 SENT_AGAIN = Counter("jobs_sent_again_total", "Jobs that the reconciler found lost", ["cause"])
+
+# From nought on, or an alert would not see the first one.
+for _cause in ("unpublished", "overdue", "lost_workers"):
+    SENT_AGAIN.labels(_cause)
+
+
+def expect_letters(worker: str, reasons: Iterable[str]) -> None:
+    """Begin the counts of dead letters at nought."""
+    for reason in reasons:
+        BURIED.labels(worker, reason)
 
 
 @contextmanager

@@ -57,9 +57,18 @@ PROVIDER_DURATION = Histogram(
     "provider_request_duration_seconds", "Time of calls to embedding and language models",
     ["provider", "status"], buckets=SECONDS_LONG,
 )  # fmt: skip
+PART_UP = Gauge(
+    "health_part_up", "1 where a part answers, as readiness judges it", ["part"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+JOBS_HELD = Gauge(
+    "jobs_held", "Jobs that wait in Postgres for their turn", ["queue"], multiprocess_mode="mostrecent"
+)
 AUTH_FAILURES = Counter("auth_failures_total", "Requests refused for who asks", ["reason"])
 UPLOADS_REFUSED = Counter("uploads_refused_total", "Files that were not taken", ["reason"])
 
+for _reason in ("unauthenticated", "forbidden"):
+    AUTH_FAILURES.labels(_reason)
 _UNKNOWN = float("nan")
 
 
@@ -105,6 +114,16 @@ def set_jetstream(used_bytes: float, limit_bytes: float | None) -> None:
     """How much disk the account's streams take and may take; None is no limit."""
     JETSTREAM_USED.set(used_bytes)
     JETSTREAM_LIMIT.set(float("inf") if limit_bytes is None else limit_bytes)
+
+
+def set_part(part: str, *, is_up: bool) -> None:
+    """What readiness says of a part."""
+    PART_UP.labels(part).set(is_up)
+
+
+def set_held(queue: str, number: int) -> None:
+    """How many jobs of a queue wait for their turn."""
+    JOBS_HELD.labels(queue).set(number)
 
 
 def uploads_refused(reason: str) -> None:
