@@ -19,7 +19,7 @@ from tests.support.providers import EmbeddingServer, Fault, embedding_server
 TEXT = b"The lighthouse keeper counted seventeen violet umbrellas drifting past the harbour wall. " * 5
 SERVICES = ("api", "worker-collections", "worker-datasets")
 STEPS = {
-    "publish collections", "process plan_collection_transform", "process extract_file",
+    "publish collection-transforms", "process plan_collection_transform", "process extract_file",
     "process plan_dataset_transform", "process embed_items", "s3 PutObject", "s3 GetObject",
     "provider openai", "qdrant upsert",
 }  # fmt: skip
