@@ -10,6 +10,8 @@ ExplorerError
 │   ├── ConflictError         409  the thing is in use, or changed meanwhile
 │   ├── TooLargeError         413
 │   ├── UnsupportedTypeError  415
+│   ├── PreconditionFailedError 412  changed since it was read (If-Match)
+│   ├── UnprocessableError    422  a key that stands for another request
 │   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
 │   ├── ProviderRefusedError  502  a provider said no, and will say no again
 │   │   └── InputRefusedError  502  ... to what was sent, of which some may be taken alone
@@ -109,6 +111,20 @@ class UnsupportedTypeError(PermanentError):
 
     http_status = 415
     code = "unsupported_type"
+
+
+class PreconditionFailedError(PermanentError):
+    """The thing is not what it was when the client read it."""
+
+    http_status = 412
+    code = "precondition_failed"
+
+
+class UnprocessableError(PermanentError):
+    """Well formed, but it contradicts what was sent before."""
+
+    http_status = 422
+    code = "unprocessable"
 
 
 class UnreadableFileError(PermanentError):

@@ -152,7 +152,15 @@ SERVERS = (
             ("max by (consumer) (nats_consumer_redelivered)", "{{consumer}} delivered again"),
         ],
     ),
-    Panel("Dead letters", "short", [("max by (queue) (nats_dead_letters)", "{{queue}}")]),
+    Panel(
+        "Dead letters",
+        "short",
+        [
+            ("max by (queue) (nats_dead_letters)", "{{queue}} kept"),
+            ("max(dead_letters_open)", "open"),
+            ("max(dead_letters_expiring_unread)", "expire soon, never opened"),
+        ],
+    ),
     Panel(
         "JetStream's disk",
         "bytes",

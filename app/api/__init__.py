@@ -13,6 +13,8 @@ from app.api import (
     api_tokens,
     audit,
     auth,
+    bulk,
+    chat,
     collection_transforms,
     collections,
     dataset_transforms,
@@ -20,17 +22,23 @@ from app.api import (
     embedded_datasets,
     embedders,
     errors,
+    etags,
     events,
+    exports,
     files,
     guard,
     health,
+    idempotency,
     items,
     jobs,
     llms,
+    marketplace,
     metrics,
     openapi,
     search,
     sessions,
+    status,
+    usage,
     users,
     visualization_transforms,
     visualizations,
@@ -54,10 +62,16 @@ _RESOURCES = (
     embedded_datasets,
     visualization_transforms,
     visualizations,
+    exports,
     search,
+    chat,
+    marketplace,
     jobs,
+    bulk,
     events,
     audit,
+    usage,
+    status,
     users,
     sessions,
     api_tokens,
@@ -95,6 +109,8 @@ def register(app: OpenAPI, container: Container) -> None:
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
     guard.register(app, container.settings)
     audit.register(app)
+    idempotency.register(app)
+    etags.register(app)
     for resource in _RESOURCES:
         app.register_api(resource.api)
     app.register_blueprint(auth.browser)

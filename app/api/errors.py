@@ -26,6 +26,7 @@ _CODES = {
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_type",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
 }
 _RETRY_AFTER_SECONDS = 5
 _SHOWN_PATH = 200
@@ -83,7 +84,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     code = _CODES.get(status, status.phrase.lower().replace(" ", "_"))
     response = problem(status, code, message)
     for name, value in error.get_headers(request.environ):
-        if name.lower() == "allow":
+        if name.lower() in {"allow", "content-range"}:
             response.headers[name] = value
     return response
 

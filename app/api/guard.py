@@ -35,7 +35,7 @@ FINISHED_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROBES = frozenset({"health.live", "health.ready", "metrics"})
+_PROBES = frozenset({"health.alive", "health.live", "health.ready", "metrics"})
 _HTTPS_ONLY = f"max-age={365 * 24 * 3600}"
 _PORTS = {"http": 80, "https": 443}
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -160,7 +160,7 @@ def _set_principal() -> None:
 def is_open() -> bool:
     """Whether the route tells anybody what it tells: unknown, marked `@public`, or a built file."""
     endpoint = request.endpoint
-    if endpoint is None or endpoint.rpartition(".")[2] == "static":
+    if endpoint is None or endpoint == "web.static":
         return True
     return bool(_mark("is_public_route", default=False))
 

@@ -51,6 +51,13 @@ def register(app: Flask, checks: Mapping[str, Check]) -> None:
     app.extensions[_EXTENSION] = (HealthChecks(checks), Steady())
 
 
+@api.get("", responses=answers("text/plain"))
+@public
+def alive() -> Response:
+    """Answer while the process lives, under the shortest name."""
+    return Response("ok", mimetype="text/plain")
+
+
 @api.get("/live", responses=answers("text/plain"))
 @public
 def live() -> Response:

@@ -24,3 +24,10 @@ def least_role(role: Role) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+def takes_idempotency_key(function: Callable[..., Any]) -> bool:
+    """Whether a POST of this route starts or changes something: what only looks, a viewer may do."""
+    if getattr(function, "is_public_route", False):
+        return False
+    return getattr(function, "least_role", Role.OPERATOR) is not Role.VIEWER

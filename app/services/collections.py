@@ -66,6 +66,15 @@ class Collections:
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(_view(*row) for row in rows), total, limit, offset)
 
+    def public(self, *, limit: int = 50, offset: int = 0) -> Page[CollectionView]:
+        """Everybody's public collections, newest first."""
+        check_window(limit, offset)
+        statement = _with_counts().where(Collection.is_public)
+        ordered = statement.order_by(Collection.created_at.desc(), Collection.collection_id.desc())
+        with self.database.transaction() as session:
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+
     def get(self, principal: Principal, collection_id: int) -> CollectionView:
         """One collection of the owner's, or a public one; raises NotFoundError."""
         with self.database.transaction() as session:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
@@ -35,6 +35,9 @@ from app.storage.postgres.tables import (
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at"]
 BatchState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
+BatchSortBy = Literal[
+    "created_at", "batch_key", "status", "chunk_count", "processing_duration_ms", "processed_at"
+]
 _MOST_EMBEDDERS = 20
 
 
@@ -64,6 +67,7 @@ class Batch:
     status: str
     item_count: int
     chunk_count: int | None
+    processing_duration_ms: int | None
     attempt: int
     error_code: str | None
     error_message: str | None
@@ -195,14 +199,14 @@ class DatasetTransforms:
     def trigger(self, principal: Principal, dataset_transform_id: int) -> None:
         """Look for items that are not done; raises NotFoundError, InvalidInputError when it is disabled."""
         with self.database.transaction() as session:
-            _refuse_disabled(owned(session, DatasetTransform, dataset_transform_id, principal.owner_id))
+            refuse_disabled(owned(session, DatasetTransform, dataset_transform_id, principal.owner_id))
             self._plan(session, principal, dataset_transform_id)
 
     def retry_failed(self, principal: Principal, dataset_transform_id: int) -> int:
         """Make items that failed new again and plan them; returns how many. Raises as `trigger`."""
         with self.database.transaction() as session:
             row = owned(session, DatasetTransform, dataset_transform_id, principal.owner_id, lock=True)
-            _refuse_disabled(row)
+            refuse_disabled(row)
             # The rows stay: they stand for vectors that the failed runs may have written.
             gone = session.scalars(
                 update(ItemEmbedding)
@@ -232,8 +236,10 @@ class DatasetTransforms:
         limit: int = 20,
         offset: int = 0,
         state: BatchState | None = None,
+        sort_by: BatchSortBy = "created_at",
+        descending: bool = True,
     ) -> Page[Batch]:
-        """Its embedding jobs, newest first; raises NotFoundError."""
+        """Its embedding jobs, newest first unless told otherwise; raises NotFoundError."""
         check_window(limit, offset)
         statement = select(Job).where(
             Job.kind == EmbedItems.kind,
@@ -244,7 +250,7 @@ class DatasetTransforms:
             statement = statement.where(Job.state == state)
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
-            ordered = statement.order_by(Job.created_at.desc(), Job.job_id)
+            ordered = batches_in_order(statement, sort_by, descending=descending)
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset)
 
@@ -272,6 +278,21 @@ class DatasetTransforms:
         self.outbox.record(session, PlanDatasetTransform(dataset_transform_id), owner_id=principal.owner_id)
 
 
+def batches_in_order(
+    statement: Select[tuple[Job]], sort_by: BatchSortBy, *, descending: bool
+) -> Select[tuple[Job]]:
+    """Embedding jobs by one of their columns; those without a value come last."""
+    column: ColumnElement[Any] = {
+        "created_at": Job.created_at,
+        "batch_key": Job.job_id,
+        "status": Job.state,
+        "chunk_count": Job.outcome["chunks"].as_integer(),
+        "processing_duration_ms": Job.finished_at - Job.started_at,
+        "processed_at": Job.finished_at,
+    }[sort_by]
+    return statement.order_by((column.desc() if descending else column).nulls_last(), Job.job_id)
+
+
 def batch_of(job: Job) -> Batch:
     """An embedding job as a batch."""
     return Batch(
@@ -280,6 +301,7 @@ def batch_of(job: Job) -> Batch:
         status=job.state,
         item_count=len(job.arguments.get("item_ids", ())),
         chunk_count=job.outcome.get("chunks"),
+        processing_duration_ms=_duration_ms(job),
         attempt=job.attempt,
         error_code=job.error_code,
         error_message=job.error_message,
@@ -287,6 +309,12 @@ def batch_of(job: Job) -> Batch:
         started_at=job.started_at,
         processed_at=job.finished_at,
     )
+
+
+def _duration_ms(job: Job) -> int | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return round((job.finished_at - job.started_at).total_seconds() * 1000)
 
 
 def _add_embedder(
@@ -322,7 +350,8 @@ def _refuse_options(job_config: Mapping[str, Any]) -> None:
         raise InvalidInputError(f"{name}: there is no such option", field=name)
 
 
-def _refuse_disabled(row: DatasetTransform) -> None:
+def refuse_disabled(row: DatasetTransform) -> None:
+    """Raise InvalidInputError for a transform that plans nothing."""
     if not row.is_enabled:
         raise InvalidInputError("the transform is disabled: enable it first", field="is_enabled")
 

@@ -65,6 +65,15 @@ class Datasets:
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(_view(*row) for row in rows), total, limit, offset)
 
+    def public(self, *, limit: int = 50, offset: int = 0) -> Page[DatasetView]:
+        """Everybody's public datasets, newest first."""
+        check_window(limit, offset)
+        statement = _with_counts().where(Dataset.is_public)
+        ordered = statement.order_by(Dataset.created_at.desc(), Dataset.dataset_id.desc())
+        with self.database.transaction() as session:
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+
     def get(self, principal: Principal, dataset_id: int) -> DatasetView:
         """One dataset of the owner's, or a public one; raises NotFoundError."""
         with self.database.transaction() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,13 @@ from sqlalchemy import Select, select
 from app.errors import NotFoundError
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.dataset_transforms import Batch, BatchState, batch_of
+from app.services.dataset_transforms import (
+    Batch,
+    BatchSortBy,
+    BatchState,
+    batch_of,
+    batches_in_order,
+)
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
@@ -123,6 +130,15 @@ class EmbeddedDatasets:
             which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
             return embedding_progress(session, which)[0]
 
+    def stats_of(
+        self, principal: Principal, embedded_dataset_ids: Sequence[int]
+    ) -> tuple[EmbeddingProgress, ...]:
+        """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
+        with self.database.transaction() as session:
+            for key in embedded_dataset_ids:
+                owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
+            return embedding_progress(session, EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids))
+
     def batches(
         self,
         principal: Principal,
@@ -131,8 +147,10 @@ class EmbeddedDatasets:
         limit: int = 100,
         offset: int = 0,
         state: BatchState | None = None,
+        sort_by: BatchSortBy = "created_at",
+        descending: bool = True,
     ) -> Page[Batch]:
-        """Its embedding jobs, newest first; raises NotFoundError."""
+        """Its embedding jobs, newest first unless told otherwise; raises NotFoundError."""
         check_window(limit, offset)
         statement = select(Job).where(
             Job.kind == "embed_items",
@@ -141,7 +159,7 @@ class EmbeddedDatasets:
         )
         if state is not None:
             statement = statement.where(Job.state == state)
-        ordered = statement.order_by(Job.created_at.desc(), Job.job_id)
+        ordered = batches_in_order(statement, sort_by, descending=descending)
         with self.database.transaction() as session:
             owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
             rows, total = page(session, ordered, limit=limit, offset=offset)

@@ -171,12 +171,21 @@ CASES = [
     Case(
         "DeadLetters",
         "30m",
-        {'nats_dead_letters{queue="datasets",instance="a"}': "3x60"},
-        {"severity": "warning", "queue": "datasets"},
-        "3 dead letters of datasets wait for somebody to look at them",
+        {'dead_letters_open{instance="a"}': "3x60", 'dead_letters_open{instance="b"}': "0x60"},
+        {"severity": "warning"},
+        "3 dead letters wait for somebody to deal with them",
     ),
-    Case("DeadLetters", "30m", {'nats_dead_letters{queue="datasets"}': "0x60"}),
-    Case("DeadLetters", "30m", {'nats_dead_letters{queue="datasets"}': "3x10 0x50"}),  # replayed
+    Case("DeadLetters", "30m", {"dead_letters_open": "0x60"}),
+    Case("DeadLetters", "30m", {"dead_letters_open": "3x10 0x50"}),  # replayed
+    Case(
+        "DeadLettersExpire",
+        "90m",
+        {"dead_letters_expiring_unread": "2x120"},
+        {"severity": "warning"},
+        "2 dead letters that nobody has opened are deleted within three days",
+    ),
+    Case("DeadLettersExpire", "90m", {"dead_letters_expiring_unread": "0x120"}),
+    Case("DeadLettersExpire", "90m", {"dead_letters_expiring_unread": "2x60 0x60"}),  # opened
     Case(
         "ScheduledBacklog",
         "50m",

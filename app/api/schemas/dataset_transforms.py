@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, RootModel
 
 from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title, Window
+from app.services.batches import BatchStats
 from app.services.dataset_progress import DatasetTransformStats
-from app.services.dataset_transforms import Batch, BatchState, DatasetTransformView, SortBy
+from app.services.dataset_transforms import Batch, BatchSortBy, BatchState, DatasetTransformView, SortBy
 from app.services.embedded_datasets import EmbeddedDatasetView
 from app.services.paging import Page
 
@@ -79,6 +80,13 @@ class BatchQuery(Window):
 
     limit: int = Field(20, ge=1, le=1000)
     status: BatchState | None = None
+    sort_by: BatchSortBy = "created_at"
+    sort_direction: Literal["asc", "desc"] = "desc"
+
+    @property
+    def descending(self) -> bool:
+        """Whether the largest comes first."""
+        return self.sort_direction == "desc"
 
 
 class BatchList(BaseModel):
@@ -93,6 +101,21 @@ class BatchList(BaseModel):
     def of(cls, page: Page[Batch]) -> Self:
         """From a page of the service."""
         return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+
+
+class BatchPath(BaseModel):
+    """Names a batch of a dataset transform."""
+
+    dataset_transform_id: int
+    batch_key: str
+
+
+class BatchReply(RootModel[Batch]):
+    """One batch."""
+
+
+class BatchStatsReply(RootModel[BatchStats]):
+    """The batches, counted."""
 
 
 class DatasetStreamQuery(QueryString):

@@ -1,4 +1,4 @@
-"""Many rows at once by COPY: about twice as fast as batched INSERT, see docs/benchmarks/pipeline.md."""
+"""Many rows at once by COPY, beside which `bench_chunks` measures the product's INSERTs."""
 
 from __future__ import annotations
 
