@@ -10,12 +10,14 @@ import json
 import logging
 import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Any, TextIO
 
 from app.observability.redaction import MARK, is_secret_name, redact
@@ -27,6 +29,7 @@ _OURS = frozenset({"timestamp", "level", "message", "service", "version", "logge
 # What the deployment guide's filter calls us, and what our packages are called.
 _PRODUCT, _PACKAGES = "semantic_explorer", ("app", "tasks", "brokers")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_TREE = Path(__file__).resolve().parents[2]
 _FIRST = ("timestamp", "level", "message", "service", "version", "request_id")
 _LINE_CHARACTERS = 16_384
 _LEVELS = {
@@ -104,11 +107,12 @@ def bound_fields() -> Mapping[str, object]:
 
 
 def product_version() -> str:
-    """The installed version, "dev" in a source tree that is not installed."""
+    """The installed version; where nothing is installed, that of the source tree, as in the image."""
     try:
         return package_version("semantic-explorer")
     except PackageNotFoundError:
-        return "dev"
+        project = tomllib.loads((_TREE / "pyproject.toml").read_text())["project"]
+        return str(project["version"])
 
 
 def _apply(directive: str) -> bool:
