@@ -10,10 +10,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -71,12 +73,12 @@ def command(name: str, env: dict[str, str]) -> list[str]:
 class Started:
     """One process and what it says."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, **changes: str) -> None:
         self.port, self.log = free_port(), folder / "log"
         root, volumes = folder / "root", folder / "volumes"
         root.mkdir()
         volumes.mkdir()
-        env = environment(name, self.port, volumes)
+        env = environment(name, self.port, volumes) | changes
         alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, "sh"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -132,3 +134,29 @@ def test_the_real_program_starts_on_a_read_only_root_and_heeds_sigterm(
     said = one.log.read_text()
     assert "Read-only file system" not in said
     assert "Traceback" not in said
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(30)
+        yield listening
+
+
+def test_the_api_finishes_a_request_after_sigterm(silent: socket.socket, tmp_path: Path):
+    if not namespaces_are_allowed():
+        pytest.skip("this machine lets nobody make a namespace")
+    database = f"postgresql://explorer@127.0.0.1:{silent.getsockname()[1]}/semantic_explorer"
+    api = Started("api", tmp_path, DATABASE_URL=database)
+    try:
+        api.wait_alive("/health/live")
+        with ThreadPoolExecutor(1) as thread:
+            asked = thread.submit(httpx.get, f"http://127.0.0.1:{api.port}/health/ready", timeout=30)
+            connection, _ = silent.accept()  # readiness waits for this server: the request is under way
+            api.process.send_signal(signal.SIGTERM)
+            assert "components" in asked.result().json()
+            connection.close()
+        assert api.process.wait(60) == 0
+    finally:
+        api.end()
