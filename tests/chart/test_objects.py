@@ -60,6 +60,16 @@ def test_an_object_is_valid_for_the_oldest_and_the_newest_kubernetes(one: Object
         kubernetes_validate.validate(one, version, strict=True)
 
 
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_a_workload_may_be_a_stateful_set(key: str):
+    chart = Rendered(rendering.values("production", rendering.at(f"{key}.kind", "StatefulSet")))
+    workload = chart.workload(key)
+    kubernetes_validate.validate(workload, NEWEST, strict=True)
+    assert chart.one("Service", workload["spec"]["serviceName"])
+    scaler = chart.one("HorizontalPodAutoscaler", workload["metadata"]["name"])
+    assert scaler["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_no_two_objects_have_one_name(case: str):
     titles = [title(one) for one in rendered(case).objects]
