@@ -42,10 +42,20 @@ class Window(QueryString):
     offset: int = Field(0, ge=0, le=1_000_000_000)
 
 
+class KeyedWindow(Window):
+    """Which part of a list: after `offset` rows, or after the page whose `next_cursor` is given."""
+
+    cursor: str | None = Field(None, max_length=2048)
+
+
 class SearchWindow(Window):
     """Which part of a list, of the rows that mention `search`."""
 
     search: str | None = Field(None, max_length=256)
+
+
+class KeyedSearchWindow(KeyedWindow, SearchWindow):
+    """As SearchWindow, or after the page whose `next_cursor` is given."""
 
 
 class SortedWindow(SearchWindow):

@@ -86,7 +86,7 @@ def operations(app: Flask) -> Iterator[Any]:
 def send(operation: Any, known: dict[str, Any]) -> None:
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=settings.default.max_examples if at_length() else FEW,
+        max_examples=settings().max_examples if at_length() else FEW,
         deadline=None,
         database=None,
         phases=(Phase.explicit, Phase.generate),
