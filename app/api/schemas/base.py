@@ -73,9 +73,12 @@ class SortedWindow(SearchWindow):
 class Problem(BaseModel):
     """An error: `code` is for programs, `message` for people, `field` names what was wrong."""
 
-    error: str
-    message: str
+    type: str
+    title: str
     status: int
+    detail: str
+    error: str  # and message: what clients of the original read
+    message: str
     code: str
     request_id: str | None = None
     field: str | None = None
