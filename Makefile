@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets chaos migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets chaos conformity migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -99,6 +99,9 @@ $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@echo "· installing the rivals"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-bench.txt
 	@touch $@
+
+conformity: install assets ## run the tests that show the deployment guide's points; write docs/conformity.md
+	@$(BIN)/python -m devstack.conformity
 
 migrate: install ## bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/alembic upgrade head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
 from app.services.datasets import Datasets
+from app.services.dead_letters import DeadLetters
 from app.services.embedded_datasets import EmbeddedDatasets
 from app.services.embedders import Embedders
 from app.services.embedding_runs import EmbeddingRuns
@@ -38,7 +40,12 @@ from app.services.files import Files
 from app.services.grabbing import Grabbing
 from app.services.idempotency import Idempotency
 from app.services.items import Items
+from app.services.job_desk import JobDesk
 from app.services.jobs import Jobs
+from app.services.letter_acts import LetterActs
+from app.services.letter_bulks import LetterBulks
+from app.services.letter_content import Contents
+from app.services.letter_ends import LetterEnds
 from app.services.llms import Llms
 from app.services.overview import Overview
 from app.services.owners import Owners
@@ -46,6 +53,7 @@ from app.services.planning import Planning
 from app.services.previews import Previews
 from app.services.progress import Progress
 from app.services.queue_status import QueueStatus
+from app.services.queues import Queues, Topology
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
@@ -54,7 +62,7 @@ from app.services.usage import Usages
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
-from brokers import server_report
+from brokers import server_report, topology
 
 if TYPE_CHECKING:
     from app.container.parts import Container
@@ -257,6 +265,52 @@ class Services:
     def cancelling(self) -> Cancelling:
         """Stops work."""
         return Cancelling(self._of.database, self.jobs, self._of.feed)
+
+    @once
+    def queues(self) -> Queues:
+        """Depth, workers, pauses, configuration."""
+        of = self._of
+        wanted = partial(topology.intended, of.broker_options, of.queue_specs)
+        compared = Topology(wanted, partial(of.apply_topology, dry_run=True))
+        return Queues(of.database, of.broker, of.audit, compared)
+
+    @once
+    def job_desk(self) -> JobDesk:
+        """What is done with jobs by hand."""
+        of = self._of
+        return JobDesk(of.database, self.jobs, self.cancelling, of.dispatcher, self.letter_acts, of.audit)
+
+    @once
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up."""
+        of = self._of
+        return DeadLetters(of.database, of.audit.trail, Contents(of.broker))
+
+    @once
+    def letter_ends(self) -> LetterEnds:
+        """Letters that leave their stream."""
+        of = self._of
+        return LetterEnds(of.database, of.audit.trail, of.broker, of.letter_index)
+
+    @once
+    def letter_acts(self) -> LetterActs:
+        """What is done with one dead letter."""
+        of = self._of
+        return LetterActs(
+            of.database,
+            of.audit.trail,
+            of.broker,
+            of.outbox,
+            self.letter_ends,
+            undo_period=timedelta(seconds=of.settings.dlq_undo_secs),
+            max_replays=of.broker_options.max_replays,
+        )
+
+    @once
+    def letter_bulks(self) -> LetterBulks:
+        """Acts on many dead letters at once."""
+        of = self._of
+        return LetterBulks(of.database, of.audit.trail, of.settings.dlq_two_person_above)
 
     @once
     def planning(self) -> Planning:
