@@ -110,9 +110,12 @@ def problem(status: int, code: str, message: str, *, field: str | None = None) -
     """An error answer."""
     phrase = HTTPStatus(status).phrase
     body: dict[str, Any] = {
+        "type": "about:blank",  # `code` says more, for programs
+        "title": phrase,
+        "status": int(status),
+        "detail": message,
         "error": phrase,
         "message": message,
-        "status": int(status),
         "code": code,
         "request_id": g.get("request_id"),
     }
