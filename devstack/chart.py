@@ -60,7 +60,9 @@ def keys(text: str) -> Iterator[Key]:
 
 
 def _key(path: tuple[str, ...], comment: list[str], values: Any) -> Key:
-    schema: dict[str, Any] = next((json.loads(line[len(_MARK) :]) for line in comment if line.startswith(_MARK)), {})
+    schema: dict[str, Any] = next(
+        (json.loads(line[len(_MARK) :]) for line in comment if line.startswith(_MARK)), {}
+    )
     text = " ".join(line for line in comment if not line.startswith(_MARK))
     if not text:
         raise ValueError(f"values.yaml: {'.'.join(path)} has no comment")

@@ -11,6 +11,7 @@ from app.jobs.pools import POOLS
 from app.observability import logging as log_setup
 from app.observability import tracing
 from tasks.actor import Handlers, declare
+from tasks.letters import LetterKeeping
 from tasks.middleware import DeadLetters, Housekeeping, Readiness
 from tasks.scope import Scope
 from tasks.watch import Watch
@@ -39,4 +40,5 @@ def prepare(container: Container, pool: str, handlers: Handlers) -> None:
     broker.add_middleware(watch)
     if pool == "collections" and container.settings.reconcile_interval_secs:
         broker.add_middleware(Housekeeping(container))
+        broker.add_middleware(LetterKeeping(container))
     declare(broker, handlers, container.policies, Scope(container, pool, watch).wrap)

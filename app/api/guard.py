@@ -158,7 +158,7 @@ def _set_principal() -> None:
 def is_open() -> bool:
     """Whether the route tells anybody what it tells: unknown, marked `@public`, or a built file."""
     endpoint = request.endpoint
-    if endpoint is None or endpoint.rpartition(".")[2] == "static":
+    if endpoint is None or endpoint == "web.static":
         return True
     return bool(_mark("is_public_route", default=False))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from app.config import Settings
@@ -10,18 +13,21 @@ from app.container.accounts import Accounts
 from app.container.use_cases import Services
 from app.events.bus import StatusBus
 from app.jobs.dispatch import Dispatcher
+from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
 from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability.logging import product_version
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
+from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
@@ -92,6 +98,7 @@ class Container:
             backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
+            version=product_version(),
         )
 
     @property
@@ -129,12 +136,37 @@ class Container:
     @once
     def sweeps(self) -> Sweeps:
         """Finds what lost its job or its row."""
-        return Sweeps(self.database, self.outbox, self.blobs, self.vectors, self.letters)
+        return Sweeps(
+            self.database,
+            self.outbox,
+            self.blobs,
+            self.vectors,
+            self.letters,
+            repair_index=lambda dry_run: self.services.letter_ends.repair(dry_run=dry_run),
+        )
 
     @once
     def letters(self) -> LettersAndRows:
         """Compares dead letters with jobs."""
         return LettersAndRows(self.database, self.broker, Burial(self.services.jobs, self.feed))
+
+    @once
+    def letter_index(self) -> LetterIndex:
+        """Rows for dead letters."""
+        return LetterIndex(self.database, self.broker)
+
+    @once
+    def bulk_runs(self) -> BulkRuns:
+        """Works off bulk jobs over dead letters."""
+        return BulkRuns(
+            self.database,
+            self.audit.trail,
+            self.broker,
+            self.services.letter_ends,
+            undo_period=timedelta(seconds=self.settings.dlq_undo_secs),
+            max_replays=self.broker_options.max_replays,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
 
     @once
     def http(self) -> OutboundClient:
@@ -177,7 +209,7 @@ class Container:
             "postgres": self.database.ping,
             "qdrant": self.vectors.ping,
             "s3": self.blobs.ping,
-            "nats": lambda: inspect.ping(self.broker),
+            "nats": lambda: inspect.probe(self.broker),
             "tika": lambda: tika_server.ping(self.settings.tika_server_endpoint),
         }
 

@@ -51,6 +51,14 @@ CONSUMER_ACK_PENDING = Gauge(
     ["stream", "consumer"],
     multiprocess_mode="mostrecent",
 )
+DEAD_LETTERS_OPEN = Gauge(
+    "dead_letters_open", "Dead letters that nobody has dealt with", multiprocess_mode="mostrecent"
+)
+DEAD_LETTERS_EXPIRING = Gauge(
+    "dead_letters_expiring_unread",
+    "Of these, how many expire within three days and were never opened",
+    multiprocess_mode="mostrecent",
+)
 SEARCH_DURATION = Histogram(
     "search_request_duration_seconds",
     "Time of searches, embedding included",
@@ -87,6 +95,12 @@ def observe_job(worker: str, kind: str, status: str, seconds: float) -> None:
 def observe_search(status: str, seconds: float) -> None:
     """Count a search; `status` is success or failed."""
     SEARCH_DURATION.labels(status).observe(seconds)
+
+
+def set_dead_letters(*, open_letters: int, expiring_unread: int) -> None:
+    """How many dead letters wait for somebody."""
+    DEAD_LETTERS_OPEN.set(open_letters)
+    DEAD_LETTERS_EXPIRING.set(expiring_unread)
 
 
 def set_stream(stream: str, messages: int) -> None:

@@ -161,7 +161,7 @@ class CollectionTransforms:
         job_config: Mapping[str, Any] | None = None,
     ) -> CollectionTransformView:
         """Make a transform and plan its first run; raises NotFoundError, InvalidInputError."""
-        config = self._config(job_config or {}, chunk_size=chunk_size)
+        config = self.complete(job_config or {}, chunk_size)
         row = CollectionTransform(
             owner_id=principal.owner_id,
             title=check_title(title),
@@ -256,7 +256,8 @@ class CollectionTransforms:
             rows, total = page(session, statement, limit=limit, offset=offset)
             return Page(tuple(ProcessedFile(*row) for row in rows), total, limit, offset)
 
-    def _config(self, job_config: Mapping[str, Any], *, chunk_size: int | None = None) -> dict[str, Any]:
+    def complete(self, job_config: Mapping[str, Any], chunk_size: int | None = None) -> dict[str, Any]:
+        """The configuration with every default; raises InvalidInputError with field and rule."""
         if unknown := set(job_config) - {"extraction", "chunking"}:
             name = f"job_config.{min(unknown)}"
             raise InvalidInputError(f"{name}: there is no such option", field=name)
@@ -280,7 +281,7 @@ class CollectionTransforms:
 
     def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
         given = changes["job_config"] if "job_config" in changes else self._chosen(row.job_config)
-        config = self._config(given, chunk_size=changes.get("chunk_size"))
+        config = self.complete(given, changes.get("chunk_size"))
         row.chunk_size = config["chunking"]["chunk_size"]
         row.job_config, row.config_hash = config, config_hash(config)
 

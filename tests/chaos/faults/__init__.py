@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.faults import poison, processes, servers, streams
+from tests.chaos.faults import identity, poison, processes, servers, streams
 from tests.chaos.world import POOLS, World
 
 QUEUES = ("collection-transforms", "dataset-transforms")  # whose work the load causes without a pause
@@ -53,6 +53,7 @@ FAULTS: dict[str, Kind] = {
     ),
     "F13 provider": Kind(poison.fail_provider, ("429", "status", "hang", "garbage", "dimension")),
     "F14 Tika": Kind(servers.hurt_tika, ("killed", "stopped")),
+    "F15 identity provider": Kind(identity.hurt, ("away", "error", "half", "keys")),
     "F16 black hole": Kind(servers.black_hole, ("nats", "postgres", "s3", "vector", "tika")),
     "F17 disk full": Kind(servers.fill_disk, ("nats", "postgres")),
     "F19 no memory": Kind(processes.starve_of_memory, ("collections", "datasets")),
