@@ -41,6 +41,8 @@ from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
 
+_CONNECTIONS = 100
+
 
 class Container:
     """Everything a process may need, each thing built on first use."""
@@ -183,7 +185,9 @@ class Container:
     @once
     def http(self) -> OutboundClient:
         """The one client for addresses that users name."""
-        return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
+        # An answer in a chat holds a connection for as long as it is written: searches need others
+        hosts = self.settings.outbound_allowed_hosts
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
 
     @once
     def secrets(self) -> SecretBox:
