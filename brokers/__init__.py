@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_letter, inspect, recurring, topology
+from brokers.jetstream import control, dead_feed, dead_letter, inspect, recurring, survey, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
@@ -38,6 +38,7 @@ from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.sending import NotAllStoredError
 from brokers.jetstream.stub import JetStreamStubBroker
+from brokers.jetstream.survey import QueueSurvey, WorkerSeen
 from brokers.jetstream.topology import Change
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
+    "QueueSurvey",
     "ReplayLimitError",
     "ReplayReport",
     "ReplicasError",
@@ -74,7 +76,9 @@ __all__ = [
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",
+    "WorkerSeen",
     "control",
+    "dead_feed",
     "dead_letter",
     "default_middleware",
     "inspect",
@@ -83,5 +87,6 @@ __all__ = [
     "recurring",
     "server_report",
     "subscribe_events",
+    "survey",
     "topology",
 ]

@@ -29,7 +29,8 @@ def _add_etag(response: Response) -> Response:
         return response
     if "ETag" not in response.headers:
         response.set_etag(_etag(response.get_data()))
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _check_if_match() -> None:

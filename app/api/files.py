@@ -14,7 +14,7 @@ from app.api.guard import takes_bytes, takes_files
 from app.api.openapi import download
 from app.api.ranges import as_part, asked_part
 from app.api.replies import nothing, reply, stream
-from app.api.schemas.base import PROBLEMS, Window
+from app.api.schemas.base import PROBLEMS, Problem, Window
 from app.api.schemas.files import (
     FailedFileList,
     FileList,
@@ -23,6 +23,8 @@ from app.api.schemas.files import (
     FilesPath,
     FilesQuery,
     FileType,
+    PreviewBody,
+    PreviewReply,
     TypesQuery,
     UploadForm,
     UploadReply,
@@ -97,6 +99,20 @@ def download_file(path: FilePath) -> Response:
 def get_file(path: FilePath) -> Response:
     """Read what became of one file."""
     return reply(FileReply(services().files.get(me(), path.collection_id, path.file_key)))
+
+
+@api.post(f"{_FILES}/<int:file_key>/preview", responses={200: PreviewReply, 422: Problem})
+def preview_file(path: FilePath, body: PreviewBody) -> Response:
+    """Show what a configuration would make of a file; nothing is stored."""
+    made = services().previews.preview(
+        me(),
+        path.collection_id,
+        path.file_key,
+        job_config=body.job_config,
+        chunk_size=body.chunk_size,
+        limit=body.limit,
+    )
+    return reply(PreviewReply(made))
 
 
 @api.delete(f"{_FILES}/<int:file_key>", responses={204: None})

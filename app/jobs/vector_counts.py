@@ -10,7 +10,7 @@ of items and `item_embeddings`), and the runs that follow lock what they write.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -85,6 +85,16 @@ class VectorCounts:
         """
         found = (self._compare(target, dry_run=dry_run, thorough=thorough) for target in self._targets())
         return [each for each in found if each.incomplete or each.unknown]
+
+    def compare_missing(self, there: Collection[str]) -> list[Differing]:
+        """The same for indexes that are not among `there`, names that were read before.
+
+        One with rows that are done is gone: somebody dropped it. Raises UnavailableError.
+        """
+        away = (target for target in self._targets() if target.index not in there)
+        gone = (target for target in away if not self.vectors.exists(target.index))
+        found = (self._compare(target, dry_run=False, thorough=False) for target in gone)
+        return [each for each in found if each.incomplete]
 
     def _compare(self, target: _Target, *, dry_run: bool, thorough: bool) -> Differing:
         points = self._count(target.index)  # before the items: what is written meanwhile is no surplus

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError
@@ -43,9 +43,14 @@ def mark_failed(session: Session, job_id: UUID, error: ExplorerError) -> list[Su
     ).all()
     embedded_datasets = session.scalars(
         update(ItemEmbedding)
-        .where(ItemEmbedding.job_id == job_id, ItemEmbedding.state == "pending")
+        .where(
+            tuple_(ItemEmbedding.embedded_dataset_id, ItemEmbedding.item_id).in_(_waiting_items(job_id)),
+            ItemEmbedding.job_id == job_id,
+            ItemEmbedding.state == "pending",
+        )
         .values(cause)
         .returning(ItemEmbedding.embedded_dataset_id)
+        .execution_options(synchronize_session=False)
     ).all()
     visualization_transforms = session.scalars(
         update(Visualization)
@@ -58,6 +63,13 @@ def mark_failed(session: Session, job_id: UUID, error: ExplorerError) -> list[Su
         *_datasets(session, embedded_datasets),
         *_visualizations(session, visualization_transforms),
     ]
+
+
+def _waiting_items(job_id: UUID) -> Select[tuple[int, int]]:
+    """Locked in the order of their keys, as whoever writes or deletes vectors locks them."""
+    key = ItemEmbedding.embedded_dataset_id, ItemEmbedding.item_id
+    mine = select(*key).where(ItemEmbedding.job_id == job_id, ItemEmbedding.state == "pending")
+    return mine.order_by(*key).with_for_update()
 
 
 def tell_failed(

@@ -25,7 +25,7 @@ from app.security.principal import Principal
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
 from app.services.views import view
-from app.storage.postgres.queries.pages import page
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
@@ -179,6 +179,7 @@ class Jobs:
         *,
         limit: int = 20,
         offset: int = 0,
+        cursor: str | None = None,
         state: JobState | None = None,
         kind: str | None = None,
         scope_kind: ScopeKind | None = None,
@@ -196,11 +197,13 @@ class Jobs:
             select(Job)
             .where(Job.owner_id == principal.owner_id)
             .filter_by(**{name: value for name, value in wanted.items() if value is not None})
-            .order_by(Job.created_at.desc(), Job.job_id)
         )
+        order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
         with self.database.transaction() as session:
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset, following)
 
     def get(self, principal: Principal, job_id: UUID) -> JobView:
         """One job; raises NotFoundError."""

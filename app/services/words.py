@@ -12,7 +12,7 @@ _WORD = re.compile(r"\w+", re.UNICODE)
 _COMPOUND = re.compile(r"\w+(?:[-./_@+]\w+)+", re.UNICODE)  # whole, as a part alone may be read otherwise
 _SHORTEST = 3
 _STEM = 5
-_MOST_SOUGHT = 32
+_MOST_SOUGHT = 12
 _SILENT = frozenset(
     word
     for line in (
@@ -35,7 +35,7 @@ def query_words(query: str) -> tuple[str, ...]:
 def sought_words(query: str) -> tuple[str, ...]:
     """What to look up in the index of words: compounds like XK-77, words worth lighting, ones with a digit.
 
-    All words where there is none of that, at most 32; none holds a quotation mark or a blank.
+    All words where there is none of that, at most 12; none holds a quotation mark or a blank.
     """
     words = tuple(dict.fromkeys(word.casefold() for word in _WORD.findall(query)))
     telling = set(query_words(query))

@@ -61,7 +61,8 @@ class Intake:
                 on_message=self._arrived,
             )
             self._pull.start()
-            self._presence = Presence(self._session, self.spec, self._held, self._pull.withdraw)
+            withdraw = self._pull.withdraw
+            self._presence = Presence(self._session, self.spec, self._held, withdraw, threads)
             watches = [self._presence.show(), Patrol(self._session, self.spec, self._presence).run()]
             watches += [self._share()] if share else []
             self._watches = [self._session.spawn(watch) for watch in watches]

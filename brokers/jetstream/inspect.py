@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brokers.jetstream.connection import Session
+from brokers.jetstream.errors import TopologyError, connection_error
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.topology import dead_subject, ready_subject, scheduled_subjects
+from brokers.jetstream.topology import dead_subject, ready_subject, scheduled_subjects, unique_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
+
+_PROBE = "is this stream written to?"  # a key that no message has
+_PROBE_SECONDS = 1.2  # with the round trip before it, less than a health check waits
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,44 @@ class QueueDepth:
     scheduled: int
     in_flight: int
     dead: int
+    redelivered: int = field(default=0, compare=False)  # of those in flight, or waiting to be taken again
+
+
+@dataclass(frozen=True)
+class StreamSize:
+    """What a stream holds now."""
+
+    stream: str
+    messages: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class AccountStorage:
+    """Disk that all streams of our account take, and the most that they may take (None: no limit)."""
+
+    used_bytes: int
+    limit_bytes: int | None
+
+
+def sizes(broker: JetStreamBroker, streams: Iterable[str]) -> list[StreamSize]:
+    """The sizes of these streams. Raises Dramatiq's ConnectionFailed, TopologyError for a missing one."""
+    return broker.connection.run(_sizes(broker.connection.session(), tuple(streams)))
+
+
+async def _sizes(session: Session, streams: tuple[str, ...]) -> list[StreamSize]:
+    found = []
+    for stream in streams:
+        state = (await session.api(f"STREAM.INFO.{stream}"))["state"]
+        found.append(StreamSize(stream, int(state["messages"]), int(state["bytes"])))
+    return found
+
+
+def storage(broker: JetStreamBroker) -> AccountStorage:
+    """The disk of the account. Raises Dramatiq's ConnectionFailed."""
+    info = broker.connection.run(broker.connection.session().api("INFO"))
+    limit = int((info.get("limits") or {}).get("max_storage", -1))
+    return AccountStorage(int(info.get("storage", 0)), limit if limit >= 0 else None)
 
 
 def depths(broker: JetStreamBroker) -> list[QueueDepth]:
@@ -38,13 +82,14 @@ def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
 async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
     options = session.options
     consumer = await session.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
-    scheduled = await _count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
+    scheduled = await count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
     return QueueDepth(
         queue=spec.name,
         ready=int(consumer["num_pending"]),
         scheduled=scheduled,
         in_flight=int(consumer["num_ack_pending"]),
-        dead=await _count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+        dead=await count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+        redelivered=int(consumer.get("num_redelivered", 0)),
     )
 
 
@@ -72,7 +117,7 @@ async def _is_empty(session: Session, spec: QueueSpec) -> bool:
             return True
 
 
-async def _count(session: Session, stream: str, subject: str) -> int:
+async def count(session: Session, stream: str, subject: str) -> int:
     """Messages on a subject, wildcards allowed; the server lists subjects in pages."""
     total = offset = 0
     while True:
@@ -83,6 +128,37 @@ async def _count(session: Session, stream: str, subject: str) -> int:
         offset += len(page)
         if not page or offset >= int(info.get("total", 0)):
             return total
+
+
+def probe(broker: JetStreamBroker) -> float:
+    """As `ping`, but it also writes to every queue's stream, which a server that answers may refuse.
+
+    A stream that met a full disk confirms nothing until its server is restarted. What is written here
+    ends by itself after a second. A stream that is missing is no failure. Raises ConnectionFailed.
+    """
+    seconds = ping(broker)
+    queues = {spec.stream: spec.name for spec in broker.specs.values()}
+    broker.connection.run(_write_to_all(broker.connection.session(), queues))
+    return seconds
+
+
+async def _write_to_all(session: Session, queues: Mapping[str, str]) -> None:
+    """One write to each stream, side by side, on a subject of the queue that no worker reads."""
+    await asyncio.gather(*(_write(session, stream, queue) for stream, queue in queues.items()))
+
+
+async def _write(session: Session, stream: str, queue: str) -> None:
+    subject = unique_subject(session.options, queue, _PROBE)
+    try:
+        await asyncio.wait_for(session.publish(subject, b"", {"Nats-TTL": "1s"}), _PROBE_SECONDS)
+    except TimeoutError as error:
+        try:
+            await session.api(f"STREAM.INFO.{stream}")
+        except TopologyError:  # not applied yet: nothing is wrong with the server
+            return
+        raise connection_error(
+            f"stream {stream} confirms no write; if its disk was full, restart NATS", error
+        ) from error
 
 
 def ping(broker: JetStreamBroker) -> float:

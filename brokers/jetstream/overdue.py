@@ -1,6 +1,6 @@
 """Schedules that the server could not fire for want of room: it does not try again until it restarts.
 
-A worker walks over the scheduled messages, a few at a time, and stores what is overdue again as due
+A worker walks over the scheduled messages, some hundred at a time, and stores what is overdue again as due
 now. The server replaces a schedule only if it has not fired in the meantime, so nothing runs twice.
 """
 
@@ -22,7 +22,7 @@ from brokers.jetstream.topology import ready_subject, scheduled_subjects
 
 log = logging.getLogger(__name__)
 
-_LOOKED_AT = 50  # scheduled messages per round; the next round goes on from there
+_LOOKED_AT = 500  # scheduled messages per round; the next round goes on from there
 _GRACE = timedelta(seconds=10)
 
 

@@ -34,11 +34,16 @@ _PAUSE_SECONDS = 2.0
 
 @dataclass
 class RollCall:
-    """Answers of the workers in the roster: sequences that they hold, who is gone, who says nothing."""
+    """Answers of the workers in the roster: sequences that each holds, who is gone, who says nothing."""
 
-    held: set[int] = field(default_factory=set)
+    answers: dict[str, set[int]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
+
+    @property
+    def held(self) -> set[int]:
+        """What all that answered hold."""
+        return set().union(*self.answers.values())
 
 
 class Presence:
@@ -50,8 +55,11 @@ class Presence:
         spec: QueueSpec,
         held: Callable[[], list[int]],
         woken: Callable[[], Awaitable[None]] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
+        version = session.options.version
+        self._about = {"worker": worker_name(), "threads": threads, "version": version}
         self._session, self._spec, self._held, self._woken = session, spec, held, woken
         self._client: Any = None
         self._subscriptions: list[Any] = []
@@ -85,7 +93,7 @@ class Presence:
         """Write ourselves into the roster; False when that has to be tried again later."""
         self._signed += 1  # each time under an id of its own: the last entry may have been struck off
         message_id = f"roster:{self._spec.name}:{self.id}:{self._signed}"
-        body = json.dumps({"worker": worker_name()}).encode()
+        body = json.dumps(self._about).encode()
         try:
             await self._listen()
             headers = {"Nats-Msg-Id": message_id, "Nats-TTL": "never"}
@@ -134,7 +142,7 @@ class Presence:
     async def _ask(self, client: Any, worker: str, roll: RollCall) -> None:
         try:
             answer = await client.request(self._subject(worker), b"", _ANSWER_SECONDS)
-            roll.held.update(_sequences(answer.data))
+            roll.answers[worker] = set(_sequences(answer.data))
         except nats.errors.NoRespondersError:
             roll.gone.add(worker)
         except TRY_LATER:

@@ -165,8 +165,8 @@ def replay(broker: JetStreamBroker, ids: Sequence[int], order: Order) -> dict[in
     """Store the letters' successors, record that, and remove the letters: in this order.
 
     What stands in the way of one letter is in its place in the result (DeadLetterNotFoundError,
-    NotReplayableError, ReplayLimitError, QueueNotFound, MessageTooLargeError, NotUniqueError) and does
-    not touch the others. Raises Dramatiq's connection errors.
+    NotReplayableError, ReplayLimitError, QueueNotFound, MessageTooLargeError, NotUniqueError,
+    PublishRefusedError) and does not touch the others. Raises Dramatiq's connection errors.
     """
     session, run = broker.connection.session(), broker.connection.run
     results: dict[int, Replayed | BrokerError] = {}
@@ -188,10 +188,16 @@ async def _all(work: dict[int, Coroutine[Any, Any, T]]) -> dict[int, T | BrokerE
     """The results by letter; an error that concerns one letter only stands in for its result."""
     results = await asyncio.gather(*work.values(), return_exceptions=True)
     for result in results:
-        alone = isinstance(result, BrokerError) and not isinstance(result, BrokerConnectionError)
-        if isinstance(result, BaseException) and not alone:
+        if isinstance(result, BaseException) and not _concerns_one(result):
             raise result
     return dict(zip(work, results, strict=True))  # type: ignore[arg-type]  # all others were raised
+
+
+def _concerns_one(error: BaseException) -> bool:
+    """Whether others may fare better: a server that is away is so for all, what it refuses is one message."""
+    if isinstance(error, PublishRefusedError):
+        return True
+    return isinstance(error, BrokerError) and not isinstance(error, BrokerConnectionError)
 
 
 def _plan(broker: JetStreamBroker, letter: DeadLetter | BrokerError, order: Order) -> _Plan:

@@ -1,7 +1,8 @@
 """The nets below max_deliver and ack_wait: messages that nobody works on are found and renewed.
 
 Orphans: in the hands of a worker that is gone (presence.py). The server would give them away after
-ack_wait, which is minutes; here it takes two patrols.
+ack_wait, which is minutes; here it takes two patrols. While another worker says nothing, only what the
+gone one named as its own when it was last asked: anything else may be the silent one's.
 Stranded: the server will not deliver them again. A message is renewed long before its last delivery,
 so this happens only when workers died on two deliveries in a row before they could look at it. The
 server tells nobody unless somebody pulls at that moment, so workers look for themselves.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import nats.js.errors
@@ -21,7 +23,7 @@ from brokers.jetstream.errors import TRY_LATER
 from brokers.jetstream.message import CARRIED_HEADER, FIRING_HEADER, firing_id, number
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.overdue import Overdue, server_time
-from brokers.jetstream.presence import Presence
+from brokers.jetstream.presence import Presence, RollCall
 from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
 from brokers.jetstream.topology import ready_subject
 
@@ -37,6 +39,7 @@ class Patrol:
         self._stranded: int | None = None
         self._gone: set[str] = set()
         self._orphans: set[int] = set()
+        self._answers: dict[str, tuple[float, set[int]]] = {}  # when each worker last said what it holds
 
     async def run(self) -> None:
         """Patrol for ever."""
@@ -69,14 +72,32 @@ class Patrol:
     async def _look_for_orphans(self, consumer: dict[str, Any]) -> None:
         roll = await self._presence.call_roll()
         orphans: dict[int, dict[str, Any]] = {}
-        if roll.gone and not roll.silent and consumer["num_ack_pending"]:
+        if roll.gone and consumer["num_ack_pending"]:
             orphans = await self._in_flight(consumer, roll.held)
+        named = self._named_by(roll)
+        if roll.silent:  # the rest may be in their hands
+            orphans = {sequence: orphans[sequence] for sequence in orphans.keys() & named}
         if roll.gone & self._gone:
             await self._renew_orphans(orphans)
             if not roll.silent and not orphans:
                 for worker in roll.gone & self._gone:
                     await self._presence.strike_off(worker)
         self._gone, self._orphans = roll.gone, set(orphans)
+
+    def _named_by(self, roll: RollCall) -> set[int]:
+        """What those who are gone now held when they last answered, if the server cannot have passed it on.
+
+        They renewed it a third of ack_wait before that at the earliest.
+        """
+        now = time.monotonic()
+        self._answers |= {worker: (now, held) for worker, held in roll.answers.items()}
+        recent = now - self._spec.ack_wait_seconds / 2
+        self._answers = {
+            worker: (at, held)
+            for worker, (at, held) in self._answers.items()
+            if at > recent or worker in roll.answers
+        }
+        return set().union(*(self._answers[worker][1] for worker in roll.gone & self._answers.keys()))
 
     async def _renew_orphans(self, orphans: dict[int, dict[str, Any]]) -> None:
         """Renew what was an orphan at the last patrol, too, unless somebody has taken it this moment."""

@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session
 from app.pipeline.chunking.base import Chunk
 from app.pipeline.document import Document
 from app.services import extraction_runs
+from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.postgres.tables import ChunkRow, File
 from devstack.stack import Stack, StackOptions
-from tests.bench.copying import copy_rows
 from tests.bench.report import Report, arguments, spread
 from tests.support.domain import World, migrate
 

@@ -1,4 +1,7 @@
-"""`make chaos SEED=1 MINUTES=5`: the product under faults; exit code 1 if a job was lost or done twice."""
+"""`make chaos SEED=1 MINUTES=5`: the product under faults.
+
+Exit code 1 if a job was lost or done twice, or if somebody was shown what is another's.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,18 @@ import httpx
 from app.jobs.sweeps import Sweeps
 from devstack.client import Client, Pile
 from devstack.product import Product
-from devstack.stack import Stack, StackOptions
+from devstack.stack import SERVICES, Stack, StackOptions
 from tests.chaos import recovery
 from tests.chaos.checker import Verdict, check
 from tests.chaos.evidence import compare_metrics, gather, runs_by_metrics, runs_by_rows
 from tests.chaos.faults import FAULTS, Planned, schedule
 from tests.chaos.load import REFUSED, Load
+from tests.chaos.people import ISSUER, Account, Listener, identity_provider, sign_in, with_token
 from tests.chaos.proxy import proxies, through
 from tests.chaos.recovery import Healed
 from tests.chaos.world import POOLS, ImpossibleError, World, opened, small_disks
 from tests.support.app_processes import _FAST
+from tests.support.identity import IdentityProvider
 from tests.support.providers import embedding_server
 
 _DIMENSIONS = 32
@@ -55,6 +60,8 @@ def main() -> int:
     print(f"seed {seed}, {minutes:g} minutes, {len(planned)} faults", flush=True)
     with _world(seed) as (world, ports):
         world.load.start()
+        for listener in world.listeners:
+            listener.start()
         healed = _inject(world, planned)
         world.load.stop()
         world.provider.faults.clear()
@@ -67,7 +74,7 @@ def main() -> int:
         _print(world, healed, lines, verdict)
         if logs := _setting("LOGS", ""):
             shutil.copytree(world.folder / "logs", logs, dirs_exist_ok=True)
-    return 1 if verdict.lost or verdict.doubled else 0
+    return 1 if verdict.lost or verdict.doubled or verdict.shown else 0
 
 
 def _setting(name: str, default: str) -> str:
@@ -83,16 +90,22 @@ def _world(seed: int) -> Iterator[tuple[World, list[int]]]:
         disks = stack.enter_context(small_disks(folder / "servers"))
         provider = stack.enter_context(embedding_server(dimensions=_DIMENSIONS, refused_word=REFUSED))
         servers = stack.enter_context(Stack(StackOptions(folder / "servers", durable=False)))
-        wires = stack.enter_context(proxies(servers.environment))
-        environment = {**servers.environment, **_FAST}
-        broken = {"CHAOS_BROKEN": _setting("BROKEN", "")}
         port, *ports = _free_ports(servers)
-        product = Product(through(environment, wires) | broken, data_dir=folder, port=port)
+        identity = stack.enter_context(identity_provider(port))
+        environment = {**servers.environment, **_FAST}
+        wires = stack.enter_context(proxies(environment | identity.environment()))
+        signed_in = through(environment | identity.environment(PUBLIC_URL=identity.app_url), wires)
+        identity.issuer = signed_in[ISSUER]
+        identity.start()
+        broken = {"CHAOS_BROKEN": _setting("BROKEN", "")}
+        product = Product(signed_in | broken, data_dir=folder, port=port)
         _use_test_workers(product, ports)
         stack.enter_context(product)
-        load = Load(product.base_url, _piles(product.base_url, provider.openai_url, folder), seed)
+        load = _load(identity, provider.openai_url, folder, seed)
         hurry = _setting("HURRY", "") == "1"
-        yield World(servers, product, provider, wires, load, environment, folder, disks, hurry), ports
+        world = World(servers, product, provider, wires, load, environment, folder, disks, hurry, identity)
+        world.listeners = [Listener(account) for account in load.accounts()]
+        yield world, ports
 
 
 def _free_ports(servers: Stack) -> list[int]:
@@ -108,17 +121,26 @@ def _use_test_workers(product: Product, ports: list[int]) -> None:
         product._commands[pool] = f"env HEALTH_CHECK_PORT={port} {command}"
 
 
-def _piles(base_url: str, provider_url: str, folder: Path) -> list[dict[str, int]]:
-    client = Client(base_url)
+def _load(identity: IdentityProvider, provider_url: str, folder: Path, seed: int) -> Load:
+    """Ada in a browser and Bob with an API token, each with a pile of files of their own."""
+    ada, bob = (sign_in(identity.app_url, identity, name) for name in ("ada", "bob"))
+    accounts = [ada, with_token(bob)]
+    piles = [_pile(account, provider_url, folder) for account in accounts]
+    owners = {pile["collection_id"]: account for pile, account in zip(piles, accounts, strict=True)}
+    return Load(identity.app_url, piles, owners, seed)
+
+
+def _pile(account: Account, provider_url: str, folder: Path) -> dict[str, int]:
+    client = Client(account.base_url)
+    client._http = account.client(120)
     embedder = {"name": "stub", "provider": "openai", "base_url": provider_url, "api_key": "sk-chaos",
                 "config": {"model": "stub"}, "dimensions": _DIMENSIONS, "batch_size": 16}  # fmt: skip
     embedder_id = client.post("/api/embedders", embedder)["embedder_id"]
     client._embedder_id = lambda: embedder_id  # type: ignore[method-assign]
-    piles = [Pile(f"Pile {number}", folder / f"{number}.json") for number in range(2)]
-    for pile in piles:
-        client.make(pile)
+    pile = Pile(f"Pile of {account.name}", folder / f"{account.name}.json")
+    client.make(pile)
     client.close()
-    return [pile.ids for pile in piles]
+    return pile.ids
 
 
 def _inject(world: World, planned: list[Planned]) -> list[Healed]:
@@ -152,7 +174,7 @@ def _one(world: World, planned: Planned) -> str | None:
         world.violations.append(f"{planned.fault} ({planned.target}) failed: {error!r}")
         return f"failed: {error!r}"
     finally:
-        for name in world.proxies:
+        for name in SERVICES:
             if not world.stack.alive(name):
                 world.stack.restart(name)
         world.product.restart_dead()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -49,6 +49,26 @@ _DOUBLED = {
         WHERE i.item_id IS NULL""",
     "job with more than five attempts": "SELECT kind || ' ' || job_id FROM jobs WHERE attempt > 5",
 }
+# What belongs to one owner hangs on what belongs to another.
+_FOREIGN = {
+    "file in another owner's collection": """
+        SELECT f.name FROM files f JOIN collections c USING (collection_id) WHERE f.owner_id <> c.owner_id""",
+    "item of another owner's file": """
+        SELECT i.title FROM items i JOIN files f USING (file_id) WHERE i.owner_id <> f.owner_id""",
+    "item in another owner's dataset": """
+        SELECT i.title FROM items i JOIN datasets d USING (dataset_id) WHERE i.owner_id <> d.owner_id""",
+    "another owner's item embedded": """
+        SELECT i.title FROM item_embeddings e JOIN items i USING (item_id)
+        JOIN embedded_datasets d USING (embedded_dataset_id) WHERE i.owner_id <> d.owner_id""",
+    "job at another owner's file": """
+        SELECT j.job_id::text FROM jobs j JOIN files f ON j.kind = 'extract_file'
+        AND (j.arguments ->> 'file_id')::int = f.file_id WHERE j.owner_id <> f.owner_id""",
+}
+_COLLECTIONS = "SELECT collection_id, owner_id FROM collections"
+_INDEXES = "SELECT collection_name, owner_id FROM embedded_datasets"
+_TRANSFORMS = """SELECT 'collection', collection_transform_id, owner_id FROM collection_transforms
+    UNION ALL SELECT 'dataset', dataset_transform_id, owner_id FROM dataset_transforms
+    UNION ALL SELECT 'visualization', visualization_transform_id, owner_id FROM visualization_transforms"""
 _FILES = """SELECT f.collection_id, f.name, i.text, EXISTS (
         SELECT FROM item_embeddings e WHERE e.item_id = i.item_id AND e.state = 'succeeded')
     FROM files f LEFT JOIN items i USING (file_id)"""
@@ -70,10 +90,26 @@ class Verdict:
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)  # of one owner to another
 
     def __str__(self) -> str:
-        lines = [f"LOST {one}" for one in self.lost] + [f"DOUBLED {one}" for one in self.doubled]
-        return "\n".join([f"LOST: {len(self.lost)}, DOUBLED WITH EFFECT: {len(self.doubled)}", *lines])
+        found = {"LOST": self.lost, "DOUBLED": self.doubled, "SHOWN": self.shown}
+        counts = (
+            f"LOST: {len(self.lost)}, DOUBLED WITH EFFECT: {len(self.doubled)}, "
+            f"SHOWN TO OTHERS: {len(self.shown)}"
+        )
+        return "\n".join([counts, *(f"{what} {one}" for what, each in found.items() for one in each)])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an owner came to see: marker words in passages that searches showed, the transforms of events
+    as (type, id), and addresses of others' things that did not answer with 404.
+    """
+
+    markers: Collection[str] = ()
+    transforms: Collection[tuple[str, int]] = ()
+    opened: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +118,8 @@ class Evidence:
 
     `objects` are all stored keys, `points` the vector ids by index, `dead_letters` one job id per letter,
     `found` the markers that a search for them found. Jobs that died after `letters_since` must have their
-    letter. `refused_word` is what the provider takes no text with.
+    letter. `refused_word` is what the provider takes no text with. `payloads` are the owners that the vectors
+    of an index name, `seen` is by owner.
     """
 
     objects: Collection[str] | None = None
@@ -91,6 +128,8 @@ class Evidence:
     letters_since: datetime | None = None
     found: Collection[str] | None = None
     refused_word: str | None = None
+    payloads: Mapping[str, Collection[str]] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 def check(database_url: str, expected: Expected, evidence: Evidence | None = None) -> Verdict:
@@ -101,6 +140,8 @@ def check(database_url: str, expected: Expected, evidence: Evidence | None = Non
         with connection.cursor() as cursor:
             _ask(cursor, _LOST, verdict.lost)
             _ask(cursor, _DOUBLED, verdict.doubled)
+            _ask(cursor, _FOREIGN, verdict.shown)
+            verdict.shown += _shown(cursor, expected, evidence)
             _files(_rows(cursor, _FILES), expected, evidence.found, verdict)
             if evidence.refused_word:
                 hurt = _rows(cursor, _COLLATERAL, evidence.refused_word)
@@ -150,6 +191,23 @@ def _files(
 def _compare(what: str, wanted: set[str], there: set[str], verdict: Verdict) -> None:
     verdict.lost += [f"{what} is missing: {each}" for each in sorted(wanted - there)]
     verdict.doubled += [f"{what} without a row: {each}" for each in sorted(there - wanted)]
+
+
+def _shown(cursor: Any, expected: Expected, evidence: Evidence) -> Iterator[str]:
+    """What one owner holds or saw of another's."""
+    for index, owner in _rows(cursor, _INDEXES):
+        for other in sorted(set(evidence.payloads.get(index, ())) - {owner}):
+            yield f"vectors of {other} in the index {index} of {owner}"
+    collections = dict(_rows(cursor, _COLLECTIONS))
+    markers = {marker: collections.get(key) for (key, _), marker in expected.items() if marker is not None}
+    transforms = {(kind, key): owner for kind, key, owner in _rows(cursor, _TRANSFORMS)}
+    for owner, seen in evidence.seen.items():
+        yield from (
+            f"{owner} found {one}" for one in sorted(seen.markers) if markers.get(one, owner) != owner
+        )
+        foreign = (one for one in sorted(seen.transforms) if transforms.get(one, owner) != owner)
+        yield from (f"{owner} heard of {kind} transform {key}" for kind, key in foreign)
+        yield from (f"{owner} opened {one}" for one in seen.opened)
 
 
 def _letters(jobs: Iterable[tuple[str, str, bool]], letters: Iterable[str], verdict: Verdict) -> None:

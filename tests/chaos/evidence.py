@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from brokers import dead_letter
 from tests.chaos.checker import Evidence
+from tests.chaos.isolation import look_around
 from tests.chaos.load import REFUSED
 from tests.chaos.world import World, opened, until
 
@@ -18,12 +19,14 @@ _RUNS = "SELECT kind, sum(attempt)::int, count(*) FILTER (WHERE state = 'succeed
 
 def gather(world: World) -> Evidence:
     """Look into the stores, and search for every marker."""
+    points: dict[str, list[str]] = {}
+    payloads: dict[str, set[str]] = {}
     with opened(world.environment) as container:
-        names = [name for (name,) in world.rows("SELECT collection_name FROM embedded_datasets")]
-        points = {
-            name: [str(each) for ids, _, _ in container.vectors.stream_vectors(name) for each in ids]
-            for name in names
-        }
+        for (name,) in world.rows("SELECT collection_name FROM embedded_datasets"):
+            points[name], payloads[name] = [], set()
+            for ids, _, stored in container.vectors.stream_vectors(name):
+                points[name] += map(str, ids)
+                payloads[name] |= {str(each.get("owner_id")) for each in stored}
         letters = dead_letter.list_dead(container.broker, 10_000)
         objects = [blob.key for blob in container.blobs.list("")]
     return Evidence(
@@ -33,6 +36,8 @@ def gather(world: World) -> Evidence:
         letters_since=world.streams_lost_at or world.value("SELECT min(created_at) FROM jobs"),
         found=_found(world),
         refused_word=REFUSED,
+        payloads=payloads,
+        seen=look_around(world),
     )
 
 

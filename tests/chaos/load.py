@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from tests.chaos.hooks import BOMB
+from tests.chaos.people import Account
 
 REFUSED = "unspeakable"  # the provider of a run takes no text with this word
 _NAMES = 12
@@ -28,6 +31,7 @@ class Load:
 
     base_url: str
     piles: list[dict[str, int]]
+    owners: dict[int, Account]  # collection → whose it is
     seed: int
     accepted: int = 0
     refused: int = 0
@@ -56,14 +60,14 @@ class Load:
         if kind == "broken":
             suffix, content = "pdf", _BROKEN_PDF
         name = f"{BOMB if kind == 'bomb' else kind}-{self._poisons}.{suffix}"
-        with self._client() as http:
+        with self.client(self.piles[0]) as http:
             done = _send(http, self.piles[0]["collection_id"], name, content)
         return name if done else None
 
     def ask_for_map(self, pile: dict[str, int]) -> None:
         """Have the pile's map drawn; raises httpx.TransportError."""
         dataset = pile["embedded_dataset_id"]
-        with self._client() as http:
+        with self.client(pile) as http:
             if dataset in self._maps:
                 http.post(f"/api/visualization-transforms/{self._maps[dataset]}/trigger")
                 return
@@ -76,25 +80,35 @@ class Load:
         """Some uploads while nothing is broken: new files, and new content for old ones."""
         new = [(pile["collection_id"], f"calm-{count}.txt") for count in range(number) for pile in self.piles]
         old = [key for key, marker in self.judged().items() if marker is not None]
-        with self._client() as http:
+        with self._clients() as clients:
             for count, key in enumerate([*new[:number], *old[:number]]):
-                self._upload(http, key, f"marker{self.seed}calm{count}")
+                self._upload(clients[key[0]], key, f"marker{self.seed}calm{count}")
 
     def search(self, pile: dict[str, int], marker: str) -> bool:
         """Whether a search for the marker finds a passage that holds it."""
         body = {"query": marker, "embedded_dataset_ids": [pile["embedded_dataset_id"]],
                 "search_params": {"exact": True}}  # fmt: skip
-        with self._client() as http:
+        with self.client(pile) as http:
             answer = http.post("/api/search", json=body)
         answer.raise_for_status()
         return any(marker in match["text"] for match in answer.json()["results"][0]["matches"])
 
-    def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.base_url, timeout=40)
+    def accounts(self) -> list[Account]:
+        """Everybody's, each once."""
+        return list({account.name: account for account in self.owners.values()}.values())
+
+    def client(self, pile: dict[str, int]) -> httpx.Client:
+        """A client of the pile's owner."""
+        return self.owners[pile["collection_id"]].client()
+
+    @contextmanager
+    def _clients(self) -> Iterator[dict[int, httpx.Client]]:
+        with ExitStack() as stack:
+            yield {key: stack.enter_context(account.client()) for key, account in self.owners.items()}
 
     def _run(self) -> None:
         dice = random.Random(self.seed)
-        with self._client() as http:
+        with self._clients() as clients:
             for number in range(1_000_000):
                 if self._stop.wait(_PAUSE_SECONDS):
                     return
@@ -103,6 +117,7 @@ class Load:
                     f"{number % _NAMES}.{'txt' if number % 3 else 'rtf'}",
                 )
                 key, dies = (pile["collection_id"], name), dice.random()
+                http = clients[key[0]]
                 try:
                     if dies < 0.1:
                         http.post(f"/api/dataset-transforms/{pile['dataset_transform_id']}/retry-failed")

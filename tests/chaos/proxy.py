@@ -16,6 +16,7 @@ SERVERS = {
     "s3": "AWS_ENDPOINT_URL",
     "vector": "QDRANT_URL",
     "tika": "TIKA_SERVER_ENDPOINT",
+    "identity": "OIDC_ISSUER_URL",
 }
 Mode = Literal["pass", "slow", "hole", "error", "half"]
 _LOOK_SECONDS = 0.05

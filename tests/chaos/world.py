@@ -21,7 +21,9 @@ from app.container import Container, build
 from devstack.product import ROOT, Product
 from devstack.stack import Stack
 from tests.chaos.load import Load
+from tests.chaos.people import Listener
 from tests.chaos.proxy import Proxy
+from tests.support.identity import IdentityProvider
 from tests.support.providers import EmbeddingServer
 
 POOLS = ("collections", "datasets", "visualizations")
@@ -49,6 +51,8 @@ class World:
     folder: Path
     disks: Mapping[str, Path]  # small file systems by server; empty where mounting is not allowed
     hurry: bool
+    identity: IdentityProvider
+    listeners: list[Listener] = field(default_factory=list)  # one per account
     streams_lost_at: datetime | None = None
     violations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -120,6 +120,23 @@ def test_a_field_of_the_guide_reaches_every_workload(key: str, path: str, value:
     assert found == value
 
 
+@pytest.mark.parametrize(
+    "field", ["lifecycle", "startupProbe", "livenessProbe", "readinessProbe", "affinity"]
+)
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_null_takes_a_default_away(key: str, field: str):
+    container = Rendered(values("quickstart", at(f"{key}.{field}", None)), only="workloads").container(
+        WORKLOADS[key]
+    )
+    assert field not in container
+
+
+def test_another_kind_of_probe_replaces_the_default():
+    probe = {"httpGet": None, "exec": {"command": ["true"]}}
+    made = Rendered(values("quickstart", at("api.livenessProbe", probe)), only="workloads")
+    assert "httpGet" not in made.container("api")["livenessProbe"]
+
+
 PROBES = {
     ("api", "livenessProbe"): ("/health/live", 8080, 30, 10, 3),
     ("api", "readinessProbe"): ("/health/ready", 8080, 10, 5, 3),

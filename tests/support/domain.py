@@ -10,7 +10,9 @@ from uuid import uuid4
 import pytest
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import text
 
+from app.container import Container
 from app.events.types import StatusEvent
 from app.ids import chunk_id, content_hash
 from app.jobs.admission import admit
@@ -63,6 +65,18 @@ def migrate(url: str) -> None:
     config = Config(toml_file=ROOT / "pyproject.toml")
     config.attributes["url"] = url.replace("postgresql://", "postgresql+psycopg2://", 1)
     command.upgrade(config, "head")
+
+
+_INDEXES = text("""SELECT collection_name FROM embedded_datasets
+    UNION SELECT arguments ->> 'collection_name' FROM jobs WHERE kind = 'drop_vector_index'""")
+
+
+def drop_indexes(container: Container) -> None:
+    """Leave none of a test's vector indexes on the server, which all tests share."""
+    with container.database.transaction() as session:
+        names = session.scalars(_INDEXES).all()
+    for name in set(names) & set(container.vectors.names("")):
+        container.vectors.drop(name)
 
 
 @pytest.fixture(scope="session")

@@ -86,6 +86,8 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
                 self._whole(fault.status, error if self.path.startswith("/v2") else {"error": error})
             elif self.path.endswith("/rerank"):
                 self._whole(200, {"results": _ranking(state, body)})
+            elif not body["stream"]:
+                self._whole(200, _envelope(self.path, state.say(body["messages"])))
             elif fault and fault.kind == "silent":
                 self._wait_until_left()
             else:
@@ -122,6 +124,12 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
             return
 
     return Handler
+
+
+def _envelope(path: str, text: str) -> dict[str, Any]:
+    if path.startswith("/v2"):
+        return {"message": {"content": [{"type": "text", "text": text}]}}
+    return {"choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
 def _events(path: str, text: str, fault: str) -> list[str]:

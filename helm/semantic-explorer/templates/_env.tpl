@@ -91,7 +91,7 @@ optional: true
   "PUBLIC_URL" (include "se.publicUrl" .root)
 ) -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $env (deepCopy .v.env)) -}}
+{{- toYaml (mergeOverwrite $env (deepCopy (.v.env | default dict))) -}}
 {{- end -}}
 
 {{/* The env of a container: variables in the order of their names, then secrets, then extraEnv. */}}

@@ -37,7 +37,7 @@
 {{- $sum := 10 -}}
 {{- range fromYamlArray (include "se.workloads" .) -}}
 {{- $v := get $root.Values .key -}}
-{{- $sum = add $sum (mul (int (include "se.mostPods" $v)) (int (get $v.env "DB_MAX_CONNECTIONS" | default "20"))) -}}
+{{- $sum = add $sum (mul (int (include "se.mostPods" $v)) (int (get ($v.env | default dict) "DB_MAX_CONNECTIONS" | default "20"))) -}}
 {{- end -}}
 {{- $sum -}}
 {{- end -}}
@@ -68,8 +68,8 @@
 {{- end }}
 {{- if .Values.nats.enabled }}
 - nats.enabled runs one NATS server, for trials: what it holds is on one disk. Use a cluster of three and nats.external.
-{{- else if lt (int .Values.api.env.NATS_REPLICAS) 3 }}
-- api.env.NATS_REPLICAS is {{ .Values.api.env.NATS_REPLICAS }}: the streams do not outlive the loss of a NATS server.
+{{- else if lt (int (get (.Values.api.env | default dict) "NATS_REPLICAS")) 3 }}
+- api.env.NATS_REPLICAS is {{ get (.Values.api.env | default dict) "NATS_REPLICAS" | default "not set" }}: the streams do not outlive the loss of a NATS server.
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.egress.toInternet) }}
 - networkPolicy.egress.toInternet is off, but each list of networkPolicy.egress.peers that is empty leaves its port open to any address.

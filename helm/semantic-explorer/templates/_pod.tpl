@@ -51,7 +51,7 @@ podAntiAffinity:
 
 {{/* A hook given as exec or httpGet replaces the sleep of the defaults: Kubernetes takes one handler. */}}
 {{- define "se.lifecycle" -}}
-{{- $lifecycle := deepCopy .lifecycle -}}
+{{- $lifecycle := deepCopy (.lifecycle | default dict) -}}
 {{- with $lifecycle.preStop -}}
 {{- if or .exec .httpGet -}}
 {{- $_ := unset . "sleep" -}}

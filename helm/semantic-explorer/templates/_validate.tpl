@@ -66,13 +66,13 @@
 {{- end }}
 {{- $port := include "se.port" . -}}
 {{- range $probe := list "livenessProbe" "readinessProbe" "startupProbe" }}
-{{- $asked := ((get $v $probe).httpGet).port }}
+{{- $asked := ((get $v $probe | default dict).httpGet).port }}
 {{- if and $asked (ne (toString $asked) "http") (ne (toString $asked) $port) }}
 - {{ $key }}.{{ $probe }} asks port {{ $asked }}, but {{ if $v.drainSeconds }}env.HEALTH_CHECK_PORT{{ else }}env.PORT{{ end }} is {{ $port }}: change both.
 {{- end }}
 {{- end }}
-{{- if and .root.Values.nats.enabled (ne (toString (get $v.env "NATS_REPLICAS")) "1") }}
-- {{ $key }}.env.NATS_REPLICAS must be "1" with nats.enabled: one server cannot keep {{ get $v.env "NATS_REPLICAS" }} copies.
+{{- if and .root.Values.nats.enabled (ne (toString (get ($v.env | default dict) "NATS_REPLICAS")) "1") }}
+- {{ $key }}.env.NATS_REPLICAS must be "1" with nats.enabled: one server cannot keep {{ get ($v.env | default dict) "NATS_REPLICAS" | default "more" }} copies.
 {{- end }}
 {{- end -}}
 

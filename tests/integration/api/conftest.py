@@ -22,7 +22,7 @@ from app.services.failures import mark_failed
 from app.storage.postgres.tables import Job
 from tasks import collections as collections_pool
 from tasks import datasets as datasets_pool
-from tests.support.domain import Recorder
+from tests.support.domain import Recorder, drop_indexes
 from tests.support.providers import EmbeddingServer, embedding_server
 
 ADA, BOB = Principal("ada", "Ada"), Principal("bob", "Bob")
@@ -59,6 +59,7 @@ def container(settings: Settings, recorder: Recorder) -> Iterator[Container]:
     for principal in (ADA, BOB):
         made.services.owners.ensure(principal)
     yield made
+    drop_indexes(made)
     del vars(made)["feed"]
     made.close()
 

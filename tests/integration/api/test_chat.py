@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.integration.api.conftest import Api
+from app.container import Container
+from tests.integration.api.conftest import ADA, Api
 from tests.support.providers import EmbeddingServer, Fault
 from tests.support.talking import TalkFault, TalkingServer, talking_server
 
@@ -106,6 +107,13 @@ def test_a_later_question_comes_with_what_was_said_and_failed_answers_do_not(
     ]  # fmt: skip
 
 
+def test_a_question_that_leans_on_the_one_before_finds_its_passages(chat: Chat):
+    assert chat.ask("why so", min_similarity_score=0.3)["documents_retrieved"] == 0
+    chat.ask("where does the tiger walk")
+    answer = chat.ask("why so", min_similarity_score=0.3)
+    assert "the tiger walks at night" in [one["text"] for one in answer["retrieved_documents"]]
+
+
 def test_a_stream_tells_each_step_and_ends_with_the_whole_answer(
     chat: Chat, talker: TalkingServer, client: FlaskClient
 ):
@@ -197,6 +205,17 @@ def test_what_is_deleted_is_gone_from_old_answers_and_ends_the_chat(chat: Chat):
     assert len(chat.messages()) == 2
     chat.api.delete(f"/api/chat/sessions/{chat.session}")
     chat.api.get(chat.path, 404)
+
+
+def test_a_chat_is_about_ones_own_things_with_ones_own_key(chat: Chat, container: Container):
+    of = container.services
+    hers = of.llms.create(ADA, {"name": "l", "provider": "openai", "is_public": True}).llm_id
+    assert chat.begin(404, llm_id=hers)["field"] == "llm_id"
+    dataset = of.datasets.create(ADA, title="d", is_public=True).dataset_id
+    embedder = of.embedders.create(ADA, {"name": "e", "provider": "local", "is_public": True}).embedder_id
+    made = of.dataset_transforms.create(ADA, title="t", source_dataset_id=dataset, embedder_ids=[embedder])
+    embedded = made.embedded_dataset_ids[0]
+    assert chat.begin(404, embedded_dataset_id=embedded)["field"] == "embedded_dataset_id"
 
 
 def test_sessions_are_listed_by_their_last_question_and_named_by_time(chat: Chat, talker: TalkingServer):

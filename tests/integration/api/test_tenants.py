@@ -207,6 +207,18 @@ CALLS: dict[str, Call] = {
     ),
     "cancelling.visualization": lambda of, who, a: of.cancelling.visualization(who, a.visualization),
     "cancelling.job": lambda of, who, a: of.cancelling.job(who, a.job),
+    "embedded_datasets.stats_of": lambda of, who, a: of.embedded_datasets.stats_of(who, [a.embedded]),
+    "batches.get": lambda of, who, a: of.batches.get(who, a.dataset_transform, a.job),
+    "batches.stats": lambda of, who, a: of.batches.stats(who, a.dataset_transform),
+    "batches.retry": lambda of, who, a: of.batches.retry(who, a.dataset_transform, a.job),
+    "exports.dataset": lambda of, who, a: of.exports.dataset(who, a.dataset),
+    "exports.embedded_dataset": lambda of, who, a: of.exports.embedded_dataset(who, a.embedded, vectors=True),
+    "exports.map_points": lambda of, who, a: of.exports.map_points(who, a.visualization),
+    "exports.map_clusters": lambda of, who, a: of.exports.map_clusters(who, a.visualization),
+    "previews.preview": lambda of, who, a: of.previews.preview(who, a.collection, a.file, job_config={}),
+    "visualizations.all_points": lambda of, who, a: of.visualizations.all_points(
+        who, a.visualization, batch=1
+    ),
     "search.search": lambda of, who, a: of.search.search(who, Query("x", [a.embedded])),
     "search.search with a reranker": lambda of, who, a: of.search.search(
         who, Query("x", [a.embedded], rerank=Rerank(a.llm))
@@ -246,6 +258,7 @@ def test_every_verb_that_takes_an_id_is_tried(container: Container):
         "create",
         "recent",
         "ensure",
+        "complete",
         "public",
     }  # take no id of somebody's, or are tried above where they do
     for noun in {name.split(".")[0] for name in CALLS}:

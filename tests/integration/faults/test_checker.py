@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.container import Container
 from app.errors import InputRefusedError, UnreadableFileError
@@ -18,8 +18,8 @@ from app.services import planning
 from app.services.failures import mark_failed
 from app.services.jobs import Jobs, Run
 from app.services.uploads import Upload
-from app.storage.postgres.tables import File, Item, ItemEmbedding, Job
-from tests.chaos.checker import Evidence, Verdict, check
+from app.storage.postgres.tables import EmbeddedDataset, File, Item, ItemEmbedding, Job
+from tests.chaos.checker import Evidence, Seen, Verdict, check
 from tests.support.domain import World
 
 MARKER = "umbrellafish"
@@ -180,3 +180,27 @@ def embed(pipe: Pipe, world: World, *, state: str, error_code: str | None) -> No
     )  # fmt: skip
     with pipe.container.database.transaction() as session:
         session.add(row)
+
+
+def test_what_one_owner_holds_or_sees_of_anothers_is_found(pipe: Pipe, world: World):
+    pipe.upload()
+    pipe.plan()
+    pipe.extract(pipe.begin(ExtractFile.kind))
+    embed(pipe, world, state="succeeded", error_code=None)
+    with pipe.container.database.transaction() as session:
+        index = session.scalars(select(EmbeddedDataset.collection_name)).one()
+        assert pipe.verdict(payloads={index: {"ada"}}, seen={"ada": saw(pipe)}).shown == []
+        World(pipe.container.database, "bob")
+        session.execute(update(Item).values(owner_id="bob"))
+    seen = {"bob": saw(pipe, "/api/items/1: 200")}
+    shown = pipe.verdict(payloads={index: {"ada", "bob"}}, seen=seen).shown
+    for what in (
+        "item of another owner's file", "item in another owner's dataset", "another owner's item embedded",
+        f"vectors of bob in the index {index}", f"bob found {MARKER}", "bob heard of collection transform",
+        "bob opened /api/items/1: 200",
+    ):  # fmt: skip
+        assert any(what in one for one in shown), what
+
+
+def saw(pipe: Pipe, *opened: str) -> Seen:
+    return Seen(markers=[MARKER], transforms=[("collection", pipe.transform)], opened=opened)

@@ -9,7 +9,7 @@ import pytest
 from app.config import Settings
 from app.container import Container, build
 from app.jobs.outbox import Outbox
-from tests.support.domain import Recorder, World
+from tests.support.domain import Recorder, World, drop_indexes
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +43,5 @@ def container(
     vars(made)["outbox"] = Outbox(recorder)
     vars(made)["feed"] = recorder
     yield made
+    drop_indexes(made)
     made.close()

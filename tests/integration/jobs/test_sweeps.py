@@ -99,6 +99,25 @@ def test_a_file_whose_job_is_over_is_planned_again_once(container: Container, wa
     assert sweeps(container).run().collection_transforms == []
 
 
+def test_a_plan_that_was_given_up_is_made_again_an_hour_later_and_only_where_none_followed(
+    container: Container, world: World
+):
+    collection = world.collection()
+    transform = world.collection_transform(collection, world.dataset())
+    world.file(collection)  # no row of what was extracted says that it waits
+    with container.database.transaction() as session:
+        container.outbox.record(session, PlanCollectionTransform(transform), owner_id="ada")
+    set_jobs(container, state="dead")
+    assert sweeps(container).run().collection_transforms == []
+    set_jobs(container, created_at=LONG_AGO)
+    assert sweeps(container).run().collection_transforms == [transform]
+    assert sweeps(container).run().collection_transforms == []
+    with container.database.transaction() as session:
+        again = update(Job).where(Job.state == "pending")
+        session.execute(again.values(state="succeeded", created_at=LONG_AGO + timedelta(hours=1)))
+    assert sweeps(container).run().collection_transforms == []
+
+
 def test_a_disabled_transform_is_not_planned(container: Container, waiting_file: int):
     set_jobs(container, state="succeeded")
     with container.database.transaction() as session:

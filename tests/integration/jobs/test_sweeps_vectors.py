@@ -98,6 +98,16 @@ def test_an_index_that_is_gone_is_made_again(pipeline: Pipeline):
     pipeline.check()
 
 
+def test_a_dropped_index_is_found_between_the_hourly_sweeps(pipeline: Pipeline):
+    assert sweep(pipeline) == []  # the one of this hour
+    pipeline.container.vectors.drop(index(pipeline))
+    assert sweep(pipeline) == [(5, 0)]
+    assert sweep(pipeline) == []  # they wait already
+    pipeline.work()
+    assert len(pipeline.embedded()) == 15
+    pipeline.check()
+
+
 def test_vectors_of_an_item_that_is_gone_are_deleted(pipeline: Pipeline):
     invent(pipeline, 1_000_000, 3)
     assert sweep(pipeline) == [(0, 1)]

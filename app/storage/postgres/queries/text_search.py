@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, not_, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, not_, or_, select, true, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.storage.filters import AllOf, AnyOf, DateRange, Equal, Filters, Not, NumberRange, OneOf
 from app.storage.postgres.tables import ChunkRow, Item
 from app.storage.postgres.tables.datasets import WORDS
 
-# Ranking reads a passage anew: of more that match (a word that is everywhere), some are left unranked.
-_MOST_RANKED = 2000
+# Ranking reads a passage anew, so of a word that is everywhere only some are ranked. Each word has its own
+# limit, that a frequent one does not crowd out a rare one; those with all the words have theirs, too.
+_MOST_RANKED = 200
+_SHORTEST_BEGINNING = 4  # of what may go on: shorter ones begin too many words
 _BY_LENGTH = 1  # divide by 1 + log of the length: a long passage holds more words by chance
 _LANGUAGE: ColumnElement[Any] = literal_column("'simple'::regconfig")
 _VECTOR: ColumnElement[Any] = literal_column(WORDS)
@@ -38,16 +40,37 @@ def passages_with_words(
     """
     if not words:
         return []
-    query = func.to_tsquery(_LANGUAGE, " | ".join(f"'{word}':*" for word in words))
-    matching = (
-        select(ChunkRow.chunk_id, func.ts_rank(_VECTOR, query, _BY_LENGTH).label("rank"))
+    terms = [_term(word) for word in words]
+    any_word = func.to_tsquery(_LANGUAGE, " | ".join(terms))
+    matching = union(
+        *(
+            _matching(dataset_id, func.to_tsquery(_LANGUAGE, wanted), filters)
+            for wanted in dict.fromkeys([" & ".join(terms), *terms])
+        )
+    ).subquery()
+    best = (
+        select(ChunkRow.chunk_id)
+        .join(matching, matching.c.chunk_id == ChunkRow.chunk_id)
+        .order_by(func.ts_rank(_VECTOR, any_word, _BY_LENGTH).desc(), ChunkRow.chunk_id)
+        .limit(limit)
+    )
+    return list(session.scalars(best))
+
+
+def _term(word: str) -> str:
+    goes_on = len(word) >= _SHORTEST_BEGINNING and word.isalpha()
+    return f"'{word}':*" if goes_on else f"'{word}'"
+
+
+def _matching(dataset_id: int, query: ColumnElement[Any], filters: Filters) -> Select[tuple[UUID]]:
+    some = (
+        select(ChunkRow.chunk_id)
         .join(Item, Item.item_id == ChunkRow.item_id)
         .where(Item.dataset_id == dataset_id, _VECTOR.bool_op("@@")(query), condition(filters))
         .limit(_MOST_RANKED)
         .subquery()
     )
-    best = select(matching.c.chunk_id).order_by(matching.c.rank.desc(), matching.c.chunk_id).limit(limit)
-    return list(session.scalars(best))
+    return select(some.c.chunk_id)
 
 
 def condition(filters: Filters) -> ColumnElement[bool]:

@@ -39,7 +39,8 @@ class Talk {
     const fields = new FormData(form);
     const content = String(fields.get("content") ?? "").trim();
     if (!content || this.running) return;
-    const session = this.root.dataset["session"] ?? (await this.begin(fields, content));
+    const known = this.root.dataset["session"];
+    const session = known ?? (await this.begin(fields, content));
     if (!session) return;
     form.reset();
     const question = turn("asked");
@@ -48,6 +49,7 @@ class Talk {
     this.thread.append(question, answer);
     const body = { content, hybrid: fields.has("hybrid") };
     await this.follow(`/api/chat/sessions/${session}/messages/stream`, body, answer);
+    if (!known) location.replace(`/chat/${session}`); // the list beside it has one more now
   }
 
   async answerAgain(old: HTMLElement): Promise<void> {

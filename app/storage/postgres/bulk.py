@@ -1,4 +1,4 @@
-"""Many rows at once by COPY, beside which `bench_chunks` measures the product's INSERTs."""
+"""Many rows at once by COPY, into tables without a model; docs/benchmarks/pipeline.md has its speed."""
 
 from __future__ import annotations
 
