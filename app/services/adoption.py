@@ -24,7 +24,12 @@ from app.storage.postgres.tables import ACTIVE_STATES, Base, EmbeddedDataset, Jo
 from app.storage.qdrant import VectorStore
 
 # A person's own: who they are, how they come in, what they asked for; and the past, which stays as it was.
-_STAYS = frozenset({"owners", "users", "sessions", "api_tokens", "audit_events", "idempotent_requests"})
+_STAYS = frozenset(
+    {
+        *("owners", "users", "sessions", "api_tokens", "audit_events", "idempotent_requests"),
+        *("dead_letters", "dead_letter_groups", "dead_letter_hours", "dead_letter_bulks"),
+    }
+)
 _POINTS = 1000
 
 
