@@ -69,6 +69,7 @@ class LetterActs:
             row = letter_of(session, principal, dead_letter_id, lock=True)
             self._mark(row, "replayed", why)
             row.successor_message_id, row.removed_at = successor, func.now()
+            row.undo_until = None  # somebody may have discarded it meanwhile: its message is on its way
             self.trail.record(session, "dead_letter.replayed", **about(row, successor=successor))
             session.flush()
             session.refresh(row)
