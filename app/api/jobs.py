@@ -26,6 +26,7 @@ def list_jobs(query: JobQuery) -> Response:
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         state=query.state,
         kind=query.kind,
         scope_kind=query.scope_kind,
