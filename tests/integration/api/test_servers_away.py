@@ -37,6 +37,7 @@ def without(settings: Settings, recorder: Recorder) -> Iterator[Without]:
     yield change
     for container in made:
         container.close()
+        container.broker.close()  # readiness has asked NATS
 
 
 def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Without, container: Container):
@@ -48,6 +49,14 @@ def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Wi
     assert ready["status"] == "unhealthy"
     assert ready["components"]["postgres"]["status"] == "unhealthy"
     assert ready["components"]["s3"]["status"] == "healthy"
+
+
+def test_without_object_storage_and_tika_readiness_names_what_is_missing_and_stays(without: Without):
+    api = without(aws_endpoint_url=f"http://{NOBODY}", tika_server_endpoint=f"http://{NOBODY}")
+    ready = api.get("/health/ready", 200)
+    assert ready["status"] == "degraded"
+    assert {"uploads, downloads and maps", "extraction of most file types"} <= set(ready["without"])
+    assert "s3" in [name for name, part in ready["components"].items() if part["error"]]
 
 
 def test_a_client_is_told_when_to_come_back(without: Without):
