@@ -40,6 +40,17 @@ def test_every_expression_can_be_read(where: str, expression: str):
     assert scrapes.parsed(expression), where
 
 
+def test_the_page_for_operators_names_every_metric_that_rules_and_dashboards_ask_for():
+    page = (dashboards.ROOT / "docs" / "observability.md").read_text()
+    names = {asked.metric for asked in scrapes.asked_for() if not asked.metric.startswith("process_")}
+    plain = {name.removesuffix("_bucket") for name in names}
+    assert {
+        name
+        for name in plain
+        if name not in page and f"…{name.removeprefix('database_connection_pool')}" not in page
+    } == set()
+
+
 def test_panels_that_need_other_exporters_say_so():
     for name in dashboards.DASHBOARDS:
         for panel in json.loads(dashboards.text_of(name))["panels"]:

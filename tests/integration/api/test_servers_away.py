@@ -53,10 +53,16 @@ def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Wi
 
 def test_without_object_storage_and_tika_readiness_names_what_is_missing_and_stays(without: Without):
     api = without(aws_endpoint_url=f"http://{NOBODY}", tika_server_endpoint=f"http://{NOBODY}")
-    ready = api.get("/health/ready", 200)
-    assert ready["status"] == "degraded"
-    assert {"uploads, downloads and maps", "extraction of most file types"} <= set(ready["without"])
-    assert "s3" in [name for name, part in ready["components"].items() if part["error"]]
+    missing = ["uploads, downloads and maps", "extraction of most file types"]
+    answers = (api.client.get("/health/ready") for _ in range(30))
+    # The first checks of a process load the servers' libraries, and may take too long for it.
+    status, ready = next(
+        (answer.status_code, answer.json)
+        for answer in answers
+        if answer.json and answer.json["without"] == missing
+    )
+    assert (status, ready["status"]) == (200, "degraded")
+    assert [name for name, part in ready["components"].items() if part["error"]] == ["s3", "tika"]
 
 
 def test_a_client_is_told_when_to_come_back(without: Without):

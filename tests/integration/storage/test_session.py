@@ -160,7 +160,7 @@ def test_a_connection_that_has_lived_its_time_is_replaced(migrated_url: str):
         for age in (0, 1700, 1900):
             with database.engine.connect() as connection:
                 pids.append(connection.scalar(text("SELECT pg_backend_pid()")))
-                record = connection.connection._connection_record  # type: ignore[attr-defined]
+                record = connection.connection._connection_record
                 record.starttime = time.time() - age
         with database.engine.connect() as connection:
             pids.append(connection.scalar(text("SELECT pg_backend_pid()")))
