@@ -149,6 +149,7 @@ def list_batches(path: DatasetTransformPath, query: BatchQuery) -> Response:
         path.dataset_transform_id,
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         state=query.status,
         sort_by=query.sort_by,
         descending=query.descending,

@@ -109,6 +109,7 @@ def list_processed_batches(path: EmbeddedDatasetPath, query: ProcessedBatchQuery
         path.embedded_dataset_id,
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         state=query.status,
         sort_by=query.sort_by,
         descending=query.descending,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -65,7 +66,7 @@ def explorer_error(error: ExplorerError) -> Response:
     response = problem(error.http_status, error.code, error.message, field=error.field)
     if isinstance(error, TransientError):
         seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
-        response.headers["Retry-After"] = str(max(1, round(seconds)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     if error.http_status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         auth_failed(error.code)
     if error.http_status == HTTPStatus.UNAUTHORIZED:
@@ -110,9 +111,12 @@ def problem(status: int, code: str, message: str, *, field: str | None = None) -
     """An error answer."""
     phrase = HTTPStatus(status).phrase
     body: dict[str, Any] = {
+        "type": "about:blank",  # `code` says more, for programs
+        "title": phrase,
+        "status": int(status),
+        "detail": message,
         "error": phrase,
         "message": message,
-        "status": int(status),
         "code": code,
         "request_id": g.get("request_id"),
     }

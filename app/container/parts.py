@@ -32,6 +32,7 @@ from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.services.rate_limits import RateLimits
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
@@ -40,6 +41,8 @@ from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, 
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
+
+_CONNECTIONS = 100
 
 
 class Container:
@@ -183,7 +186,9 @@ class Container:
     @once
     def http(self) -> OutboundClient:
         """The one client for addresses that users name."""
-        return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
+        # An answer in a chat holds a connection for as long as it is written: searches need others
+        hosts = self.settings.outbound_allowed_hosts
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
 
     @once
     def secrets(self) -> SecretBox:
@@ -206,6 +211,11 @@ class Container:
     def accounts(self) -> Accounts:
         """Who asks."""
         return Accounts(self.settings, self.database, self.secrets)
+
+    @once
+    def rate_limits(self) -> RateLimits:
+        """Counts requests; all replicas together."""
+        return RateLimits(self.database)
 
     @once
     def services(self) -> Services:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Select, delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import InvalidInputError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
@@ -21,6 +21,7 @@ from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.postgres.queries.embedding_progress import embedding_progress
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
@@ -235,6 +236,7 @@ class DatasetTransforms:
         *,
         limit: int = 20,
         offset: int = 0,
+        cursor: str | None = None,
         state: BatchState | None = None,
         sort_by: BatchSortBy = "created_at",
         descending: bool = True,
@@ -250,9 +252,11 @@ class DatasetTransforms:
             statement = statement.where(Job.state == state)
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
-            ordered = batches_in_order(statement, sort_by, descending=descending)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset)
+            order = batch_order(sort_by, descending=descending)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset, following)
 
     def _set_embedders(
         self, session: Session, principal: Principal, row: DatasetTransform, wanted: Sequence[int]
@@ -278,11 +282,9 @@ class DatasetTransforms:
         self.outbox.record(session, PlanDatasetTransform(dataset_transform_id), owner_id=principal.owner_id)
 
 
-def batches_in_order(
-    statement: Select[tuple[Job]], sort_by: BatchSortBy, *, descending: bool
-) -> Select[tuple[Job]]:
-    """Embedding jobs by one of their columns; those without a value come last."""
-    column: ColumnElement[Any] = {
+def batch_order(sort_by: BatchSortBy, *, descending: bool) -> tuple[Key, Key]:
+    """Embedding jobs by one of their columns."""
+    column: ColumnElement[Any] | InstrumentedAttribute[Any] = {
         "created_at": Job.created_at,
         "batch_key": Job.job_id,
         "status": Job.state,
@@ -290,7 +292,8 @@ def batches_in_order(
         "processing_duration_ms": Job.finished_at - Job.started_at,
         "processed_at": Job.finished_at,
     }[sort_by]
-    return statement.order_by((column.desc() if descending else column).nulls_last(), Job.job_id)
+    nullable = sort_by in {"chunk_count", "processing_duration_ms", "processed_at"}
+    return Key(sort_by, column, descending, nullable), Key("batch_key", Job.job_id)
 
 
 def batch_of(job: Job) -> Batch:

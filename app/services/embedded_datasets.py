@@ -18,7 +18,7 @@ from app.services.dataset_transforms import (
     BatchSortBy,
     BatchState,
     batch_of,
-    batches_in_order,
+    batch_order,
 )
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
@@ -26,6 +26,7 @@ from app.services.removal import Removal
 from app.services.views import view
 from app.storage.filters import Equal
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress, embedding_progress
+from app.storage.postgres.queries.keyset import keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
@@ -146,6 +147,7 @@ class EmbeddedDatasets:
         *,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
         state: BatchState | None = None,
         sort_by: BatchSortBy = "created_at",
         descending: bool = True,
@@ -159,11 +161,13 @@ class EmbeddedDatasets:
         )
         if state is not None:
             statement = statement.where(Job.state == state)
-        ordered = batches_in_order(statement, sort_by, descending=descending)
+        order = batch_order(sort_by, descending=descending)
         with self.database.transaction() as session:
             owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset, following)
 
     def points(
         self, principal: Principal, embedded_dataset_id: int, *, limit: int = 10, cursor: UUID | None = None

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from app.jobs.pools import POOLS
 from devstack.client import Pile
 from tests.support import scrapes
 from tests.support.app_processes import RunningApp
@@ -146,6 +147,13 @@ def test_one_request_id_finds_the_lines_of_every_process(
 ):
     lines = running_app.product.log(process).read_text().splitlines()
     assert [line for line in lines if f"request_id={upload.request_id}" in line], f"none in {process}.log"
+
+
+@pytest.mark.parametrize(
+    ("process", "words"), [("web", "API server started"), *((pool, "worker started") for pool in POOLS)]
+)
+def test_every_service_says_that_it_has_started(running_app: RunningApp, process: str, words: str):
+    running_app.wait_for(words, lambda: words in running_app.product.log(process).read_text())
 
 
 @pytest.fixture(scope="module")

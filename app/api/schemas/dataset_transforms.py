@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title, Window
+from app.api.schemas.base import Body, JsonObject, KeyedWindow, QueryString, SortedWindow, Title
 from app.services.batches import BatchStats
 from app.services.dataset_progress import DatasetTransformStats
 from app.services.dataset_transforms import Batch, BatchSortBy, BatchState, DatasetTransformView, SortBy
@@ -75,7 +75,7 @@ class DatasetTransformStatsReply(RootModel[DatasetTransformStats]):
     """How far a transform is."""
 
 
-class BatchQuery(Window):
+class BatchQuery(KeyedWindow):
     """Which batches."""
 
     limit: int = Field(20, ge=1, le=1000)
@@ -96,11 +96,18 @@ class BatchList(BaseModel):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None
 
     @classmethod
     def of(cls, page: Page[Batch]) -> Self:
         """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+        return cls(
+            items=list(page.items),
+            total_count=page.total_count,
+            limit=page.limit,
+            offset=page.offset,
+            next_cursor=page.next_cursor,
+        )
 
 
 class BatchPath(BaseModel):

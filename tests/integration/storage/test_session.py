@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from threading import Barrier
 
 import pytest
@@ -135,34 +134,3 @@ def test_a_database_without_tables_says_what_to_do(small: Database):
         session.execute(text("DROP TABLE alembic_version"))
     with pytest.raises(UnavailableError, match="no schema yet: run `flask migrate`"):
         Schema(small).check()
-
-
-@contextmanager
-def opened(migrated_url: str, **options: int) -> Iterator[Database]:
-    url = migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    database = Database(DatabaseOptions(url=url, **options))
-    yield database
-    database.close()
-
-
-def test_the_least_number_of_connections_stays_open_and_the_others_are_closed(migrated_url: str):
-    with opened(migrated_url, min_connections=2, max_connections=4) as database:
-        with ExitStack() as all_at_once:
-            for _ in range(4):
-                all_at_once.enter_context(database.transaction()).execute(text("SELECT 1"))
-            assert number("database_connection_pool_size") == 4
-        assert number("database_connection_pool_size") == 2
-
-
-def test_a_connection_that_has_lived_its_time_is_replaced(migrated_url: str):
-    with opened(migrated_url, max_connections=1, max_lifetime_seconds=1800) as database:
-        pids = []
-        for age in (0, 1700, 1900):
-            with database.engine.connect() as connection:
-                pids.append(connection.scalar(text("SELECT pg_backend_pid()")))
-                record = connection.connection._connection_record
-                record.starttime = time.time() - age
-        with database.engine.connect() as connection:
-            pids.append(connection.scalar(text("SELECT pg_backend_pid()")))
-    assert len(set(pids[:3])) == 1
-    assert pids[3] != pids[2]
