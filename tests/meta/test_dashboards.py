@@ -7,6 +7,7 @@ import json
 import pytest
 
 from devstack import dashboards
+from devstack.product import ROOT
 from tests.support import scrapes
 
 
@@ -41,7 +42,7 @@ def test_every_expression_can_be_read(where: str, expression: str):
 
 
 def test_the_page_for_operators_names_every_metric_that_rules_and_dashboards_ask_for():
-    page = (dashboards.ROOT / "docs" / "observability.md").read_text()
+    page = (ROOT / "docs" / "observability.md").read_text()
     names = {asked.metric for asked in scrapes.asked_for() if not asked.metric.startswith("process_")}
     plain = {name.removesuffix("_bucket") for name in names}
     assert {
