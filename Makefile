@@ -49,6 +49,7 @@ run: install assets ## start everything without a corpus
 
 test: install assets ## run every test against real servers that it starts itself (TESTS=path)
 	@$(BIN)/python -m devstack.browser
+	@$(BIN)/python -m devstack.promtool
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 fuzz-api: install assets ## send whatever the document allows to every route, for minutes

@@ -69,6 +69,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _log_level(raw: str) -> str:
+    return _choice("DEBUG", "INFO", "WARNING", "ERROR")({"WARN": "WARNING"}.get(raw.upper(), raw.upper()))
+
+
 def _four_waits(raw: str) -> tuple[float, ...]:
     waits = tuple(float(word) for word in raw.split(","))
     if len(waits) != 4 or min(waits) <= 0:  # noqa: PLR2004 five attempts, four waits between them
@@ -151,7 +155,8 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("DLQ_UNDO_SECS", "how long the discard of a dead letter can be undone", _integer(0, 604_800), 900),
     Variable("DLQ_TWO_PERSON_ABOVE", "bulk jobs over more dead letters are started by a second person; 0: any by one", _integer(0, 100_000), 0),
     Variable("LOG_FORMAT", "json or text", _choice("json", "text"), "json"),
-    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR; INFO when neither this nor RUST_LOG says", _log_level),
+    Variable("RUST_LOG", "log filter: a level and levels by part, as in `warn,semantic_explorer=info`", str, ""),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "traces go here; empty turns tracing off", _url("http", "https")),
 )  # fmt: skip
 

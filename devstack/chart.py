@@ -16,8 +16,8 @@ from devstack.product import ROOT
 CHART = ROOT / "helm" / "semantic-explorer"
 _MARK = "@schema "
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
-# Not settings of the product: of the Procfile, of Python's log filter as the guide names it.
-OTHER_VARIABLES = ("WEB_THREADS", "RUST_LOG")
+# Read by the Procfile and by nothing else; and the guide's, for a release that does not know it yet.
+OTHER_VARIABLES = {"WEB_THREADS": "requests at a time", "RUST_LOG": "log filter"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class Key:
         return not isinstance(self.default, dict) or bool(self.schema)
 
 
-def variables() -> list[str]:
-    """Names that `env` of a workload may hold: every setting that is no secret."""
-    return sorted({*OTHER_VARIABLES, *(one.name for one in SETTINGS if not one.secret)})
+def variables() -> dict[str, str]:
+    """What `env` of a workload may hold, and what it means: every setting that is no secret."""
+    settings = {one.name: one.help for one in SETTINGS if not one.secret}
+    return dict(sorted((OTHER_VARIABLES | settings).items()))
 
 
 def keys(text: str) -> Iterator[Key]:
@@ -124,7 +125,7 @@ def _definitions() -> dict[str, Any]:
     }
     env = {
         **_object("Variables of docs/configuration.md that are no secrets."),
-        "properties": {name: {"type": "string"} for name in variables()},
+        "properties": {name: {"type": "string", "description": text} for name, text in variables().items()},
     }
     return {"probe": probe, "resources": resources, "env": env}
 

@@ -1,8 +1,8 @@
 """Looks after dead letters in a worker process: indexes new ones, works off bulk jobs, ends what is over.
 
-It runs in the pool that has the reconciler, because the fleet's chores are there: the processes of pages
-come and go with their users' requests, and a bulk job must go on when one of them is killed. Any number of
-workers may do it at once: they share the consumer, and a bulk job is leased to one of them.
+It runs in the pool that has the reconciler, because that is where the fleet's chores are: a bulk job must go
+on when the process that serves the panel is killed. Any number of workers may do it at once: they share the
+consumer, and a bulk job is leased to one of them.
 """
 
 from __future__ import annotations

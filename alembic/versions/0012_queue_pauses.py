@@ -29,6 +29,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_created_at_job_id", "jobs", ["created_at", "job_id"], unique=False)
     op.create_index(
+        "ix_jobs_dead",
+        "jobs",
+        ["created_at", "job_id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'dead'"),
+    )
+    op.create_index(
         "ix_jobs_finished_at",
         "jobs",
         ["finished_at"],
@@ -39,6 +46,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_jobs_finished_at", table_name="jobs")
+    op.drop_index("ix_jobs_dead", table_name="jobs")
     op.drop_index("ix_jobs_created_at_job_id", table_name="jobs")
     op.drop_index("ix_queue_pauses_queue_queue_pause_id", table_name="queue_pauses")
     op.drop_table("queue_pauses")

@@ -29,7 +29,7 @@ _MOST_LETTERS = 20
 
 
 class _ById(FilterEqual):  # type: ignore[misc]
-    """An id, whole; anything else finds nothing and says so by being ignored."""
+    """An id, whole."""
 
     def clean(self, value: str) -> UUID:
         """Raises ValueError for what is no id."""

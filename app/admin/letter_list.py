@@ -75,7 +75,7 @@ class LetterList(Listing):
     }
     column_sortable_list = ("died_at",)
     column_default_sort: ClassVar[list[tuple[str, bool]]] = [("died_at", True), ("dead_letter_id", True)]
-    can_export, export_max_rows = True, 100_000
+    can_export, export_max_rows = True, 10_000
     column_export_list = (
         "dead_letter_id", "state", "reason", "error_class", "cause", "fingerprint", "actor", "queue", "pool",
         "owner_id", "job_id", "message_id", "attempts", "worker", "trace_id", "died_at", "expires_at",
@@ -119,7 +119,7 @@ class LetterList(Listing):
         return pairs if any(name == "state" for name, _ in pairs) else [("state", "open"), *pairs]
 
     def render(self, template: str, **values: Any) -> str:
-        """With the filter as bulk jobs take it."""
+        """As bulk jobs take it, the filter comes with the page."""
         given = {name: value for name, value in self._given() if value.strip()}
         found = {one.partition("_")[2] for one in request.args if one.startswith("flt")}
         return super().render(template, given_fields=given, narrowed=bool(found), **values)

@@ -44,7 +44,7 @@ def _read_only(engine: Engine) -> Engine:
 
 
 class Listing(frame.Page, ModelView):  # type: ignore[misc]
-    """A table with filters, sorting and pages, never counted as a whole; what no filter can be is skipped."""
+    """A table with filters, sorting and pages, never counted as a whole; what can be no filter is skipped."""
 
     can_create = can_edit = can_delete = False
     simple_list_pager = True
@@ -86,6 +86,15 @@ class Listing(frame.Page, ModelView):  # type: ignore[misc]
             if value.strip() and one.validate(value):
                 found.append((index, str(one.name), value.strip()))
         return sorted(found)
+
+    def render(self, template: str, **values: Any) -> str:
+        """With what was typed and can be no filter, to be told."""
+        skipped = [
+            (self._filter_args[argument][1].name, value)
+            for argument, value in self._given()
+            if value.strip() and not self._filter_args[argument][1].validate(value)
+        ]
+        return super().render(template, skipped=skipped, **values)
 
     def _given(self) -> list[tuple[str, str]]:
         pairs = ((name.partition("_")[2], value) for name, value in request.args.items())

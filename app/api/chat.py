@@ -31,6 +31,7 @@ from app.api.schemas.chat import (
     RegenerateQuery,
 )
 from app.errors import ExplorerError, UnavailableError
+from app.security.marks import streams
 from app.services.chat import ChatMessageView
 from app.services.chat_events import Answer, ChatOptions, Done, Event, Failed, Piece, Retrieved, Stage
 
@@ -94,6 +95,7 @@ def ask(path: ChatSessionPath, body: AskBody) -> Response:
 
 
 @api.post(f"{_SESSION}/messages/stream", responses={**answers("text/event-stream"), **WITH_CONFLICT})
+@streams
 def ask_stream(path: ChatSessionPath, body: AskBody) -> Response:
     """Put a question and read the answer as it comes (connected, progress, content, complete or error)."""
     return _streamed(_asked(path, body))

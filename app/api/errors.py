@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound
 
 from app.errors import ExplorerError, InvalidInputError, TransientError
+from app.observability.server_metrics import auth_failed
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ def explorer_error(error: ExplorerError) -> Response:
     if isinstance(error, TransientError):
         seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
         response.headers["Retry-After"] = str(max(1, round(seconds)))
+    if error.http_status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        auth_failed(error.code)
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -22,6 +22,7 @@ from app.api.context import container
 from app.config import Settings
 from app.errors import ForbiddenError, InvalidInputError, UnsupportedTypeError
 from app.observability.logging import bind, unbind
+from app.observability.redaction import hashed
 from app.security.oidc_options import oidc_options
 from app.security.principal import Role
 
@@ -95,7 +96,7 @@ def refuse_open_bind(hostname: str) -> None:
 
 def _identify_request() -> None:
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
     g.log_fields = bind(request_id=g.request_id)
 
 
@@ -153,6 +154,7 @@ def _set_principal() -> None:
         return
     g.asker = who.find()
     g.principal = g.asker.principal
+    bind(user=hashed(g.principal.owner_id))
 
 
 def is_open() -> bool:

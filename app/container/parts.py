@@ -12,6 +12,7 @@ from app.config import Settings
 from app.container.accounts import Accounts
 from app.container.use_cases import Services
 from app.events.bus import StatusBus
+from app.jobs import queue_depths
 from app.jobs.dispatch import Dispatcher
 from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
@@ -21,6 +22,8 @@ from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
 from app.observability.logging import product_version
+from app.observability.sampling import Sampler
+from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
@@ -29,6 +32,7 @@ from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
 from app.storage.s3 import BlobStore, BlobStoreOptions
@@ -36,6 +40,8 @@ from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, 
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
+
+_CONNECTIONS = 100
 
 
 class Container:
@@ -59,6 +65,11 @@ class Container:
             ),
             self.audit.trail.listen,
         )
+
+    @once
+    def schema(self) -> Schema:
+        """The tables, or those of another release."""
+        return Schema(self.database)
 
     @once
     def blobs(self) -> BlobStore:
@@ -110,6 +121,11 @@ class Container:
     def apply_topology(self, *, dry_run: bool) -> list[Change]:
         """Create or update streams and consumers; returns what changed, or would."""
         return topology.apply(self.broker_options, self.queue_specs, dry_run=dry_run)
+
+    @once
+    def queue_numbers(self) -> Sampler:
+        """Fills the gauges of streams and queues when somebody scrapes."""
+        return Sampler(lambda: queue_depths.measure(self.broker), forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -169,7 +185,9 @@ class Container:
     @once
     def http(self) -> OutboundClient:
         """The one client for addresses that users name."""
-        return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
+        # An answer in a chat holds a connection for as long as it is written: searches need others
+        hosts = self.settings.outbound_allowed_hosts
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
 
     @once
     def secrets(self) -> SecretBox:
@@ -203,6 +221,7 @@ class Container:
         """What readiness asks; each raises when its server does not answer."""
         return {
             "postgres": self.database.ping,
+            "schema": self.schema.check,
             "qdrant": self.vectors.ping,
             "s3": self.blobs.ping,
             "nats": lambda: inspect.probe(self.broker),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from app.errors import InputRefusedError, ProviderRefusedError, ProviderUnavailableError
+from app.observability import calls
 from app.security.outbound import OutboundClient, OutboundResponse, OutboundStream
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 _MESSAGE_CHARACTERS = 300
 # Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
+_TOO_MANY, _FIRST_FAILURE = 429, 400
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 
@@ -122,9 +124,11 @@ class Remote:
     def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
         timeout_seconds = self.retry.timeout_seconds
         try:
-            response = self.http.request(
-                "POST", url, json=payload, headers=self._headers(), timeout_seconds=timeout_seconds
-            )
+            with calls.call("provider", self.provider) as made:
+                response = self.http.request(
+                    "POST", url, json=payload, headers=self._headers(), timeout_seconds=timeout_seconds
+                )
+                made.status = _outcome(response.status)
         except ProviderUnavailableError as error:
             return error
         return response if response.status not in _RETRIED else self._passing(response)
@@ -157,6 +161,12 @@ class Remote:
         if self.api_key:
             text = text.replace(self.api_key, "[key]")
         return text[:_MESSAGE_CHARACTERS] or "no message"
+
+
+def _outcome(status: int) -> str:
+    if status == _TOO_MANY:
+        return "rate_limited"
+    return "success" if status < _FIRST_FAILURE else "failed"
 
 
 def message_of(response: OutboundResponse) -> str:

@@ -33,6 +33,7 @@ from app.services.chat import ChatMessageView, RetrievedDocument, message_views,
 from app.services.chat_events import Answer, ChatOptions, Done, Event, Failed, Piece, Retrieved, Stage
 from app.services.chat_prompt import CountTokens, cited_numbers, conversation, within
 from app.services.search import QUERY_LENGTH, Query, Search
+from app.services.search_ranking import merged
 from app.services.search_results import Match
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.session import Database
@@ -204,16 +205,23 @@ class ChatAnswers:
             tell(Failed(ExplorerError("The answer failed for a fault of ours; the log has more.")))
 
     def _retrieve(self, work: _Work) -> list[Match]:
-        wanted = work.options
+        """Passages for the question, and for it after the one before: "and why?" alone finds nothing."""
+        found = self._found(work, work.question)
+        if work.history:
+            before = work.history[-1][0]
+            found = merged(found, self._found(work, f"{before}\n{work.question}"[-QUERY_LENGTH:]))
+        best = found[: work.options.max_context_documents]
+        return within(best, work.options.max_context_tokens, self.count_tokens)
+
+    def _found(self, work: _Work, text: str) -> list[Match]:
         query = Query(
-            work.question,
+            text,
             [work.embedded_dataset_id],
-            limit=wanted.max_context_documents,
-            score_threshold=wanted.min_similarity_score,
-            hybrid=wanted.hybrid,
+            limit=work.options.max_context_documents,
+            score_threshold=work.options.min_similarity_score,
+            hybrid=work.options.hybrid,
         )
-        found = self.search.passages(work.owner, query)
-        return within(found, wanted.max_context_tokens, self.count_tokens)
+        return self.search.passages(work.owner, query)
 
     def _finish(self, work: _Work, made: _Made, *, was_cut: bool) -> ChatMessageView:
         with self.database.transaction() as session:

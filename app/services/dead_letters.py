@@ -12,7 +12,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Select, cast, func, literal, select, true, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.errors import ForbiddenError, NotFoundError
@@ -35,6 +47,7 @@ class DeadLetterView:
     """A dead letter in a list; times by the clock of the worker that gave it up."""
 
     dead_letter_id: int
+    sequence: int
     state: str
     reason: str
     actor: str | None
@@ -149,6 +162,11 @@ class DeadLetters:
         has_more = len(found) > limit
         return DeadLetterPage(items, has_more, _after(items[-1]) if has_more else None)
 
+    def list_one(self, principal: Principal, dead_letter_id: int) -> DeadLetterView:
+        """The row of one letter, unread; raises NotFoundError."""
+        with self.database.transaction() as session:
+            return view(DeadLetterView, letter_of(session, principal, dead_letter_id))
+
     def iterate(self, principal: Principal, wanted: LetterFilter) -> Iterator[DeadLetterView]:
         """All of them, page by page; what dies meanwhile is left out. Raises InvalidInputError."""
         token: str | None = None
@@ -178,10 +196,10 @@ class DeadLetters:
 
         Raises NotFoundError, ForbiddenError, UnavailableError.
         """
-        if reveal and not principal.role.covers(Role.ADMIN):
-            raise ForbiddenError("only an admin may see the secrets in a payload")
         with self.database.transaction() as session:
             row = letter_of(session, principal, dead_letter_id)
+            if reveal and not principal.role.covers(Role.ADMIN):
+                raise ForbiddenError("only an admin may see the secrets in a payload")
             job = session.get(Job, row.job_id) if row.job_id else None
             lineage = _lineage(session, principal, row)
             session.execute(
@@ -236,8 +254,8 @@ def _groups(principal: Principal, *, only_open: bool) -> Select[Any]:
     texts = (group.error_class, group.cause, group.reason, group.actor, group.queue, group.pool)
     last = func.max(group.last_seen_at)
     counted = (
-        func.sum(group.open_count).label("open_count"),
-        func.sum(group.total_count).label("total_count"),
+        cast(func.sum(group.open_count), BigInteger).label("open_count"),
+        cast(func.sum(group.total_count), BigInteger).label("total_count"),
         func.min(group.first_seen_at).label("first_seen_at"),
         last.label("last_seen_at"),
     )

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.errors import ExplorerError, NotFoundError, UnavailableError
 from app.jobs.contracts import PlanCollectionTransform
 from app.jobs.outbox import Outbox
+from app.observability.server_metrics import uploads_refused
 from app.security.principal import Principal
 from app.services.described import check_search
 from app.services.paging import Page, after_token, check_window, continuation_token
@@ -145,6 +146,7 @@ class Files:
             except UnavailableError:
                 raise
             except ExplorerError as error:
+                uploads_refused(error.code)
                 failed.append(Failed(upload.name[:255], error.message, error.code))
         return UploadOutcome(tuple(completed), tuple(failed))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from dramatiq.errors import BrokerConnectionError
 
 from app.errors import UnavailableError
 from app.jobs.letter_facts import our_frames
 from app.security.masking import mask, mask_text
-from app.storage.postgres.tables import DeadLetterRow
 from brokers import DeadLetter, DeadLetterNotFoundError, JetStreamBroker, TopologyError, dead_letter
 
 _HEX_BYTES = 4096
@@ -40,13 +40,22 @@ class LetterContent:
     masked: bool
 
 
+class Place(Protocol):
+    """Where a letter lies: an index row, or a view of one."""
+
+    @property
+    def sequence(self) -> int: ...  # noqa: D102
+    @property
+    def died_at(self) -> datetime: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """Reads letters from their stream."""
 
     broker: JetStreamBroker
 
-    def read(self, row: DeadLetterRow, *, reveal: bool = False) -> tuple[LetterContent | None, str | None]:
+    def read(self, row: Place, *, reveal: bool = False) -> tuple[LetterContent | None, str | None]:
         """What the letter of an index row holds, or why it is not there any more. Raises UnavailableError."""
         try:
             letter = dead_letter.get(self.broker, row.sequence)

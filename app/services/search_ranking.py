@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from app.services.search_results import Match
 from app.storage.qdrant import Hit
 
 _K = 60  # of the paper: how much the first places count more than those after them
@@ -38,6 +39,13 @@ def fused(near: Sequence[Found], by_words: Sequence[UUID]) -> list[Found]:
             scores[key] = scores.get(key, 0.0) + 1.0 / (_K + place)
     ranked = sorted(scores, key=lambda key: -scores[key])  # stable: of equals, what is nearer comes first
     return [Found(key, scores[key], similarity.get(key)) for key in ranked]
+
+
+def merged(first: Sequence[Match], second: Sequence[Match]) -> list[Match]:
+    """Two orders in one, fused by their places; a passage of both is the one of the first."""
+    by_id = {match.chunk_id: match for match in (*second, *first)}
+    near = [Found(match.chunk_id, match.score, match.similarity) for match in first]
+    return [by_id[one.chunk_id] for one in fused(near, [match.chunk_id for match in second])]
 
 
 def reranked(

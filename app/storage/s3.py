@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from app.errors import NotFoundError, UnavailableError
+from app.storage.s3_watch import watch
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -285,4 +286,5 @@ def _make_client(options: BlobStoreOptions) -> S3Client:
         region_name=options.region,
     )
     client: S3Client = session.client("s3", endpoint_url=options.endpoint_url, config=config)
+    watch(client)
     return client

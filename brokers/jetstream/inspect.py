@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brokers.jetstream.connection import Session
@@ -29,6 +29,44 @@ class QueueDepth:
     scheduled: int
     in_flight: int
     dead: int
+    redelivered: int = field(default=0, compare=False)  # of those in flight, or waiting to be taken again
+
+
+@dataclass(frozen=True)
+class StreamSize:
+    """What a stream holds now."""
+
+    stream: str
+    messages: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class AccountStorage:
+    """Disk that all streams of our account take, and the most that they may take (None: no limit)."""
+
+    used_bytes: int
+    limit_bytes: int | None
+
+
+def sizes(broker: JetStreamBroker, streams: Iterable[str]) -> list[StreamSize]:
+    """The sizes of these streams. Raises Dramatiq's ConnectionFailed, TopologyError for a missing one."""
+    return broker.connection.run(_sizes(broker.connection.session(), tuple(streams)))
+
+
+async def _sizes(session: Session, streams: tuple[str, ...]) -> list[StreamSize]:
+    found = []
+    for stream in streams:
+        state = (await session.api(f"STREAM.INFO.{stream}"))["state"]
+        found.append(StreamSize(stream, int(state["messages"]), int(state["bytes"])))
+    return found
+
+
+def storage(broker: JetStreamBroker) -> AccountStorage:
+    """The disk of the account. Raises Dramatiq's ConnectionFailed."""
+    info = broker.connection.run(broker.connection.session().api("INFO"))
+    limit = int((info.get("limits") or {}).get("max_storage", -1))
+    return AccountStorage(int(info.get("storage", 0)), limit if limit >= 0 else None)
 
 
 def depths(broker: JetStreamBroker) -> list[QueueDepth]:
@@ -51,6 +89,7 @@ async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
         scheduled=scheduled,
         in_flight=int(consumer["num_ack_pending"]),
         dead=await count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+        redelivered=int(consumer.get("num_redelivered", 0)),
     )
 
 

@@ -97,6 +97,14 @@ def test_a_pod_that_no_policy_selects_is_open_so_that_the_evaluator_can_fail():
     assert not allowed(rendered("quickstart"), Place("anything", "elsewhere"), pod("tika"), 9998)
 
 
+@pytest.mark.parametrize("other", [Place(address=INTERNET), Place("x", "default"), Place("tika")])
+def test_a_pod_of_the_release_that_has_no_policy_of_its_own_is_closed_both_ways(other: Place):
+    stray = pod("stray")
+    assert not allowed(rendered("quickstart"), stray, other, 9998)
+    assert not allowed(rendered("quickstart"), other, stray, 9998)
+    assert not direction_allows(rendered("quickstart"), "Egress", stray, other, 443, "TCP")
+
+
 PORTS = {"api": 8080, "worker-collections": 8080, "worker-datasets": 8080, "worker-visualizations-py": 8081}
 
 

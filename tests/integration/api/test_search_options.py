@@ -76,7 +76,7 @@ def test_hybrid_groups_documents(api: Api, corpus: Corpus):
     assert tigers["chunk_count"] == 2
 
 
-def test_the_index_of_words_serves_the_search_by_words(api: Api, corpus: Corpus, container: Container):
+def test_the_index_of_words_serves_the_search_by_words(container: Container):
     with container.database.transaction() as session:
         session.execute(text("SET LOCAL enable_seqscan = off"))
         plan = session.scalars(

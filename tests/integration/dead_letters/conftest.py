@@ -103,6 +103,11 @@ class Graveyard:
         found = self.container.services.dead_letters.list(principal, LetterFilter(**wanted), limit=1000)
         return list(reversed(found.items))
 
+    def some(self, number: int) -> list[DeadLetterView]:
+        """So many letters of one cause, indexed."""
+        self.die(number=number)
+        return self.indexed()
+
     def one(self, error: Exception = FROZEN) -> DeadLetterView:
         """A letter, indexed."""
         self.die(error)

@@ -50,7 +50,7 @@ def test_a_replayed_letter_sends_its_message_once_and_says_who_did_it(
 def test_a_replay_that_died_before_it_was_written_down_is_found_and_not_repeated(
     graves: Graveyard, acts: LetterActs, container: Container
 ):
-    first, second = graves.die(number=2) and graves.indexed()
+    first, second = graves.some(2)
     for sequence in (1, 2):
         dead_letter.replay(container.broker, sequence, by="mallory", why="by hand")
     with pytest.raises(ConflictError, match="replayed"):
@@ -66,7 +66,7 @@ def test_a_replay_that_died_before_it_was_written_down_is_found_and_not_repeated
 def test_a_replay_that_would_start_nothing_is_refused_with_the_reason(
     graves: Graveyard, acts: LetterActs, container: Container
 ):
-    gone, alive = graves.die(number=2) and graves.indexed()
+    gone, alive = graves.some(2)
     with container.database.transaction() as session:
         session.execute(delete(Job).where(Job.job_id == gone.job_id))
         session.execute(update(Job).where(Job.job_id == alive.job_id).values(state="running"))

@@ -86,6 +86,7 @@ def test_a_list_is_read_page_by_page_and_filtered(graves: Graveyard, container: 
     seen = [each.dead_letter_id for each in (*first.items, *rest.items)]
     assert seen == sorted((each.dead_letter_id for each in letters), reverse=True)
     assert not rest.has_more
+    assert letters[1].arguments is not None
     file_id = letters[1].arguments["file_id"]
     for wanted, number in (
         (LetterFilter(reason="undecodable"), 1),
@@ -101,10 +102,11 @@ def test_a_list_is_read_page_by_page_and_filtered(graves: Graveyard, container: 
 def test_a_payload_is_shown_without_its_secrets_and_revealed_on_record(
     graves: Graveyard, container: Container
 ):
+    graves.die()
     secret = {"kwargs": {"password": "hunter2", "nested": [{"api_key": "k"}], "url": "https://a:b@c/"}}
     graves.store(payload(secret), None, DeadReason.UNDECODABLE)
     graves.store(b"\x00\xffPK", None, DeadReason.UNDECODABLE)
-    readable, unreadable = graves.indexed()
+    own, readable, unreadable = graves.indexed()
     service = container.services.dead_letters
     shown = service.get(ADMIN, readable.dead_letter_id).content
     assert shown is not None
@@ -112,7 +114,7 @@ def test_a_payload_is_shown_without_its_secrets_and_revealed_on_record(
         "kwargs": {"password": "•••", "nested": [{"api_key": "•••"}], "url": "https://•••@c/"}
     }
     with pytest.raises(ForbiddenError):
-        service.get(ADA, readable.dead_letter_id, reveal=True)
+        service.get(ADA, own.dead_letter_id, reveal=True)
     revealed = service.get(ADMIN, readable.dead_letter_id, reveal=True).content
     assert revealed is not None
     assert revealed.payload == secret

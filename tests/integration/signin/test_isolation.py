@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from flask import Flask
 
 from app.container import Container
-from app.storage.postgres.tables import Visualization
+from app.storage.postgres.tables import DeadLetterBulk, DeadLetterRow, Visualization
 from tests.support.identity import PUBLIC_URL, Person
 
 _PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
@@ -19,6 +20,9 @@ _ADDED = {"PATCH": {"title": "mine"}}
 BODIES: dict[str, Any] = {
     "embedders.update_embedder": {"name": "mine"},
     "llms.update_llm": {"name": "mine"},
+    "dead_letters.replay_dead_letter": {"why": "mine"},
+    "dead_letters.edit_dead_letter": {"arguments": {}},
+    "dead_letters.discard_dead_letter": {"why": "mine"},
     "items.push_items": {"items": [{"title": "t", "chunks": [{"content": "mine"}]}]},
 }
 # Not somebody's things: files of ours, and a chart of what is on the page.
@@ -66,6 +70,7 @@ class Things:
             "session_id": sessions["sessions"][0]["session_id"],
             "api_token_id": token,
             "job_id": jobs["items"][0]["job_id"],
+            **letters(container, person),
         }
         with container.database.transaction() as session:
             session.get_one(Visualization, self.ids["visualization_id"]).status = "completed"
@@ -84,6 +89,26 @@ class Things:
         )
         assert answer.json, answer.text
         return int(answer.json["completed"][0]["file_id"])
+
+
+def letters(container: Container, person: Person) -> dict[str, int]:
+    """A dead letter and a bulk job of a person."""
+    me = person.get("/api/users/@me").json
+    assert me
+    values = dict.fromkeys(("queue", "error_message", "cause", "fingerprint", "worker"), "x")
+    numbers = dict.fromkeys(("sequence", "attempts", "size_bytes", "truncated_bytes"), 1)
+    now = datetime.now(UTC)
+    times = {"first_seen_at": now, "died_at": now}
+    letter = DeadLetterRow(
+        owner_id=me["owner_id"], stream_life="x", reason="unknown", **values, **numbers, **times
+    )
+    bulk = DeadLetterBulk(
+        owner_id=me["owner_id"], act="replay", filter={}, why="x", created_by="x", per_second=1.0
+    )
+    with container.database.transaction() as session:
+        session.add_all([letter, bulk])
+        session.flush()
+        return {"dead_letter_id": letter.dead_letter_id, "bulk_id": bulk.bulk_id}
 
 
 @pytest.fixture

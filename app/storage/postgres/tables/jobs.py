@@ -45,6 +45,7 @@ class Job(Base):
         Index("ix_jobs_scope", "scope_kind", "scope_id", "state"),
         # The newest jobs of everybody, and how many came and went lately: what operators look at.
         Index("ix_jobs_created_at_job_id", "created_at", "job_id"),
+        Index("ix_jobs_dead", "created_at", "job_id", postgresql_where=text("state = 'dead'")),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     )
 
