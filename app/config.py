@@ -10,6 +10,7 @@ import os
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -84,6 +85,13 @@ def _words(raw: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in raw.split(",") if word.strip())
 
 
+def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(word, strict=False) for word in _words(raw))
+    except ValueError:
+        raise ValueError("must be IP addresses or networks like 10.0.0.0/8, separated by commas") from None
+
+
 def hex_key(raw: str) -> str:
     """A key as it was given; raises ValueError that tells the rule and what is wrong, never the value."""
     digits = sum(one in string.hexdigits for one in raw)
@@ -143,6 +151,11 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("OIDC_SESSION_TIMEOUT_SECS", "a session ends so long after its sign-in", _integer(60, 2_592_000), 28_800),
     Variable("OIDC_INACTIVITY_TIMEOUT_SECS", "a session ends when unused for so long", _integer(60, 2_592_000), 1800),
     Variable("OIDC_MAX_CONCURRENT_SESSIONS", "sessions of one user; the oldest ends first", _integer(1, 1000), 5),
+    Variable("TRUSTED_PROXIES", "addresses or networks whose X-Forwarded-For is believed, separated by commas", _networks, ()),
+    Variable("RATE_LIMIT_USER", "requests per minute of one user, with sign-in; 0: no limit", _integer(0, 10_000_000), 1200),
+    Variable("RATE_LIMIT_TOKEN", "the same of one token", _integer(0, 10_000_000), 1200),
+    Variable("RATE_LIMIT_ADDRESS", "the same from one address (IPv6: one /64)", _integer(0, 10_000_000), 3000),
+    Variable("RATE_LIMIT_SIGN_IN", "the same on the way in: sign-in, tokens and sessions", _integer(0, 10_000_000), 60),
     Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),
     Variable("ENCRYPTION_RETIRED_KEYS", "comma-separated keys that only open what they sealed: see secrets.md", _hex_keys, (), secret=True),
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),

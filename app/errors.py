@@ -19,6 +19,7 @@ ExplorerError
 ├── TransientError            retried with backoff
 │   ├── UnavailableError      503  one of our servers is away
 │   │   └── VectorsMissingError 503  an index holds less than was written to it
+│   ├── RateLimitedError      429  too many requests; the message says whose and how many are allowed
 │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
 └── JobCancelledError         409  not a failure: somebody asked to stop
 """
@@ -166,6 +167,13 @@ class UnavailableError(TransientError):
 
 class VectorsMissingError(UnavailableError):
     """A vector index does not hold what was written to it; another run writes what is missing."""
+
+
+class RateLimitedError(TransientError):
+    """More requests than a person, a token or an address may send."""
+
+    http_status = 429
+    code = "rate_limited"
 
 
 class ProviderUnavailableError(TransientError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -65,7 +66,7 @@ def explorer_error(error: ExplorerError) -> Response:
     response = problem(error.http_status, error.code, error.message, field=error.field)
     if isinstance(error, TransientError):
         seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
-        response.headers["Retry-After"] = str(max(1, round(seconds)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     if error.http_status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         auth_failed(error.code)
     if error.http_status == HTTPStatus.UNAUTHORIZED:

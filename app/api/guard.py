@@ -17,7 +17,8 @@ from uuid import uuid4
 from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import BadRequest
 
-from app.api import who
+from app.api import limits, who
+from app.api.address import client_address
 from app.api.context import container
 from app.config import Settings
 from app.errors import ForbiddenError, InvalidInputError, UnsupportedTypeError
@@ -75,7 +76,9 @@ def register(app: Flask, settings: Settings) -> None:
     app.before_request(_identify_request)
     app.before_request(_refuse_foreign_hosts)
     app.before_request(_refuse_foreign_writes)
+    limits.register_before_principal(app)
     app.before_request(_set_principal)
+    limits.register_after_principal(app)
     app.before_request(_refuse_lesser_roles)
     app.before_request(_check_body)
     app.after_request(_add_headers)
@@ -116,7 +119,8 @@ def _refuse_foreign_hosts() -> None:
     if name not in _LOCAL_NAMES | _public_name():
         abort(403, f"this server answers to localhost, not to {name!r}; set PUBLIC_URL to add a name")
     # The bind address may be overridden on gunicorn's command line; who calls may not be.
-    if request.remote_addr and not _is_local(request.remote_addr):
+    address = client_address()
+    if address and not _is_local(address):
         abort(403, "without sign-in this server answers only to its own machine")
 
 

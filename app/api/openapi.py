@@ -20,6 +20,7 @@ _WITH_BODY = frozenset({"post", "put", "patch"})
 _ALWAYS = {
     "401": "Unauthorized",
     "403": "Forbidden",
+    "429": "Too Many Requests",
     "500": "Internal Server Error",
     "503": "Service Unavailable",
 }

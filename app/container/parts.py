@@ -32,6 +32,7 @@ from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.services.rate_limits import RateLimits
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
@@ -210,6 +211,11 @@ class Container:
     def accounts(self) -> Accounts:
         """Who asks."""
         return Accounts(self.settings, self.database, self.secrets)
+
+    @once
+    def rate_limits(self) -> RateLimits:
+        """Counts requests; all replicas together."""
+        return RateLimits(self.database)
 
     @once
     def services(self) -> Services:

@@ -179,12 +179,16 @@ def _obsolete(session: Session, contract: ExtractFile, *, disabled: bool = False
         .where(CollectionTransform.collection_transform_id == contract.collection_transform_id)
         .with_for_update(read=True, key_share=True)
     )
-    version = session.scalar(
-        select(File.version).where(File.file_id == contract.file_id).with_for_update(read=True)
-    )
-    if transform is None or version is None:
+    file = session.execute(
+        select(File.version, File.collection_id)
+        .where(File.file_id == contract.file_id)
+        .with_for_update(read=True)
+    ).one_or_none()
+    if transform is None or file is None:
         return "the file or its transform was deleted"
-    if version != contract.file_version:
+    if file.collection_id != transform.collection_id:
+        return "the file is not in the collection of the transform"
+    if file.version != contract.file_version:
         return "the file was replaced"
     return "the transform is disabled" if disabled and _is_disabled(session, transform) else None
 

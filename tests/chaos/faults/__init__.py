@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.faults import identity, poison, processes, servers, streams
+from tests.chaos.faults import clock, identity, poison, processes, servers, streams, writes
 from tests.chaos.world import POOLS, World
 
 QUEUES = ("collection-transforms", "dataset-transforms")  # whose work the load causes without a pause
@@ -47,6 +47,7 @@ FAULTS: dict[str, Kind] = {
     "F09 read only": Kind(servers.read_only, ("postgres",)),
     "F10 slow Postgres": Kind(servers.slow, ("postgres",)),
     "F11 vectors": Kind(servers.kill, ("vector",)),
+    "F11 dropped index": Kind(servers.drop_index, ("vector",)),
     "F12 S3": Kind(servers.kill, ("s3",)),
     "F12 wrong answers": Kind(
         servers.answer_wrong, ("s3 error", "s3 half", "s3 slow", "vector error", "vector half")
@@ -56,8 +57,10 @@ FAULTS: dict[str, Kind] = {
     "F15 identity provider": Kind(identity.hurt, ("away", "error", "half", "keys")),
     "F16 black hole": Kind(servers.black_hole, ("nats", "postgres", "s3", "vector", "tika")),
     "F17 disk full": Kind(servers.fill_disk, ("nats", "postgres")),
+    "F18 failing writes": Kind(writes.fail, ("nats", "postgres")),
     "F19 no memory": Kind(processes.starve_of_memory, ("collections", "datasets")),
     "F20 no file descriptors": Kind(processes.starve_of_files, ("web", "datasets")),
+    "F21 clock": Kind(clock.jump, ("collections, ahead", "datasets, behind", "datasets, to and fro")),
     "F22 messages of strangers": Kind(streams.publish_strange, QUEUES),
     "F26 poison": Kind(poison.poison, ("broken", "refused")),
 }  # fmt: skip

@@ -12,10 +12,14 @@ import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from tests.chaos.proxy import Mode
-from tests.chaos.world import ImpossibleError, World
+from tests.chaos.world import ImpossibleError, World, opened, until
 
 _AWAY_SECONDS = 3.0
 _BAD_SECONDS = 5.0
+_REBUILT_WITHIN_SECONDS = 20.0
+_INDEXES = """SELECT collection_name FROM embedded_datasets d WHERE EXISTS (
+    SELECT FROM item_embeddings e WHERE e.embedded_dataset_id = d.embedded_dataset_id AND state = 'succeeded')
+    ORDER BY embedded_dataset_id"""
 _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"  # noqa: E501
 _READ_ONLY = "ALTER DATABASE explorer SET default_transaction_read_only = on"
 _WRITABLE = "ALTER DATABASE explorer RESET default_transaction_read_only"
@@ -52,6 +56,23 @@ def slow(world: World, target: str) -> None:
     world.proxies[target].delay_seconds = 0.2
     with _mode(world, target, "slow", seconds=_BAD_SECONDS + 3):
         pass
+
+
+def drop_index(world: World, _: str) -> None:
+    """F11: somebody deletes a vector index; what it held is embedded again without being asked for."""
+    names = [name for (name,) in world.rows(_INDEXES)]
+    if not names:
+        raise ImpossibleError("nothing is embedded yet")
+    with opened(world.environment) as container:
+        container.vectors.drop(names[0])
+    if not until(lambda: _rebuilt(world, names[0]), seconds=_REBUILT_WITHIN_SECONDS, pause=0.5):
+        world.notes.append(f"F11: {names[0]} was not there again within {_REBUILT_WITHIN_SECONDS:g} s")
+
+
+def _rebuilt(world: World, index: str) -> bool:
+    world.product.restart_dead()
+    with opened(world.environment) as container:
+        return container.vectors.exists(index)
 
 
 def answer_wrong(world: World, target: str) -> None:

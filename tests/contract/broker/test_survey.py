@@ -8,8 +8,8 @@ import dramatiq
 
 from brokers import JetStreamBroker, JetStreamStubBroker, control, survey
 from brokers.jetstream.message import worker_name
-from tests.contract.broker.harness import StartWorker, only_ours, wait_until
-from tests.integration.broker.workers import message
+from tests.contract.broker.harness import StartWorker, only_ours
+from tests.integration.broker.workers import message, wait_until
 
 pytestmark = only_ours
 
