@@ -166,7 +166,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
     "chat.ask": {"content": "hello"},
     "chat.ask_stream": {"content": "hello"},
-    "bulk.delete_many": {"kind": "collections", "ids": ["<collection_id>"]},
+    # In use, so that it stays.
+    "bulk.delete_many": {"kind": "embedders", "ids": ["<embedder_id>"]},
     "bulk.trigger_many": {"kind": "collection-transforms", "ids": ["<collection_transform_id>"]},
     "files.preview_file": {"chunk_size": 200},
     "search.search": {
