@@ -58,6 +58,7 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
+        usage.get_usage bulk.delete_many bulk.trigger_many
         search.search jobs.list_jobs events.stream_events audit.list_audit_events users.get_me
         web.home web.home_part web.create_collection web.map_list web.map_passages web.search
         web.chat
@@ -95,6 +96,7 @@ ROUTES: dict[Kind, str] = {
         visualizations.list_map_points visualizations.download_visualization
         visualizations.cancel_visualization visualizations.delete_visualization
         dataset_transforms.get_batch dataset_transforms.get_batch_stats dataset_transforms.retry_batch
+        exports.export_embedded_dataset exports.export_visualization
         chat.get_chat_session chat.delete_chat_session chat.list_chat_messages chat.ask chat.ask_stream
         chat.regenerate
         jobs.get_job jobs.cancel_job
@@ -103,7 +105,8 @@ ROUTES: dict[Kind, str] = {
         web.chat_session web.chat_thread
     """,
     Kind.SHARED: """
-        collections.get_collection files.list_files files.get_file files.download_file datasets.get_dataset
+        collections.get_collection files.list_files files.get_file files.download_file files.preview_file
+        datasets.get_dataset exports.export_dataset
         items.list_items items.list_item_summaries items.list_chunks items.get_item items.get_item_text
         items.get_chunk embedders.get_embedder llms.get_llm
         marketplace.grab_collection marketplace.grab_dataset marketplace.grab_embedder marketplace.grab_llm
@@ -113,7 +116,7 @@ ROUTES: dict[Kind, str] = {
         api_tokens.list_api_tokens api_tokens.create_api_token
     """,
     Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
-    Kind.ADMIN: "status.get_nats_status",
+    Kind.ADMIN: "status.get_nats_status usage.list_usage_by_owner",
 }
 
 # Viewers may: they change nothing, or only what is the viewer's own way in.
@@ -163,6 +166,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
     "chat.ask": {"content": "hello"},
     "chat.ask_stream": {"content": "hello"},
+    # In use, so that it stays.
+    "bulk.delete_many": {"kind": "embedders", "ids": ["<embedder_id>"]},
+    "bulk.trigger_many": {"kind": "collection-transforms", "ids": ["<collection_transform_id>"]},
+    "files.preview_file": {"chunk_size": 200},
     "search.search": {
         "query": "hello",
         "embedded_dataset_ids": ["<embedded_dataset_id>"],
@@ -177,7 +184,7 @@ FORMS = {"web.create_collection": {"title": "t"}}
 QUERIES = {"collections.search_collections": "q=t"}
 
 # References that lead to nothing of another's, and to no error either: what is not one's own is left out.
-LEFT_OUT = {("web.map_passages", "ids")}
+LEFT_OUT = {("web.map_passages", "ids"), ("bulk.delete_many", "ids"), ("bulk.trigger_many", "ids")}
 
 AWAY = "401, or the way to the sign-in page"
 GOOD = "a good answer without anything of another's"
