@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets chaos migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets chaos conformity migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -49,7 +49,11 @@ run: install assets ## start everything without a corpus
 
 test: install assets ## run every test against real servers that it starts itself (TESTS=path)
 	@$(BIN)/python -m devstack.browser
+	@$(BIN)/python -m devstack.promtool
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+fuzz-api: install assets ## send whatever the document allows to every route, for minutes
+	@$(BIN)/pytest --hypothesis-profile fuzz-api --timeout 3600 tests/integration/api/test_document.py
 
 check: install assets ## ruff, mypy --strict, import contracts, tsc
 	@$(BIN)/ruff check .
@@ -96,6 +100,9 @@ $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@echo "· installing the rivals"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-bench.txt
 	@touch $@
+
+conformity: install assets ## run the tests that show the deployment guide's points; write docs/conformity.md
+	@$(BIN)/python -m devstack.conformity
 
 migrate: install ## bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/alembic upgrade head

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+from prometheus_client import multiprocess
 
 from app.api.context import EXTENSION
 from app.api.guard import FINISHED_BYTES
 from app.api.sse import DRAINING
+from app.observability.metrics import are_shared, forget_processes
+
+_log = logging.getLogger(__name__)
 
 # It would lie in the user's home, one for all installations.
 control_socket_disable = True
@@ -34,3 +40,20 @@ def post_worker_init(worker: Any) -> None:
     """Let the application ask whether this worker was told to stop; say what seals secrets."""
     worker.wsgi.extensions[EXTENSION].secrets.keyring.announce()
     worker.wsgi.extensions[DRAINING] = lambda: not worker.alive
+    _log.info("API server started")
+    if worker.cfg.workers > 1 and not are_shared():
+        _log.warning(
+            "%d processes answer at /metrics, each for itself: set PROMETHEUS_MULTIPROC_DIR to a folder of "
+            "their own", worker.cfg.workers,
+        )  # fmt: skip
+
+
+def on_starting(_server: Any) -> None:
+    """Numbers of an earlier life, whose process ids come again, must not be added to ours."""
+    forget_processes()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """What a dead process had open is not open any more; what it counted stays counted."""
+    if are_shared():
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

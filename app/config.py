@@ -10,6 +10,7 @@ import os
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -69,6 +70,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _log_level(raw: str) -> str:
+    return _choice("DEBUG", "INFO", "WARNING", "ERROR")({"WARN": "WARNING"}.get(raw.upper(), raw.upper()))
+
+
 def _four_waits(raw: str) -> tuple[float, ...]:
     waits = tuple(float(word) for word in raw.split(","))
     if len(waits) != 4 or min(waits) <= 0:  # noqa: PLR2004 five attempts, four waits between them
@@ -78,6 +83,13 @@ def _four_waits(raw: str) -> tuple[float, ...]:
 
 def _words(raw: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in raw.split(",") if word.strip())
+
+
+def _networks(raw: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(word, strict=False) for word in _words(raw))
+    except ValueError:
+        raise ValueError("must be IP addresses or networks like 10.0.0.0/8, separated by commas") from None
 
 
 def hex_key(raw: str) -> str:
@@ -139,6 +151,11 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("OIDC_SESSION_TIMEOUT_SECS", "a session ends so long after its sign-in", _integer(60, 2_592_000), 28_800),
     Variable("OIDC_INACTIVITY_TIMEOUT_SECS", "a session ends when unused for so long", _integer(60, 2_592_000), 1800),
     Variable("OIDC_MAX_CONCURRENT_SESSIONS", "sessions of one user; the oldest ends first", _integer(1, 1000), 5),
+    Variable("TRUSTED_PROXIES", "addresses or networks whose X-Forwarded-For is believed, separated by commas", _networks, ()),
+    Variable("RATE_LIMIT_USER", "requests per minute of one user, with sign-in; 0: no limit", _integer(0, 10_000_000), 1200),
+    Variable("RATE_LIMIT_TOKEN", "the same of one token", _integer(0, 10_000_000), 1200),
+    Variable("RATE_LIMIT_ADDRESS", "the same from one address (IPv6: one /64)", _integer(0, 10_000_000), 3000),
+    Variable("RATE_LIMIT_SIGN_IN", "the same on the way in: sign-in, tokens and sessions", _integer(0, 10_000_000), 60),
     Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),
     Variable("ENCRYPTION_RETIRED_KEYS", "comma-separated keys that only open what they sealed: see secrets.md", _hex_keys, (), secret=True),
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
@@ -148,8 +165,11 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("EMBEDDING_THREADS", "CPU threads of the local embedder; 0 for all cores", _integer(0, 256), 0),
     Variable("RETRY_BACKOFF_SECS", "waits before the second to fifth attempt at a job", _four_waits, (30.0, 60.0, 120.0, 300.0)),
     Variable("RECONCILE_INTERVAL_SECS", "how often lost jobs are looked for; 0 turns it off", _integer(0, 86_400), 30),
+    Variable("DLQ_UNDO_SECS", "how long the discard of a dead letter can be undone", _integer(0, 604_800), 900),
+    Variable("DLQ_TWO_PERSON_ABOVE", "bulk jobs over more dead letters are started by a second person; 0: any by one", _integer(0, 100_000), 0),
     Variable("LOG_FORMAT", "json or text", _choice("json", "text"), "json"),
-    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+    Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR; INFO when neither this nor RUST_LOG says", _log_level),
+    Variable("RUST_LOG", "log filter: a level and levels by part, as in `warn,semantic_explorer=info`", str, ""),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "traces go here; empty turns tracing off", _url("http", "https")),
 )  # fmt: skip
 

@@ -10,6 +10,8 @@ ExplorerError
 │   ├── ConflictError         409  the thing is in use, or changed meanwhile
 │   ├── TooLargeError         413
 │   ├── UnsupportedTypeError  415
+│   ├── PreconditionFailedError 412  changed since it was read (If-Match)
+│   ├── UnprocessableError    422  a key that stands for another request
 │   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
 │   ├── ProviderRefusedError  502  a provider said no, and will say no again
 │   │   └── InputRefusedError  502  ... to what was sent, of which some may be taken alone
@@ -17,6 +19,7 @@ ExplorerError
 ├── TransientError            retried with backoff
 │   ├── UnavailableError      503  one of our servers is away
 │   │   └── VectorsMissingError 503  an index holds less than was written to it
+│   ├── RateLimitedError      429  too many requests; the message says whose and how many are allowed
 │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
 └── JobCancelledError         409  not a failure: somebody asked to stop
 """
@@ -111,6 +114,20 @@ class UnsupportedTypeError(PermanentError):
     code = "unsupported_type"
 
 
+class PreconditionFailedError(PermanentError):
+    """The thing is not what it was when the client read it."""
+
+    http_status = 412
+    code = "precondition_failed"
+
+
+class UnprocessableError(PermanentError):
+    """Well formed, but it contradicts what was sent before."""
+
+    http_status = 422
+    code = "unprocessable"
+
+
 class UnreadableFileError(PermanentError):
     """The file is of a known type but cannot be read; the message says why."""
 
@@ -150,6 +167,13 @@ class UnavailableError(TransientError):
 
 class VectorsMissingError(UnavailableError):
     """A vector index does not hold what was written to it; another run writes what is missing."""
+
+
+class RateLimitedError(TransientError):
+    """More requests than a person, a token or an address may send."""
+
+    http_status = 429
+    code = "rate_limited"
 
 
 class ProviderUnavailableError(TransientError):

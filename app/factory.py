@@ -1,11 +1,12 @@
-"""Puts the web application together: guard, API, pages."""
+"""Puts the web application together: guard, API, pages, the operators' panel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app import api, web
+from app import admin, api, web
 from app.observability.tracing import instrument_flask
+from app.web import errors
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -17,6 +18,7 @@ def create_app(container: Container) -> Flask:
     """Build the application; raises InvalidInputError when the settings would expose it."""
     app = api.make_app("app.factory")
     web.register(app, container)
+    admin.register(app, container, errors.answer)
     api.register(app, container)
     instrument_flask(app)
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_letter, inspect, recurring, topology
+from brokers.jetstream import control, dead_feed, dead_letter, inspect, recurring, survey, topology
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
@@ -33,10 +33,12 @@ from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.report import report as server_report
 from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.sending import NotAllStoredError
 from brokers.jetstream.stub import JetStreamStubBroker
+from brokers.jetstream.survey import QueueSurvey, WorkerSeen
 from brokers.jetstream.topology import Change
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
+    "QueueSurvey",
     "ReplayLimitError",
     "ReplayReport",
     "ReplicasError",
@@ -73,13 +76,17 @@ __all__ = [
     "ScheduledRetries",
     "ServerTooOldError",
     "TopologyError",
+    "WorkerSeen",
     "control",
+    "dead_feed",
     "dead_letter",
     "default_middleware",
     "inspect",
     "publish_event",
     "read_events",
     "recurring",
+    "server_report",
     "subscribe_events",
+    "survey",
     "topology",
 ]

@@ -35,7 +35,10 @@ def read_procfile(path: Path = ROOT / "Procfile") -> dict[str, str]:
 
 
 class Product:
-    """Web and the pools against servers that `environment` names; a context manager."""
+    """Web and the pools against servers that `environment` names; a context manager.
+
+    `health_ports` are those of pools whose health and metrics are to be served.
+    """
 
     def __init__(
         self,
@@ -43,10 +46,12 @@ class Product:
         *,
         data_dir: Path,
         port: int,
+        health_ports: Mapping[str, int] | None = None,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
         self.base_url = f"http://127.0.0.1:{port}"
         self._logs = data_dir / "logs"
+        self._health_ports = health_ports or {}
         self._say = on_event or (lambda _: None)
         self._commands = read_procfile()
         self._release = self._commands.pop("release")
@@ -101,10 +106,12 @@ class Product:
 
     def begin(self, name: str) -> None:
         """Start one process of the Procfile."""
-        threads = {"MAX_CONCURRENT_JOBS": str(_LAPTOP_THREADS[name])} if name in _LAPTOP_THREADS else {}
+        own = {"MAX_CONCURRENT_JOBS": str(_LAPTOP_THREADS[name])} if name in _LAPTOP_THREADS else {}
+        if name in self._health_ports:
+            own["HEALTH_CHECK_PORT"] = str(self._health_ports[name])
         command = Command(
             argv=["/bin/bash", "-c", f"cd '{ROOT}' && exec {_COURTESY.get(name, '')}{self._commands[name]}"],
-            environment=self._environment | threads,
+            environment=self._environment | own,
             death_signal=signal.SIGTERM,
         )
         self._processes[name] = self._spawner.submit(Process, command, self.log(name)).result()

@@ -13,24 +13,36 @@ from dramatiq.middleware import Middleware
 
 from app.container import Container
 from app.errors import ExplorerError
+from app.jobs import queue_depths
 from app.jobs.messages import given_up, job_of
 from app.jobs.reconcile import BATCH
-from app.observability import metrics
+from app.observability import job_metrics
 from app.observability.health import HealthServer
 from app.services.burial import Burial
-from brokers import inspect
+from brokers import DeadReason
 
 logger = logging.getLogger(__name__)
+
+# What a pool's jobs use: a part that they do without must not hold up a rollout.
+_ALL = frozenset({"postgres", "schema", "nats"})
+_NEEDED = {
+    "collections": _ALL | {"s3", "tika"},
+    "datasets": _ALL | {"qdrant"},
+    "visualizations": _ALL | {"qdrant", "s3"},
+}
 
 
 class DeadLetters(Middleware):
     """Writes into the job's row that its message was given up, also when the worker never got to say so."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, pool: str) -> None:
         self._container = container
+        self._pool = pool
+        job_metrics.expect_letters(pool, DeadReason)
 
     def after_dead_letter(self, _broker: object, message: Any, reason: object, error: object) -> None:
         """Called by the broker once the dead letter is stored."""
+        job_metrics.buried(self._pool, str(reason))
         named = job_of(message)
         if named is not None:
             bury = Burial(self._container.services.jobs, self._container.feed)
@@ -54,11 +66,16 @@ class Readiness(Middleware):
                 settings.health_check_host,
                 settings.health_check_port,
                 ready=self._warm.is_set,
-                checks=self._container.health_checks,
+                checks={
+                    name: check
+                    for name, check in self._container.health_checks.items()
+                    if name in _NEEDED[self._pool]
+                },
+                before_scrape=self._container.queue_numbers.refresh,
             )
             self._server.start()
 
-    def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+    def before_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Maps compile code on first use: a worker that is not warm must not take a job yet."""
         if self._pool == "visualizations":
             try:
@@ -66,7 +83,9 @@ class Readiness(Middleware):
                 logger.info("warmed up in %.1f s", seconds)
             except Exception:  # whatever it is, a cold worker still draws maps
                 logger.exception("could not warm up; the first map will be slow")
+        job_metrics.set_slots(self._pool, worker.worker_threads)
         self._warm.set()
+        logger.info("worker started")
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
         """Leave the service's endpoints at once."""
@@ -80,7 +99,7 @@ class Readiness(Middleware):
 
 
 class Housekeeping(Middleware):
-    """Now and then: the reconciler and the sweeps (locks keep the fleet to one), the depths of the queues."""
+    """Now and then: the reconciler and the sweeps; locks keep the fleet to one."""
 
     def __init__(self, container: Container) -> None:
         self._container = container
@@ -96,7 +115,7 @@ class Housekeeping(Middleware):
 
     def _run(self) -> None:
         while not self._stop.wait(self._container.settings.reconcile_interval_secs):
-            for chore in (self._reconcile, self._sweep, self._measure_queues):
+            for chore in (self._reconcile, self._sweep, self._measure):
                 self._do(chore)
 
     def _do(self, chore: Callable[[], None]) -> None:
@@ -111,15 +130,13 @@ class Housekeeping(Middleware):
     def _reconcile(self) -> None:
         while not self._stop.is_set():
             found = self._container.reconciler.run()
+            for cause, number in (found.counts() if found else {}).items():
+                job_metrics.sent_again(cause, number)
             if found is None or found.total < BATCH:
                 return
 
     def _sweep(self) -> None:
         self._container.sweeps.run()
 
-    def _measure_queues(self) -> None:
-        streams = {spec.name: spec.stream for spec in self._container.queue_specs}
-        for depth in inspect.depths(self._container.broker):
-            stream = streams[depth.queue]
-            metrics.set_stream(stream, depth.ready + depth.scheduled + depth.in_flight)
-            metrics.set_consumer(stream, depth.queue, pending=depth.ready, ack_pending=depth.in_flight)
+    def _measure(self) -> None:
+        queue_depths.measure_held(self._container.database)

@@ -15,8 +15,9 @@ from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 from app.container import Container
 from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
 from app.jobs import messages, policy
+from app.observability import job_metrics, metrics, tracing
 from app.observability import logging as log_context
-from app.observability import metrics, tracing
+from app.observability.redaction import hashed
 from app.services.failures import mark_failed, tell_failed
 from app.services.job_replay import revive
 from app.services.jobs import Run
@@ -40,7 +41,10 @@ class Scope:
         def run_job(*, job_id: str, publication: int = 0, version: int = 1) -> None:
             if version != 1:
                 raise PermanentError(f"message of version {version} is from a newer release")
-            with log_context.bound(job_id=job_id, kind=kind):
+            with (
+                log_context.bound(job_id=job_id, kind=kind, delivery=_retries_so_far() + 1),
+                job_metrics.active(self.pool),
+            ):
                 self._run(kind, UUID(job_id), publication, handler)
 
         return run_job
@@ -51,14 +55,20 @@ class Scope:
             self._repeat_death(job_id, publication)
             logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
             return
+        with log_context.bound(**_origin(run)):
+            self._work(kind, run, handler)
+
+    def _work(self, kind: str, run: Run, handler: Handler) -> None:
+        """One delivery: one span, in the trace of whatever caused the job."""
         started, status = time.monotonic(), "success"
+        self._note_wait(run)
         try:
-            attributes = {"job.id": str(job_id)}
             with (
-                tracing.span(kind, "consumer", headers=run.trace, attributes=attributes),
+                tracing.span(f"process {kind}", "consumer", headers=run.trace, attributes=_attributes(run)),
                 self.watch.over(run),
             ):
                 handler(self.container.services, run, run.contract)
+            job_metrics.ended(self.pool, status, run.attempt)
         except JobCancelledError as error:
             status = "cancelled"
             logger.info("run given up: %s", error)
@@ -70,7 +80,14 @@ class Scope:
             self._failed(run, _as_ours(error))
             raise
         finally:
-            metrics.observe_job(self.pool, kind, status, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            metrics.observe_job(self.pool, kind, status, seconds)
+            logger.info("run ended", extra={"status": status, "duration_ms": round(seconds * 1000, 1)})
+
+    def _note_wait(self, run: Run) -> None:
+        message = CurrentMessage.get_current_message()
+        if message is not None and run.attempt == 1:
+            job_metrics.waited(self.pool, time.time() - message.message_timestamp / 1000)
 
     def _begin(self, job_id: UUID, publication: int) -> Run | None:
         jobs, replayed = self.container.services.jobs, _replays_so_far()
@@ -96,6 +113,7 @@ class Scope:
             self.container.services.jobs.retry_later(run, error, delay_seconds=delay)
             return
         logger.error("job given up after %d attempts: %s", retries + 1, error)
+        job_metrics.ended(self.pool, "failed", run.attempt)
         try:
             with self.container.database.transaction() as session:
                 self.container.services.jobs.fail(session, run, error)
@@ -109,6 +127,22 @@ class Scope:
 def worker_name() -> str:
     """Host and process, as the job row and the logs show it."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _attributes(run: Run) -> dict[str, str | int | float | bool]:
+    return {
+        "messaging.system": "nats",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": run.contract.queue,
+        "messaging.message.delivery_count": run.attempt,
+        "job.id": str(run.job_id),
+    }
+
+
+def _origin(run: Run) -> dict[str, str]:
+    """The request that caused the job, for its log lines, and for those of the jobs that it causes."""
+    fields = {"request_id": run.trace.get("request_id"), "user": run.owner_id and hashed(run.owner_id)}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _retries_so_far() -> int:

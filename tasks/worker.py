@@ -9,8 +9,9 @@ from app.config import Settings
 from app.container import Container, build
 from app.jobs.pools import POOLS
 from app.observability import logging as log_setup
-from app.observability import tracing
+from app.observability import metrics, tracing
 from tasks.actor import Handlers, declare
+from tasks.letters import LetterKeeping
 from tasks.middleware import DeadLetters, Housekeeping, Readiness
 from tasks.scope import Scope
 from tasks.watch import Watch
@@ -19,8 +20,10 @@ from tasks.watch import Watch
 def start(pool: str, handlers: Handlers) -> Container:
     """Make this process a worker of `pool`. Raises InvalidInputError for settings that cannot work."""
     settings = Settings.from_env()
-    log_setup.configure(f"worker-{pool}", settings.log_level, settings.log_format)
-    tracing.configure(f"worker-{pool}", settings.otel_exporter_otlp_endpoint)
+    service = f"worker-{pool}"
+    log_setup.configure(service, settings.log_level, settings.log_format, directives=settings.rust_log)
+    metrics.announce(service, log_setup.product_version())
+    tracing.configure(service, settings.otel_exporter_otlp_endpoint)
     container = build(settings)
     prepare(container, pool, handlers)
     dramatiq.set_broker(container.broker)
@@ -33,10 +36,11 @@ def prepare(container: Container, pool: str, handlers: Handlers) -> None:
         raise ValueError(f"no pool {pool!r}; there are {', '.join(POOLS)}")
     broker = container.broker
     broker.add_middleware(CurrentMessage())
-    broker.add_middleware(DeadLetters(container))
+    broker.add_middleware(DeadLetters(container, pool))
     broker.add_middleware(Readiness(container, pool))
     watch = Watch(lambda: container.database)
     broker.add_middleware(watch)
     if pool == "collections" and container.settings.reconcile_interval_secs:
         broker.add_middleware(Housekeeping(container))
+        broker.add_middleware(LetterKeeping(container))
     declare(broker, handlers, container.policies, Scope(container, pool, watch).wrap)

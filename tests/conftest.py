@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = [
     "tests.support.stack",
@@ -12,6 +13,9 @@ pytest_plugins = [
     "tests.support.app_processes",
     "tests.support.identity",
 ]
+
+FUZZ = "fuzz-api"
+settings.register_profile(FUZZ, max_examples=50)
 
 _ROOT = Path(__file__).parent
 _MARKED_FOLDERS = frozenset({"unit", "contract", "integration", "e2e", "browser", "meta", "bench"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
+from app.api.address import client_address
 from app.api.context import container, me
 from app.api.replies import reply
 from app.api.schemas.audit import AuditEventList, AuditEventsQuery
@@ -30,7 +31,7 @@ def register(app: Flask) -> None:
 def _set_origin() -> None:
     who = g.get("principal")
     actor, owner_id = (who.owner_id, who.owner_id) if who else ("anonymous", None)
-    g.audit_origin = set_origin(Origin(actor, owner_id, request.remote_addr, g.get("request_id")))
+    g.audit_origin = set_origin(Origin(actor, owner_id, client_address(), g.get("request_id")))
 
 
 def _forget_origin(_error: BaseException | None) -> None:

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, g, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.api import who
+from app.api.address import client_address
 from app.api.context import accounts
 from app.errors import ExplorerError
 from app.security.marks import public
@@ -51,7 +52,7 @@ def auth_callback() -> BaseResponse:
     if options is None:
         return redirect("/")
     secret = request.cookies.get(who.sign_in_cookie(), "")
-    at = Browser(request.remote_addr, request.headers.get("User-Agent"))
+    at = Browser(client_address(), request.headers.get("User-Agent"))
     answer = request.args.to_dict()
     try:
         back = accounts().sign_in.finish(answer, secret, at, replaces=who.session_token())

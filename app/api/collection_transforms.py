@@ -132,10 +132,19 @@ def get_collection_transform_stats(path: CollectionTransformPath) -> Response:
 def list_processed_files(path: CollectionTransformPath, query: ProcessedFilesQuery) -> Response:
     """List what became of each file."""
     page = services().collection_transforms.processed_files(
-        me(), path.collection_transform_id, limit=query.limit, offset=query.offset, state=query.status
+        me(),
+        path.collection_transform_id,
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
+        state=query.status,
     )
     return reply(
         ProcessedFileList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
+            items=list(page.items),
+            total_count=page.total_count,
+            limit=page.limit,
+            offset=page.offset,
+            next_cursor=page.next_cursor,
         )
     )

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, SearchWindow, SortedWindow
+from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SortedWindow
 from app.api.schemas.collection_transforms import CollectionTransformList
 from app.api.schemas.collections import (
     CollectionList,
@@ -35,16 +35,21 @@ api = APIBlueprint(
 
 
 @api.get("", responses={200: CollectionList})
-def list_collections(query: SearchWindow) -> Response:
+def list_collections(query: KeyedSearchWindow) -> Response:
     """List the owner's collections."""
-    page = services().collections.list(me(), limit=query.limit, offset=query.offset, search=query.search)
+    page = services().collections.list(
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
+    )
     return _page(page)
 
 
 @api.get("/search", responses={200: CollectionList})
 def search_collections(query: CollectionSearch) -> Response:
     """Search in title, details and tags."""
-    return _page(services().collections.list(me(), limit=query.limit, offset=query.offset, search=query.q))
+    page = services().collections.list(
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.q
+    )
+    return _page(page)
 
 
 @api.post("", responses={201: CollectionReply})
@@ -103,5 +108,6 @@ def _page(page: Page[CollectionView]) -> Response:
             total_count=page.total_count,
             limit=page.limit,
             offset=page.offset,
+            next_cursor=page.next_cursor,
         )
     )

@@ -10,12 +10,16 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import sse
 from app.api.context import me, services
+from app.api.identifiers import uuid_of
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
 from app.api.schemas.base import PROBLEMS, Message, RetriedCount
 from app.api.schemas.dataset_transforms import (
     BatchList,
+    BatchPath,
     BatchQuery,
+    BatchReply,
+    BatchStatsReply,
     CreateDatasetTransform,
     CreatedDatasetTransform,
     DatasetStreamQuery,
@@ -139,8 +143,36 @@ def get_dataset_transform_detailed_stats(path: DatasetTransformPath) -> Response
 
 @api.get(f"{_ONE}/batches", responses={200: BatchList})
 def list_batches(path: DatasetTransformPath, query: BatchQuery) -> Response:
-    """List the embedding jobs, newest first."""
+    """List the embedding jobs, newest first unless told otherwise."""
     page = services().dataset_transforms.batches(
-        me(), path.dataset_transform_id, limit=query.limit, offset=query.offset, state=query.status
+        me(),
+        path.dataset_transform_id,
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
+        state=query.status,
+        sort_by=query.sort_by,
+        descending=query.descending,
     )
     return reply(BatchList.of(page))
+
+
+@api.get(f"{_ONE}/batches/stats", responses={200: BatchStatsReply})
+def get_batch_stats(path: DatasetTransformPath) -> Response:
+    """Count the embedding jobs by state."""
+    return reply(BatchStatsReply(services().batches.stats(me(), path.dataset_transform_id)))
+
+
+@api.get(f"{_ONE}/batches/<batch_key>", responses={200: BatchReply})
+def get_batch(path: BatchPath) -> Response:
+    """Read one embedding job."""
+    key = uuid_of(path.batch_key, "batch")
+    return reply(BatchReply(services().batches.get(me(), path.dataset_transform_id, key)))
+
+
+@api.post(f"{_ONE}/batches/<batch_key>/retry", responses={200: RetriedCount})
+def retry_batch(path: BatchPath) -> Response:
+    """Try the items again that failed with this embedding job."""
+    key = uuid_of(path.batch_key, "batch")
+    count = services().batches.retry(me(), path.dataset_transform_id, key)
+    return reply(RetriedCount(retried_count=count))

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, SearchWindow, SortedWindow
+from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SortedWindow
 from app.api.schemas.collection_transforms import CollectionTransformList
 from app.api.schemas.dataset_transforms import DatasetTransformList
 from app.api.schemas.datasets import (
@@ -35,12 +35,18 @@ _ONE = "/<int:dataset_id>"
 
 
 @api.get("", responses={200: DatasetList})
-def list_datasets(query: SearchWindow) -> Response:
+def list_datasets(query: KeyedSearchWindow) -> Response:
     """List the owner's datasets; `search` looks in title, details and tags."""
-    page = services().datasets.list(me(), limit=query.limit, offset=query.offset, search=query.search)
+    page = services().datasets.list(
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
+    )
     return reply(
         DatasetList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
+            items=list(page.items),
+            total_count=page.total_count,
+            limit=page.limit,
+            offset=page.offset,
+            next_cursor=page.next_cursor,
         )
     )
 

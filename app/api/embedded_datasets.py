@@ -13,9 +13,11 @@ from app.api.schemas.base import PROBLEMS
 from app.api.schemas.dataset_transforms import BatchList
 from app.api.schemas.datasets import EmbeddedDatasetList
 from app.api.schemas.embedded_datasets import (
+    EmbeddedDatasetIds,
     EmbeddedDatasetPath,
     EmbeddedDatasetQuery,
     EmbeddedDatasetReply,
+    EmbeddingProgressList,
     EmbeddingProgressReply,
     PointPageReply,
     PointPath,
@@ -25,6 +27,8 @@ from app.api.schemas.embedded_datasets import (
     VectorReply,
 )
 from app.api.schemas.visualizations import VisualizationList, VisualizationsQuery
+from app.security.marks import least_role
+from app.security.principal import Role
 
 api = APIBlueprint(
     "embedded_datasets",
@@ -43,6 +47,14 @@ def list_embedded_datasets(query: EmbeddedDatasetQuery) -> Response:
         me(), limit=query.limit, offset=query.offset, search=query.search
     )
     return reply(EmbeddedDatasetList.of(page))
+
+
+@api.post("/batch-stats", responses={200: EmbeddingProgressList})
+@least_role(Role.VIEWER)
+def count_several_embedded_datasets(body: EmbeddedDatasetIds) -> Response:
+    """Count what is done of several at once."""
+    stats = services().embedded_datasets.stats_of(me(), body.embedded_dataset_ids)
+    return reply(EmbeddingProgressList(stats=list(stats)))
 
 
 @api.get(_ONE, responses={200: EmbeddedDatasetReply})
@@ -91,9 +103,16 @@ def get_vector(path: PointPath) -> Response:
 
 @api.get(f"{_ONE}/processed-batches", responses={200: BatchList})
 def list_processed_batches(path: EmbeddedDatasetPath, query: ProcessedBatchQuery) -> Response:
-    """List the embedding jobs, newest first."""
+    """List the embedding jobs, newest first unless told otherwise."""
     page = services().embedded_datasets.batches(
-        me(), path.embedded_dataset_id, limit=query.limit, offset=query.offset, state=query.status
+        me(),
+        path.embedded_dataset_id,
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
+        state=query.status,
+        sort_by=query.sort_by,
+        descending=query.descending,
     )
     return reply(BatchList.of(page))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound
 
 from app.errors import ExplorerError, InvalidInputError, TransientError
+from app.observability.server_metrics import auth_failed
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ _CODES = {
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_type",
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "range_not_satisfiable",
 }
 _RETRY_AFTER_SECONDS = 5
 _SHOWN_PATH = 200
@@ -63,7 +66,9 @@ def explorer_error(error: ExplorerError) -> Response:
     response = problem(error.http_status, error.code, error.message, field=error.field)
     if isinstance(error, TransientError):
         seconds = error.retry_after_seconds or _RETRY_AFTER_SECONDS
-        response.headers["Retry-After"] = str(max(1, round(seconds)))
+        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    if error.http_status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        auth_failed(error.code)
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -80,7 +85,7 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     code = _CODES.get(status, status.phrase.lower().replace(" ", "_"))
     response = problem(status, code, message)
     for name, value in error.get_headers(request.environ):
-        if name.lower() == "allow":
+        if name.lower() in {"allow", "content-range"}:
             response.headers[name] = value
     return response
 
@@ -106,9 +111,12 @@ def problem(status: int, code: str, message: str, *, field: str | None = None) -
     """An error answer."""
     phrase = HTTPStatus(status).phrase
     body: dict[str, Any] = {
+        "type": "about:blank",  # `code` says more, for programs
+        "title": phrase,
+        "status": int(status),
+        "detail": message,
         "error": phrase,
         "message": message,
-        "status": int(status),
         "code": code,
         "request_id": g.get("request_id"),
     }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import BinaryIO, cast
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import RootModel
 
 from app.api.context import me, services
 from app.api.guard import takes_bytes, takes_files
-from app.api.openapi import answers
+from app.api.openapi import download
+from app.api.ranges import as_part, asked_part
 from app.api.replies import nothing, reply, stream
-from app.api.schemas.base import PROBLEMS, Window
+from app.api.schemas.base import PROBLEMS, Problem, Window
 from app.api.schemas.files import (
     FailedFileList,
     FileList,
@@ -22,6 +23,8 @@ from app.api.schemas.files import (
     FilesPath,
     FilesQuery,
     FileType,
+    PreviewBody,
+    PreviewReply,
     TypesQuery,
     UploadForm,
     UploadReply,
@@ -72,24 +75,44 @@ def list_files(path: FilesPath, query: FilesQuery) -> Response:
     )
 
 
-@api.get(f"{_FILES}/<int:file_key>", responses=answers("*/*", binary=True))
+@api.get(f"{_FILES}/<int:file_key>", responses=download("*/*"))
 def download_file(path: FilePath) -> Response:
-    """Download the bytes as they were uploaded."""
+    """Download the bytes as they were uploaded, or a part of them (`Range`)."""
     file = services().files.open(me(), path.collection_id, path.file_key)
+    if request.if_none_match.contains(file.content_hash):
+        response = Response(status=304)
+        response.set_etag(file.content_hash)
+        return response
+    part = asked_part(file.size_bytes, file.content_hash)
     # Never shown in place: an uploaded page must not run as ours.
-    return stream(
-        file.stream,
+    response = stream(
+        file.open(part),
         media_type=file.media_type,
-        size_bytes=file.size_bytes,
+        size_bytes=file.size_bytes if part is None else len(part),
         filename=file.name,
         etag=file.content_hash,
     )
+    return as_part(response, part, file.size_bytes)
 
 
 @api.get(f"{_FILES}/<int:file_key>/state", responses={200: FileReply})
 def get_file(path: FilePath) -> Response:
     """Read what became of one file."""
     return reply(FileReply(services().files.get(me(), path.collection_id, path.file_key)))
+
+
+@api.post(f"{_FILES}/<int:file_key>/preview", responses={200: PreviewReply, 422: Problem})
+def preview_file(path: FilePath, body: PreviewBody) -> Response:
+    """Show what a configuration would make of a file; nothing is stored."""
+    made = services().previews.preview(
+        me(),
+        path.collection_id,
+        path.file_key,
+        job_config=body.job_config,
+        chunk_size=body.chunk_size,
+        limit=body.limit,
+    )
+    return reply(PreviewReply(made))
 
 
 @api.delete(f"{_FILES}/<int:file_key>", responses={204: None})

@@ -17,11 +17,13 @@ from uuid import uuid4
 from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import BadRequest
 
-from app.api import who
+from app.api import limits, who
+from app.api.address import client_address
 from app.api.context import container
 from app.config import Settings
 from app.errors import ForbiddenError, InvalidInputError, UnsupportedTypeError
 from app.observability.logging import bind, unbind
+from app.observability.redaction import hashed
 from app.security.oidc_options import oidc_options
 from app.security.principal import Role
 
@@ -34,7 +36,7 @@ FINISHED_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PROBES = frozenset({"health.live", "health.ready", "metrics"})
+_PROBES = frozenset({"health.alive", "health.live", "health.ready", "metrics"})
 _HTTPS_ONLY = f"max-age={365 * 24 * 3600}"
 _PORTS = {"http": 80, "https": 443}
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -74,7 +76,9 @@ def register(app: Flask, settings: Settings) -> None:
     app.before_request(_identify_request)
     app.before_request(_refuse_foreign_hosts)
     app.before_request(_refuse_foreign_writes)
+    limits.register_before_principal(app)
     app.before_request(_set_principal)
+    limits.register_after_principal(app)
     app.before_request(_refuse_lesser_roles)
     app.before_request(_check_body)
     app.after_request(_add_headers)
@@ -95,7 +99,7 @@ def refuse_open_bind(hostname: str) -> None:
 
 def _identify_request() -> None:
     given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
     g.log_fields = bind(request_id=g.request_id)
 
 
@@ -115,7 +119,8 @@ def _refuse_foreign_hosts() -> None:
     if name not in _LOCAL_NAMES | _public_name():
         abort(403, f"this server answers to localhost, not to {name!r}; set PUBLIC_URL to add a name")
     # The bind address may be overridden on gunicorn's command line; who calls may not be.
-    if request.remote_addr and not _is_local(request.remote_addr):
+    address = client_address()
+    if address and not _is_local(address):
         abort(403, "without sign-in this server answers only to its own machine")
 
 
@@ -153,12 +158,13 @@ def _set_principal() -> None:
         return
     g.asker = who.find()
     g.principal = g.asker.principal
+    bind(user=hashed(g.principal.owner_id))
 
 
 def is_open() -> bool:
     """Whether the route tells anybody what it tells: unknown, marked `@public`, or a built file."""
     endpoint = request.endpoint
-    if endpoint is None or endpoint.rpartition(".")[2] == "static":
+    if endpoint is None or endpoint == "web.static":
         return True
     return bool(_mark("is_public_route", default=False))
 

@@ -74,7 +74,8 @@ def list_items(path: ItemsPath, query: ItemsQuery) -> Response:
             page=query.page,
             page_size=query.page_size,
             total_count=page.total_count,
-            has_more=page.has_more,
+            has_more=page.next_cursor is not None,
+            next_cursor=page.next_cursor,
         )
     )
 
@@ -89,7 +90,8 @@ def list_item_summaries(path: ItemsPath, query: ItemsQuery) -> Response:
             page=query.page,
             page_size=query.page_size,
             total_count=page.total_count,
-            has_more=page.has_more,
+            has_more=page.next_cursor is not None,
+            next_cursor=page.next_cursor,
         )
     )
 
@@ -137,5 +139,6 @@ def _items(path: ItemsPath, query: ItemsQuery) -> Page[ItemView]:
         path.dataset_id,
         limit=query.page_size,
         offset=(query.page - 1) * query.page_size,
+        cursor=query.cursor,
         search=query.search,
     )

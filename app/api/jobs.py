@@ -11,6 +11,8 @@ from app.api.identifiers import uuid_of
 from app.api.replies import reply
 from app.api.schemas.base import WITH_CONFLICT
 from app.api.schemas.jobs import JobList, JobPath, JobQuery, JobReply
+from app.services.jobs import JobView
+from app.services.views import view
 
 api = APIBlueprint(
     "jobs", __name__, url_prefix="/api/jobs", abp_tags=[Tag(name="Jobs")], abp_responses=WITH_CONFLICT
@@ -24,6 +26,7 @@ def list_jobs(query: JobQuery) -> Response:
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         state=query.state,
         kind=query.kind,
         scope_kind=query.scope_kind,
@@ -42,3 +45,11 @@ def get_job(path: JobPath) -> Response:
 def cancel_job(path: JobPath) -> Response:
     """Stop one job; 409 when it has ended, or when it cleans up, which is never cancelled."""
     return reply(JobReply(services().cancelling.job(me(), uuid_of(path.job_id, "job"))))
+
+
+@api.post("/<job_id>/run-again", responses={200: JobReply})
+def run_job_again(path: JobPath) -> Response:
+    """Let a dead job start anew; 409 when it is not dead, or when a later job does, or has done, its work."""
+    job_id = uuid_of(path.job_id, "job")
+    services().job_desk.run_again(me(), job_id)
+    return reply(JobReply(view(JobView, services().job_desk.find(me(), job_id))))

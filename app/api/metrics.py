@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask, Response, abort, request
 
+from app.api.context import container
 from app.observability import http_metrics
 from app.observability.metrics import render
 from app.security.marks import public
@@ -28,7 +29,14 @@ def register(app: Flask) -> None:
     app.add_url_rule("/metrics", "metrics", _metrics)
 
 
+# What a proxy adds. Prometheus comes without: it asks the pod itself.
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+
+
 @public
 def _metrics() -> Response:
+    if any(name in request.headers for name in _FORWARDED):
+        abort(403, "metrics are for whoever reaches this server directly")
+    container().queue_numbers.refresh()
     body, content_type = render()
     return Response(body, content_type=content_type)

@@ -17,7 +17,7 @@ from app.api.schemas.search import SearchBody, SearchReply
 from app.observability.metrics import observe_search
 from app.security.marks import least_role
 from app.security.principal import Role
-from app.services.search import Query, SearchParams
+from app.services.search import Query, Rerank, SearchParams
 
 api = APIBlueprint(
     "search", __name__, url_prefix="/api", abp_tags=[Tag(name="Search")], abp_responses=PROBLEMS
@@ -36,6 +36,8 @@ def search(body: SearchBody) -> Response:
         filters=body.filters,
         search_params=SearchParams(exact=body.search_params.exact, hnsw_ef=body.search_params.hnsw_ef),
         search_mode=body.search_mode,
+        hybrid=body.hybrid,
+        rerank=Rerank(**body.rerank.model_dump()) if body.rerank else None,
     )
     with _timed():
         return reply(SearchReply(services().search.search(me(), query)))

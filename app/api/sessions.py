@@ -9,7 +9,7 @@ from flask_openapi3.models.tag import Tag
 from app.api.context import accounts, asker
 from app.api.replies import nothing, reply
 from app.api.schemas.accounts import EndedCount, SessionList, SessionPath
-from app.api.schemas.base import PROBLEMS
+from app.api.schemas.base import WITH_CONFLICT
 from app.api.who import in_person
 from app.security.marks import least_role
 from app.security.principal import Role
@@ -19,7 +19,7 @@ api = APIBlueprint(
     __name__,
     url_prefix="/api/auth/sessions",
     abp_tags=[Tag(name="Sessions")],
-    abp_responses=PROBLEMS,
+    abp_responses=WITH_CONFLICT,
 )
 
 

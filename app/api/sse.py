@@ -31,7 +31,11 @@ def follow(matches: Callable[[StatusEvent], bool]) -> Response:
     told = container().feed.listen(
         owner_id, matches, after_sequence=after, heartbeat_seconds=_LOOK_UP_SECONDS
     )
-    lines = _while_allowed(_lines(told, after, draining), who.still_stands())
+    return respond(_while_allowed(_lines(told, after, draining), who.still_stands()))
+
+
+def respond(lines: Iterator[str]) -> Response:
+    """The lines as they come; they are closed when nobody reads any more."""
     response = Response(_counted(lines), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
@@ -61,7 +65,7 @@ def _lines(
     spoke = time.monotonic()
     for one in told:
         if draining():
-            yield _event("closed", {"reason": "the server is stopping"})
+            yield event("closed", {"reason": "the server is stopping"})
             return
         if one is None and time.monotonic() - spoke < _HEARTBEAT_SECONDS:
             continue
@@ -72,10 +76,10 @@ def _lines(
 def _line(told: Told, after_sequence: int | None) -> str:
     if isinstance(told, Connected):
         data = {"resumed_after": after_sequence}
-        return f"retry: {_RECONNECT_MS}\n\n" + _event("connected", data, identity=told.sequence)
+        return f"retry: {_RECONNECT_MS}\n\n" + event("connected", data, identity=told.sequence)
     if isinstance(told, Reset):
-        return _event("reset", {"reason": told.reason}, identity=told.sequence)
-    return _event("status", _payload(told), identity=told.sequence)
+        return event("reset", {"reason": told.reason}, identity=told.sequence)
+    return event("status", _payload(told), identity=told.sequence)
 
 
 def _while_allowed(lines: Iterator[str], stands: Callable[[], bool]) -> Iterator[str]:
@@ -84,18 +88,19 @@ def _while_allowed(lines: Iterator[str], stands: Callable[[], bool]) -> Iterator
     for line in lines:
         if time.monotonic() - asked >= _ASK_AGAIN_SECONDS:
             if not stands():
-                yield _event("closed", {"reason": "signed out"})
+                yield event("closed", {"reason": "signed out"})
                 return
             asked = time.monotonic()
         yield line
 
 
-def _payload(event: StatusEvent) -> dict[str, Any]:
-    fields = json.loads(event.encode())
+def _payload(told: StatusEvent) -> dict[str, Any]:
+    fields = json.loads(told.encode())
     del fields["owner_id"]
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _event(name: str, data: dict[str, Any], *, identity: int | None = None) -> str:
+def event(name: str, data: dict[str, Any], *, identity: int | None = None) -> str:
+    """One event on the wire; `data` as JSON."""
     head = f"id: {identity}\n" if identity is not None else ""
     return f"{head}event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

@@ -15,7 +15,7 @@ from app.security.principal import SINGLE_USER, Principal
 
 _SCHEME = "bearer "
 # Parts of a page that is left open read themselves again: that is nobody at work.
-_BACKGROUND = "/parts/"
+_BACKGROUND = ("/parts/", "/admin/parts/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,12 @@ import click
 
 from app.errors import ExplorerError
 from app.security.audit import Origin, acting
+from app.security.principal import Principal, Role
 
 P = ParamSpec("P")
+
+# Whoever has a shell here may do everything; the audit log has their own name.
+OPERATOR = Principal("operator", "Operator", Role.ADMIN)
 
 
 def as_operator(function: Callable[P, None]) -> Callable[P, None]:

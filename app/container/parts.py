@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from app.config import Settings
 from app.container.accounts import Accounts
 from app.container.use_cases import Services
 from app.events.bus import StatusBus
+from app.jobs import queue_depths
 from app.jobs.dispatch import Dispatcher
+from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
 from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability.logging import product_version
+from app.observability.sampling import Sampler
+from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
+from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.services.rate_limits import RateLimits
+from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
 from app.storage.s3 import BlobStore, BlobStoreOptions
@@ -30,6 +41,8 @@ from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, 
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
+
+_CONNECTIONS = 100
 
 
 class Container:
@@ -53,6 +66,11 @@ class Container:
             ),
             self.audit.trail.listen,
         )
+
+    @once
+    def schema(self) -> Schema:
+        """The tables, or those of another release."""
+        return Schema(self.database)
 
     @once
     def blobs(self) -> BlobStore:
@@ -90,6 +108,7 @@ class Container:
             backoff_seconds=self.policies.backoff_seconds,
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
+            version=product_version(),
         )
 
     @property
@@ -103,6 +122,11 @@ class Container:
     def apply_topology(self, *, dry_run: bool) -> list[Change]:
         """Create or update streams and consumers; returns what changed, or would."""
         return topology.apply(self.broker_options, self.queue_specs, dry_run=dry_run)
+
+    @once
+    def queue_numbers(self) -> Sampler:
+        """Fills the gauges of streams and queues when somebody scrapes."""
+        return Sampler(lambda: queue_depths.measure(self.broker), forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -127,7 +151,14 @@ class Container:
     @once
     def sweeps(self) -> Sweeps:
         """Finds what lost its job or its row."""
-        return Sweeps(self.database, self.outbox, self.blobs, self.vectors, self.letters)
+        return Sweeps(
+            self.database,
+            self.outbox,
+            self.blobs,
+            self.vectors,
+            self.letters,
+            repair_index=lambda dry_run: self.services.letter_ends.repair(dry_run=dry_run),
+        )
 
     @once
     def letters(self) -> LettersAndRows:
@@ -135,9 +166,29 @@ class Container:
         return LettersAndRows(self.database, self.broker, Burial(self.services.jobs, self.feed))
 
     @once
+    def letter_index(self) -> LetterIndex:
+        """Rows for dead letters."""
+        return LetterIndex(self.database, self.broker)
+
+    @once
+    def bulk_runs(self) -> BulkRuns:
+        """Works off bulk jobs over dead letters."""
+        return BulkRuns(
+            self.database,
+            self.audit.trail,
+            self.broker,
+            self.services.letter_ends,
+            undo_period=timedelta(seconds=self.settings.dlq_undo_secs),
+            max_replays=self.broker_options.max_replays,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+
+    @once
     def http(self) -> OutboundClient:
         """The one client for addresses that users name."""
-        return OutboundClient(OutboundOptions(allowed_hosts=self.settings.outbound_allowed_hosts))
+        # An answer in a chat holds a connection for as long as it is written: searches need others
+        hosts = self.settings.outbound_allowed_hosts
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
 
     @once
     def secrets(self) -> SecretBox:
@@ -162,6 +213,11 @@ class Container:
         return Accounts(self.settings, self.database, self.secrets)
 
     @once
+    def rate_limits(self) -> RateLimits:
+        """Counts requests; all replicas together."""
+        return RateLimits(self.database)
+
+    @once
     def services(self) -> Services:
         """The use cases."""
         return Services(self)
@@ -171,6 +227,7 @@ class Container:
         """What readiness asks; each raises when its server does not answer."""
         return {
             "postgres": self.database.ping,
+            "schema": self.schema.check,
             "qdrant": self.vectors.ping,
             "s3": self.blobs.ping,
             "nats": lambda: inspect.probe(self.broker),

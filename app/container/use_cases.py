@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from app.once import once
 from app.pipeline.chunking import registry as chunkers
+from app.pipeline.chunking.base import Chunker
 from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
 from app.pipeline.embedding import registry as embedding
@@ -18,33 +20,56 @@ from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
 from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
 from app.pipeline.projection.config import check_config
+from app.pipeline.reranking import Reranker
+from app.services.batches import Batches
+from app.services.bulk import Bulk
 from app.services.cancelling import Cancelling
+from app.services.chat import Chats
+from app.services.chat_answers import ChatAnswers
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
 from app.services.datasets import Datasets
+from app.services.dead_letters import DeadLetters
 from app.services.embedded_datasets import EmbeddedDatasets
 from app.services.embedders import Embedders
 from app.services.embedding_runs import EmbeddingRuns
+from app.services.exports import Exports
 from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
+from app.services.grabbing import Grabbing
+from app.services.idempotency import Idempotency
 from app.services.items import Items
+from app.services.job_desk import JobDesk
 from app.services.jobs import Jobs
+from app.services.letter_acts import LetterActs
+from app.services.letter_bulks import LetterBulks
+from app.services.letter_content import Contents
+from app.services.letter_ends import LetterEnds
 from app.services.llms import Llms
 from app.services.overview import Overview
 from app.services.owners import Owners
 from app.services.planning import Planning
+from app.services.previews import Previews
 from app.services.progress import Progress
+from app.services.queue_status import QueueStatus
+from app.services.queues import Queues, Topology
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
 from app.services.topic_naming import TopicNamer
+from app.services.usage import Usages
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
 from app.services.visualizations import Visualizations
+from brokers import server_report, topology
 
 if TYPE_CHECKING:
     from app.container.parts import Container
+
+
+def _chunker(raw: Mapping[str, Any]) -> Chunker:
+    return chunkers.build(chunkers.parse_chunking_config(raw))
 
 
 class Services:
@@ -98,7 +123,13 @@ class Services:
     def llms(self) -> Llms:
         """Configured language models."""
         of = self._of
-        return Llms(of.database, of.secrets, lambda spec: generation.build(spec, of.http), of.http.check)
+        return Llms(
+            of.database,
+            of.secrets,
+            lambda spec: generation.build(spec, of.http),
+            of.http.check,
+            lambda base_url, model, key: Reranker(base_url, model, key, of.http),
+        )
 
     @once
     def collection_transforms(self) -> CollectionTransforms:
@@ -116,6 +147,11 @@ class Services:
         return DatasetTransforms(self._of.database, self._of.outbox)
 
     @once
+    def batches(self) -> Batches:
+        """Embedding jobs of a transform."""
+        return Batches(self._of.database, self._of.outbox)
+
+    @once
     def embedded_datasets(self) -> EmbeddedDatasets:
         """Vector indexes."""
         return EmbeddedDatasets(self._of.database, self._of.outbox, self._of.vectors)
@@ -131,9 +167,29 @@ class Services:
         return Visualizations(self._of.database, self._of.outbox, self._of.blobs, arrow.read_points)
 
     @once
+    def exports(self) -> Exports:
+        """Whole things as rows."""
+        return Exports(self._of.database, self._of.vectors, self.visualizations)
+
+    @once
     def search(self) -> Search:
         """Search by meaning."""
-        return Search(self._of.database, self._of.vectors, self.embedders.client)
+        return Search(self._of.database, self._of.vectors, self.embedders.client, self.llms.reranker)
+
+    @once
+    def grabbing(self) -> Grabbing:
+        """Copies of what is public."""
+        return Grabbing(self._of.database, self._of.outbox, self._of.blobs)
+
+    @once
+    def chats(self) -> Chats:
+        """Conversations."""
+        return Chats(self._of.database)
+
+    @once
+    def chat_answers(self) -> ChatAnswers:
+        """What a language model says of passages."""
+        return ChatAnswers(self._of.database, self.search, self.llms.client, count_tokens)
 
     @once
     def progress(self) -> Progress:
@@ -164,14 +220,97 @@ class Services:
         )
 
     @once
+    def idempotency(self) -> Idempotency:
+        """Requests that name themselves."""
+        return Idempotency(self._of.database)
+
+    @once
     def jobs(self) -> Jobs:
         """The life of jobs."""
         return Jobs(self._of.database, self._of.outbox)
 
     @once
+    def bulk(self) -> Bulk:
+        """One verb on many things."""
+        return Bulk(
+            deletes={
+                "collections": self.collections.delete,
+                "datasets": self.datasets.delete,
+                "embedded-datasets": self.embedded_datasets.delete,
+                "embedders": self.embedders.delete,
+                "llms": self.llms.delete,
+                "visualizations": self.visualizations.delete,
+                "collection-transforms": self.collection_transforms.delete,
+                "dataset-transforms": self.dataset_transforms.delete,
+                "visualization-transforms": self.visualization_transforms.delete,
+            },
+            triggers={
+                "collection-transforms": self.collection_transforms.trigger,
+                "dataset-transforms": self.dataset_transforms.trigger,
+                "visualization-transforms": self.visualization_transforms.trigger,
+            },
+        )
+
+    @once
+    def usages(self) -> Usages:
+        """How much each owner has."""
+        return Usages(self._of.database)
+
+    @once
+    def queue_status(self) -> QueueStatus:
+        """The message server."""
+        return QueueStatus(lambda: server_report(self._of.broker))
+
+    @once
     def cancelling(self) -> Cancelling:
         """Stops work."""
         return Cancelling(self._of.database, self.jobs, self._of.feed)
+
+    @once
+    def queues(self) -> Queues:
+        """Depth, workers, pauses, configuration."""
+        of = self._of
+        wanted = partial(topology.intended, of.broker_options, of.queue_specs)
+        compared = Topology(wanted, partial(of.apply_topology, dry_run=True))
+        return Queues(of.database, of.broker, of.audit, compared)
+
+    @once
+    def job_desk(self) -> JobDesk:
+        """What is done with jobs by hand."""
+        of = self._of
+        return JobDesk(of.database, self.jobs, self.cancelling, of.dispatcher, self.letter_acts, of.audit)
+
+    @once
+    def dead_letters(self) -> DeadLetters:
+        """Messages that were given up."""
+        of = self._of
+        return DeadLetters(of.database, of.audit.trail, Contents(of.broker))
+
+    @once
+    def letter_ends(self) -> LetterEnds:
+        """Letters that leave their stream."""
+        of = self._of
+        return LetterEnds(of.database, of.audit.trail, of.broker, of.letter_index)
+
+    @once
+    def letter_acts(self) -> LetterActs:
+        """What is done with one dead letter."""
+        of = self._of
+        return LetterActs(
+            of.database,
+            of.audit.trail,
+            of.broker,
+            of.outbox,
+            self.letter_ends,
+            undo_period=timedelta(seconds=of.settings.dlq_undo_secs),
+            max_replays=of.broker_options.max_replays,
+        )
+
+    @once
+    def letter_bulks(self) -> LetterBulks:
+        """Acts on many dead letters at once."""
+        of = self._of
+        return LetterBulks(of.database, of.audit.trail, of.settings.dlq_two_person_above)
 
     @once
     def planning(self) -> Planning:
@@ -181,24 +320,35 @@ class Services:
     @once
     def extraction_runs(self) -> ExtractionRuns:
         """The work of the collections pool."""
-        of, settings = self._of, self._of.settings
-        limits = ExtractionLimits(settings.max_file_size_bytes, timeout_seconds=settings.tika_timeout_secs)
-
-        def read(source: SourceFile, raw: Mapping[str, Any]) -> Document:
-            config = parse_extraction_config(raw)
-            context = ExtractionContext(of.settings.tika_server_endpoint, config, limits)
-            return extractors.extract(source, context)
-
+        of = self._of
         return ExtractionRuns(
             of.database,
             of.outbox,
             self.jobs,
             of.feed,
             of.blobs,
-            read=read,
-            build_chunker=lambda raw: chunkers.build(chunkers.parse_chunking_config(raw)),
+            read=self._read_document,
+            build_chunker=_chunker,
             scratch_dir=of.settings.scratch_dir,
         )
+
+    @once
+    def previews(self) -> Previews:
+        """What a configuration would make of a file."""
+        return Previews(
+            self.files,
+            self.collection_transforms.complete,
+            read=self._read_document,
+            build_chunker=_chunker,
+            scratch_dir=self._of.settings.scratch_dir,
+        )
+
+    def _read_document(self, source: SourceFile, raw: Mapping[str, Any]) -> Document:
+        settings = self._of.settings
+        limits = ExtractionLimits(settings.max_file_size_bytes, timeout_seconds=settings.tika_timeout_secs)
+        config = parse_extraction_config(raw)
+        context = ExtractionContext(settings.tika_server_endpoint, config, limits)
+        return extractors.extract(source, context)
 
     @once
     def embedding_runs(self) -> EmbeddingRuns:

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from app.errors import ExplorerError
 from app.jobs import admission, policy
 from app.jobs.outbox import Envelope
+from app.observability import job_metrics, tracing
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import Job
 from brokers import PublishRefusedError
@@ -33,7 +34,7 @@ class Dispatcher:
         sent: list[Envelope] = []
         for envelope in waiting:
             try:
-                self._broker.enqueue(_message(envelope))
+                self._enqueue(envelope)
             except PublishRefusedError as error:  # no room in this queue's stream; the others may have some
                 logger.error("job %s waits for the reconciler: %s", envelope.job_id, error)  # noqa: TRY400
             except BrokerConnectionError as error:
@@ -45,6 +46,23 @@ class Dispatcher:
             else:
                 sent.append(envelope)
         self._note(sent)
+
+    def _enqueue(self, envelope: Envelope) -> None:
+        outcome = "failed"
+        attributes = {"messaging.system": "nats", "messaging.destination.name": envelope.queue}
+        try:
+            with tracing.span(
+                f"publish {envelope.queue}",
+                "producer",
+                attributes=attributes | {"job.id": str(envelope.job_id)},
+            ):
+                self._broker.enqueue(_message(envelope))
+            outcome = "success"
+        except PublishRefusedError:
+            outcome = "refused"
+            raise
+        finally:
+            job_metrics.published(envelope.queue, outcome)
 
     def admit(self, queue: str) -> None:
         """Send held jobs of a queue while there is room; else the reconciler does it."""

@@ -17,6 +17,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from app.jobs.contracts import Contract
 from app.observability import tracing
+from app.observability.logging import bound_fields
 from app.storage.postgres.session import after_commit
 from app.storage.postgres.tables.jobs import Job
 
@@ -102,8 +103,14 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
         "scope_kind": contract.scope_kind,
         "scope_id": contract.scope_id,
         "held": contract.held and owner_id is not None,
-        "trace": tracing.inject(),
+        "trace": _cause(),
     }
+
+
+def _cause() -> dict[str, str]:
+    """The present trace, and the request that all of this is for: a worker's log lines name it, too."""
+    request_id = bound_fields().get("request_id")
+    return tracing.inject() | ({"request_id": str(request_id)} if request_id else {})
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ deleted here: that is recorded as jobs, which check once more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -59,6 +59,7 @@ class Swept:
     letters: Sequence[int] = ()  # whose jobs were active all the same
     letters_without_job: Sequence[int] = ()
     dead_without_letter: Sequence[UUID] = ()
+    letters_indexed: int = 0  # whose rows in the index said something else
     unowned_indexes: Sequence[str] = field(default=(), compare=False)  # of which the next sweep may drop some
     by_ids: bool = field(default=False, compare=False)  # so the vectors were compared, not only by counts
 
@@ -75,6 +76,7 @@ class Swept:
             "letters_of_active_jobs": len(self.letters),
             "letters_without_job": len(self.letters_without_job),
             "dead_jobs_without_letter": len(self.dead_without_letter),
+            "letters_wrong_in_index": self.letters_indexed,
         }
 
 
@@ -103,6 +105,7 @@ class Sweeps:
         vectors: VectorStore,
         letters: LettersAndRows | None = None,
         *,
+        repair_index: Callable[[bool], int] | None = None,
         min_age: timedelta = timedelta(hours=1),
     ) -> None:
         self._database = database
@@ -111,6 +114,7 @@ class Sweeps:
         self._objects = StoredObjects(database, blobs, min_age=min_age)
         self._counts = VectorCounts(database, outbox, vectors)
         self._letters = letters
+        self._repair_index = repair_index
 
     def run(self, *, dry_run: bool = False) -> Swept:
         """One pass; a dry one looks at everything and changes nothing. Raises UnavailableError."""
@@ -178,6 +182,7 @@ class Sweeps:
             letters=found.of_active,
             letters_without_job=found.of_gone,
             dead_without_letter=found.jobs_without,
+            letters_indexed=self._repair_index(claim.dry_run) if self._repair_index else 0,
         )
 
     def _unowned_indexes(self) -> list[str]:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
 from typing import Literal
 
-from app.observability import metrics
+from app.observability import metrics, server_metrics
 from app.observability.redaction import redact
 
 _LOG = logging.getLogger(__name__)
@@ -80,6 +80,33 @@ class HealthChecks:
         answers.put((name, CheckResult("down" if error else "up", latency_ms, error)))
 
 
+class Steady:
+    """A judgement that one bad answer does not change: down after two in a row, up again after two good ones.
+
+    The first answer decides at once.
+    """
+
+    def __init__(self, answers_in_a_row: int = 2) -> None:
+        self._needed = answers_in_a_row
+        self._lock = threading.Lock()
+        self._judged: dict[str, bool] = {}
+        self._against: dict[str, int] = {}
+
+    def judge(self, results: Mapping[str, CheckResult]) -> frozenset[str]:
+        """The parts that are down, these results considered."""
+        with self._lock:
+            for name, result in results.items():
+                self._consider(name, is_up=result.status == "up")
+                server_metrics.set_part(name, is_up=self._judged[name])
+            return frozenset(name for name in results if not self._judged[name])
+
+    def _consider(self, name: str, *, is_up: bool) -> None:
+        against = 0 if self._judged.setdefault(name, is_up) == is_up else self._against.get(name, 0) + 1
+        if against >= self._needed:
+            self._judged[name], against = is_up, 0
+        self._against[name] = against
+
+
 class HealthServer:
     """/health (alive), /ready (warm, and every server answers) and /metrics of a worker process."""
 
@@ -91,10 +118,13 @@ class HealthServer:
         ready: Callable[[], bool],
         checks: Mapping[str, Check],
         timeout_seconds: float = 2.0,
+        before_scrape: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_scrape = before_scrape
         self._address = (host, port or 0)
         self._ready = ready
         self._checks = HealthChecks(checks, timeout_seconds)
+        self._steady = Steady()
         self._server: ThreadingHTTPServer | None = None
 
     def start(self) -> bool:
@@ -126,6 +156,7 @@ class HealthServer:
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a path."""
         if path == "/metrics":
+            self._before_scrape()
             body, content_type = metrics.render()
             return 200, content_type, body
         if path in ("/health", "/health/live"):
@@ -137,10 +168,12 @@ class HealthServer:
     def _readiness(self) -> tuple[int, str, bytes]:
         warm = self._ready()
         results = self._checks.run() if warm else {}
-        good = warm and all(result.status == "up" for result in results.values())
+        down = self._steady.judge(results)
+        good = warm and not down
         body = {
             "status": "ready" if good else "not ready",
             "warm": warm,
+            "down": sorted(down),
             "checks": {name: asdict(result) for name, result in results.items()},
         }
         return 200 if good else 503, "application/json", json.dumps(body).encode()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Any, TextIO
 
 from app.observability.redaction import MARK, is_secret_name, redact
@@ -23,6 +26,11 @@ from app.observability.tracing import current_ids
 _FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed in place
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS = frozenset({"timestamp", "level", "message", "service", "version", "logger"})
+# What the deployment guide's filter calls us, and what our packages are called.
+_PRODUCT, _PACKAGES = "semantic_explorer", ("app", "tasks", "brokers")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_TREE = Path(__file__).resolve().parents[2]
+_FIRST = ("timestamp", "level", "message", "service", "version", "request_id")
 _LINE_CHARACTERS = 16_384
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -34,6 +42,7 @@ _LEVELS = {
     "critical": logging.CRITICAL,
     "off": logging.CRITICAL + 10,
 }
+_TARGET = re.compile(r"[A-Za-z_][\w.:]*")
 # Servers that bring handlers of their own; their lines are to look like ours.
 # Libraries that write a line for each request they make; metrics and traces count those.
 _CHATTY = ("httpx", "httpcore", "urllib3", "botocore", "tika.tika")
@@ -41,22 +50,31 @@ _TAKEN_OVER = ("gunicorn.error", "gunicorn.access", "dramatiq", "werkzeug")
 
 
 def configure(
-    service: str, level: str = "INFO", log_format: str = "json", stream: TextIO | None = None
+    service: str,
+    level: str | None = None,
+    log_format: str = "json",
+    stream: TextIO | None = None,
+    *,
+    directives: str = "",
 ) -> None:
     """Send all logs of this process to `stream` (stderr) as "json" or "text".
 
-    `level` is a name in any case, or simple RUST_LOG directives: `info,app.services=debug`. What cannot
-    be read is taken as INFO.
+    `directives` is a filter such as `warn,semantic_explorer=info`: a level for all, and levels by logger,
+    where `semantic_explorer` stands for our own. `level` goes before the filter's level for all. What cannot
+    be read is said and left out.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for directive in level.split(","):
-        _apply(directive.strip())
+    unread = [one for one in directives.split(",") if one.strip() and not _apply(one.strip())]
+    if level is not None and not _apply(level):
+        unread.append(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    if unread:
+        logging.getLogger(__name__).warning("cannot read these log filters, left out: %s", ", ".join(unread))
     for name in _TAKEN_OVER:
         logger = logging.getLogger(name)
         logger.handlers.clear()
@@ -89,17 +107,33 @@ def bound_fields() -> Mapping[str, object]:
 
 
 def product_version() -> str:
-    """The installed version, "dev" in a source tree that is not installed."""
+    """The installed version; where nothing is installed, that of the source tree, as in the image."""
     try:
         return package_version("semantic-explorer")
     except PackageNotFoundError:
-        return "dev"
+        project = tomllib.loads((_TREE / "pyproject.toml").read_text())["project"]
+        return str(project["version"])
 
 
-def _apply(directive: str) -> None:
-    name, equals, word = directive.rpartition("=")
-    level = _LEVELS.get(word.lower(), logging.INFO)
-    logging.getLogger(name.replace("::", ".") if equals else None).setLevel(level)
+def _apply(directive: str) -> bool:
+    """Set one level; False for what is no directive. `target` alone means all that it says."""
+    name, equals, word = (part.strip() for part in directive.rpartition("="))
+    level = _LEVELS.get(word.lower())
+    if level is None and not equals and _TARGET.fullmatch(word):
+        name, level = word, logging.DEBUG
+    if level is None or (equals and not _TARGET.fullmatch(name)):
+        return False
+    for logger in _loggers(name) if name else ("",):
+        logging.getLogger(logger).setLevel(level)
+    return True
+
+
+def _loggers(target: str) -> tuple[str, ...]:
+    """Names of the loggers that a target means: ours, or those of a library."""
+    name = target.replace("::", ".")
+    if name == _PRODUCT:
+        return _PACKAGES
+    return (f"app{name.removeprefix(_PRODUCT)}" if name.startswith(f"{_PRODUCT}.") else name,)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -110,13 +144,15 @@ class _JsonFormatter(logging.Formatter):
         self._fixed = {"service": service, "version": product_version()}
 
     def format(self, record: logging.LogRecord) -> str:
+        fields = _extra_fields(record)
         line = {
             "timestamp": _timestamp(record),
             "level": record.levelname,
             "message": redact(record.getMessage()),
             **self._fixed,
+            "request_id": fields.pop("request_id", None),
             "logger": record.name,
-            **_extra_fields(record),
+            **fields,
         }
         if record.exc_info and record.exc_info[0]:
             line["error"] = {
@@ -130,14 +166,19 @@ class _TextFormatter(logging.Formatter):
     """For a person at a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = redact(record.getMessage()).replace("\n", "\n    ")
-        extra = " ".join(f"{name}={value}" for name, value in _extra_fields(record).items())
+        message = _printable(redact(record.getMessage()))
+        extra = " ".join(f"{name}={_printable(str(value))}" for name, value in _extra_fields(record).items())
         text = f"{_timestamp(record)[11:23]} {record.levelname:<7} {message}" + (
             f"  {extra}" if extra else ""
         )
         if record.exc_info:
-            text += "\n" + redact(self.formatException(record.exc_info))
+            text += "\n" + _printable(redact(self.formatException(record.exc_info)))
         return text
+
+
+def _printable(text: str) -> str:
+    """Further lines are indented, so that none passes for a record; what moves a cursor is spelt out."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text).replace("\n", "\n    ")
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -170,9 +211,7 @@ def _bounded(line: dict[str, Any]) -> str:
     text = _dump({**short, "truncated": True})
     if len(text) <= _LINE_CHARACTERS:
         return text
-    return _dump(
-        {name: short[name] for name in ("timestamp", "level", "message", "service")} | {"truncated": True}
-    )
+    return _dump({name: short[name] for name in _FIRST} | {"truncated": True})
 
 
 def _dump(line: dict[str, Any]) -> str:

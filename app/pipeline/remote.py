@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from app.errors import InputRefusedError, ProviderRefusedError, ProviderUnavailableError
-from app.security.outbound import OutboundClient, OutboundResponse
+from app.observability import calls
+from app.security.outbound import OutboundClient, OutboundResponse, OutboundStream
 
 _LOG = logging.getLogger(__name__)
 
 _MESSAGE_CHARACTERS = 300
 # Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
+_TOO_MANY, _FIRST_FAILURE = 429, 400
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 
@@ -66,6 +70,48 @@ class Remote:
             time.sleep(wait)
         raise AssertionError("at least one attempt is made")
 
+    @contextmanager
+    def stream(
+        self, url: str, payload: object, *, timeout_seconds: float, stopped: threading.Event
+    ) -> Iterator[OutboundStream]:
+        """The body of the first success as it comes; what fails before its first byte is tried again.
+
+        Raises as `post` and `check` do, also on the way. `stopped` ends the call from any thread.
+        """
+        with ExitStack() as call:
+            for attempt in range(1, self.retry.attempts + 1):
+                with ExitStack() as tried:
+                    answer = self._open(tried, url, payload, timeout_seconds, stopped)
+                    if isinstance(answer, OutboundStream):
+                        call.push(tried.pop_all())
+                        yield answer
+                        return
+                wait = self._wait_seconds(answer, attempt)
+                if attempt == self.retry.attempts or wait > self.retry.longest_wait_seconds:
+                    raise answer
+                if stopped.wait(wait):
+                    raise answer
+
+    def _open(
+        self, call: ExitStack, url: str, payload: object, timeout_seconds: float, stopped: threading.Event
+    ) -> OutboundStream | ProviderUnavailableError:
+        headers = {**self._headers(), "Accept": "text/event-stream"}
+        try:
+            stream = call.enter_context(
+                self.http.stream(
+                    url, json=payload, headers=headers, timeout_seconds=timeout_seconds, stopped=stopped
+                )
+            )
+            if 200 <= stream.status < 300:  # noqa: PLR2004 - the success range of HTTP
+                return stream
+            response = OutboundResponse(stream.status, stream.headers, b"".join(stream.body))
+        except ProviderUnavailableError as error:
+            return error
+        if response.status in _RETRIED:
+            return self._passing(response)
+        self.check(response)
+        raise AssertionError("check refuses what is no success")
+
     def check(self, response: OutboundResponse) -> None:
         """Raises ProviderRefusedError, in the provider's words, for any status that is not a success.
 
@@ -76,16 +122,21 @@ class Remote:
             raise refused(f"{self.name} refused the request ({response.status}): {self._complaint(response)}")
 
     def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
-        headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         timeout_seconds = self.retry.timeout_seconds
         try:
-            response = self.http.request(
-                "POST", url, json=payload, headers=headers, timeout_seconds=timeout_seconds
-            )
+            with calls.call("provider", self.provider) as made:
+                response = self.http.request(
+                    "POST", url, json=payload, headers=self._headers(), timeout_seconds=timeout_seconds
+                )
+                made.status = _outcome(response.status)
         except ProviderUnavailableError as error:
             return error
-        if response.status not in _RETRIED:
-            return response
+        return response if response.status not in _RETRIED else self._passing(response)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
+    def _passing(self, response: OutboundResponse) -> ProviderUnavailableError:
         return ProviderUnavailableError(
             f"{self.name} answered {response.status}: {self._complaint(response)}",
             retry_after_seconds=_retry_after_seconds(response.headers),
@@ -99,19 +150,35 @@ class Remote:
         return float(min(ceiling * jitter, self.retry.longest_wait_seconds))
 
     def _complaint(self, response: OutboundResponse) -> str:
+        try:
+            return self.complaint(response.json())
+        except ValueError:
+            return self.complaint("")
+
+    def complaint(self, answer: object) -> str:
         """The provider's own words, on one line, bounded, and without our key should they repeat it."""
-        text = " ".join(message_of(response).split())
+        text = " ".join(message_in(answer).split())
         if self.api_key:
             text = text.replace(self.api_key, "[key]")
         return text[:_MESSAGE_CHARACTERS] or "no message"
 
 
+def _outcome(status: int) -> str:
+    if status == _TOO_MANY:
+        return "rate_limited"
+    return "success" if status < _FIRST_FAILURE else "failed"
+
+
 def message_of(response: OutboundResponse) -> str:
-    """`error.message`, `message`, `detail` or `error` of a JSON answer; nothing of any other."""
+    """What a JSON answer complains of; nothing of any other."""
     try:
-        answer = response.json()
+        return message_in(response.json())
     except ValueError:
         return ""
+
+
+def message_in(answer: object) -> str:
+    """`error.message`, `message`, `detail` or `error` of an answer that was JSON."""
     while isinstance(answer, dict):
         answer = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), "")
     return str(answer)

@@ -12,10 +12,9 @@ import os
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import httpcore
@@ -23,6 +22,8 @@ import httpx
 
 from app.errors import InvalidInputError, ProviderUnavailableError
 from app.security.addresses import Address, closed_reason, parse_address
+from app.security.allowed_hosts import AllowedHosts
+from app.security.deadline import Deadline, StoppedError, TimedStream
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,6 +70,15 @@ class OutboundResponse:
         return json_codec.loads(self.body)
 
 
+@dataclass(frozen=True, slots=True)
+class OutboundStream:
+    """As OutboundResponse, with a body that is still on its way; reading it may fail as a request may."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Iterator[bytes]
+
+
 class OutboundClient:
     """Thread-safe; opens nothing before the first request and keeps connections for the next ones."""
 
@@ -78,7 +88,7 @@ class OutboundClient:
         self._lock = threading.Lock()
         self._pool: httpcore.ConnectionPool | None = None
         self._pid = os.getpid()
-        self._deadline = _Deadline()
+        self._deadline = Deadline()
 
     def check(self, url: str) -> None:
         """Apply the rules that need no network. Raises InvalidInputError(field="base_url")."""
@@ -100,21 +110,38 @@ class OutboundClient:
         3xx. Raises InvalidInputError(field="base_url") when the address is not allowed,
         ProviderUnavailableError when there is no complete answer in time or it is too large.
         """
-        parsed = self._parse(url)
-        if json is not None:
-            content = json_codec.dumps(json, ensure_ascii=False).encode()
-        request = httpcore.Request(
-            method.upper(),
-            httpcore.URL(
-                scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
-            ),
-            headers=_headers(parsed, headers or {}, content),
-            content=content,
-            extensions={"timeout": self._timeouts(timeout_seconds)},
-        )
+        parsed, request = self._prepared(method, url, json, content, headers, timeout_seconds)
         self._deadline.start(timeout_seconds)
         try:
             return self._exchange(request)
+        except _FAILURES as error:
+            raise _unavailable(parsed, error, timeout_seconds) from error
+        finally:
+            self._deadline.stop()
+
+    @contextmanager
+    def stream(
+        self,
+        url: str,
+        *,
+        json: object,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        stopped: threading.Event,
+    ) -> Iterator[OutboundStream]:
+        """POST as `request` does, and read the body as it comes, in this thread only.
+
+        Leaving the block ends the call, and so does `stopped` from any thread, within a second; both as
+        ProviderUnavailableError where somebody still reads.
+        """
+        parsed, request = self._prepared("POST", url, json, None, headers, timeout_seconds)
+        self._deadline.start(timeout_seconds, stopped)
+        try:
+            response = self._connections().handle_request(request)
+            try:
+                yield OutboundStream(response.status, _names(response), self._chunks(response))
+            finally:
+                response.close()
         except _FAILURES as error:
             raise _unavailable(parsed, error, timeout_seconds) from error
         finally:
@@ -127,23 +154,46 @@ class OutboundClient:
         if pool:
             pool.close()
 
+    def _prepared(
+        self,
+        method: str,
+        url: str,
+        json: object,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        timeout_seconds: float,
+    ) -> tuple[httpx.URL, httpcore.Request]:
+        parsed = self._parse(url)
+        if json is not None:
+            content = json_codec.dumps(json, ensure_ascii=False).encode()
+        target = httpcore.URL(
+            scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path
+        )
+        return parsed, httpcore.Request(
+            method.upper(),
+            target,
+            headers=_headers(parsed, headers or {}, content),
+            content=content,
+            extensions={"timeout": self._timeouts(timeout_seconds)},
+        )
+
     def _exchange(self, request: httpcore.Request) -> OutboundResponse:
         response = self._connections().handle_request(request)
         try:
-            body = self._read(response.iter_stream())
+            body = b"".join(self._chunks(response))
         finally:
             response.close()
-        names = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
-        return OutboundResponse(response.status, names, body)
+        return OutboundResponse(response.status, _names(response), body)
 
-    def _read(self, chunks: Iterable[bytes]) -> bytes:
-        body = bytearray()
-        for chunk in chunks:
-            body += chunk
-            if len(body) > self._options.max_response_bytes:
+    def _chunks(self, response: httpcore.Response) -> Iterator[bytes]:
+        """The body as it comes, within the limits of size and time."""
+        size = 0
+        for chunk in response.iter_stream():
+            size += len(chunk)
+            if size > self._options.max_response_bytes:
                 raise _TooLongError(f"the answer is larger than {self._options.max_response_bytes} bytes")
             self._deadline.remaining()
-        return bytes(body)
+            yield chunk
 
     def _timeouts(self, total_seconds: float) -> dict[str, float]:
         connect = min(total_seconds, self._options.connect_timeout_seconds)
@@ -191,66 +241,10 @@ class OutboundClient:
             return False
 
 
-class AllowedHosts:
-    """The operator's list of hosts and networks that calls may reach although they are private."""
-
-    def __init__(self, entries: Iterable[str]) -> None:
-        self._names: set[tuple[str, int | None]] = set()
-        self._networks: list[tuple[IPv4Network | IPv6Network, int | None]] = []
-        for entry in entries:
-            self._learn(entry.strip().lower())
-
-    def covers_name(self, host: str, port: int) -> bool:
-        """Whether the name itself, or a `*.suffix` above it, is listed (for this port or any)."""
-        labels = host.split(".")
-        names = [host, *("*." + ".".join(labels[i:]) for i in range(1, len(labels)))]
-        return any((name, which) in self._names for name in names for which in (port, None))
-
-    def covers_address(self, address: Address, port: int) -> bool:
-        """Whether a listed address or network holds this address (for this port or any)."""
-        return any(address in network and which in (port, None) for network, which in self._networks)
-
-    def _learn(self, entry: str) -> None:
-        if not entry:
-            return
-        host, port = _split_port(entry)
-        try:
-            self._networks.append((ip_network(host, strict=False), port))
-        except ValueError:
-            self._names.add((host.rstrip("."), port))
-
-
-class _Deadline(threading.local):
-    """When the request that this thread is making must be over."""
-
-    at: float | None = None
-
-    def start(self, seconds: float) -> None:
-        self.at = time.monotonic() + seconds
-
-    def stop(self) -> None:
-        self.at = None
-
-    def remaining(self) -> float | None:
-        """Seconds left, None outside a request. Raises httpcore.ReadTimeout when none are left."""
-        if self.at is None:
-            return None
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("deadline passed")
-        return left
-
-    def cap(self, timeout: float | None) -> float | None:
-        left = self.remaining()
-        if left is None or timeout is None:
-            return left if timeout is None else timeout
-        return min(left, timeout)
-
-
 class _GuardedBackend(httpcore.NetworkBackend):
     """Opens TCP connections to checked addresses only."""
 
-    def __init__(self, resolver: Resolver, allowed: AllowedHosts, deadline: _Deadline) -> None:
+    def __init__(self, resolver: Resolver, allowed: AllowedHosts, deadline: Deadline) -> None:
         self._resolver = resolver
         self._allowed = allowed
         self._deadline = deadline
@@ -274,7 +268,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
                 if position == len(addresses) - 1:
                     raise
             else:
-                return _TimedStream(stream, self._deadline)
+                return TimedStream(stream, self._deadline)
         raise httpcore.ConnectError(f"{host} has no address")
 
     def checked_addresses(self, host: str, port: int) -> list[str]:
@@ -298,37 +292,17 @@ class _GuardedBackend(httpcore.NetworkBackend):
             )
 
 
-class _TimedStream(httpcore.NetworkStream):
-    """A connection whose every step also ends at the request's deadline: one byte a minute cannot hold us."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.cap(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.cap(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.cap(timeout))
-        return _TimedStream(secured, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
 class _TooLongError(Exception):
     """The answer is over the size limit."""
 
 
-_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, _TooLongError)
+_FAILURES = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    _TooLongError,
+    StoppedError,
+)
 
 
 def _refused(rule: str) -> InvalidInputError:
@@ -339,6 +313,10 @@ def _unavailable(url: httpx.URL, error: Exception, timeout_seconds: float) -> Pr
     if isinstance(error, httpcore.TimeoutException):
         return ProviderUnavailableError(f"{url.host} did not answer within {timeout_seconds:g} seconds.")
     return ProviderUnavailableError(f"{url.host} gave no usable answer: {error or type(error).__name__}.")
+
+
+def _names(response: httpcore.Response) -> dict[str, str]:
+    return {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
 
 
 def _headers(url: httpx.URL, given: Mapping[str, str], content: bytes | None) -> list[tuple[bytes, bytes]]:
@@ -356,16 +334,6 @@ def _headers(url: httpx.URL, given: Mapping[str, str], content: bytes | None) ->
 def _host_and_port(url: httpx.URL) -> tuple[str, int]:
     host = url.raw_host.decode("ascii").strip("[]").rstrip(".").lower()
     return host, url.port or _DEFAULT_PORTS[url.scheme]
-
-
-def _split_port(entry: str) -> tuple[str, int | None]:
-    if entry.startswith("["):
-        host, _, port = entry[1:].partition("]")
-        return host, int(port[1:]) if port.startswith(":") else None
-    host, colon, port = entry.rpartition(":")
-    if colon and port.isdecimal() and ":" not in host:
-        return host, int(port)
-    return entry, None
 
 
 def _ssl_context(ca_file: str | None) -> ssl.SSLContext:

@@ -25,6 +25,7 @@ from app.storage.postgres.tables import (
     ApiToken,
     AuditEvent,
     AuditHead,
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -61,6 +62,7 @@ class Audited:
 
 AUDITED: Mapping[type, Audited] = {
     ApiToken: Audited("api_token", _CAME_AND_WENT),
+    ChatSession: Audited("chat_session", _CAME_AND_WENT),
     Collection: Audited("collection"),
     CollectionTransform: Audited("collection_transform"),
     Dataset: Audited("dataset"),

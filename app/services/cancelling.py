@@ -53,6 +53,11 @@ _CAUSES = {
 }
 
 
+def is_cancellable(kind: str) -> bool:
+    """Whether jobs of this kind may be stopped one by one."""
+    return kind in _CAUSES
+
+
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """What was stopped: jobs that waited and jobs that ran, and how many files, items or maps will not come.

@@ -19,6 +19,7 @@ from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pace import Progress, pace, progress, rate_of
 from app.storage.postgres.queries.pages import mentions, page
@@ -34,6 +35,11 @@ from app.storage.postgres.tables import (
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "chunk_size"]
 FileState = Literal["pending", "succeeded", "failed"]
+
+_LAST_FIRST = (
+    Key("processed_at", FileExtraction.processed_at, descending=True, nullable=True),
+    Key("file_id", File.file_id),
+)
 
 # Checks one part of `job_config` and returns it complete; raises InvalidInputError with field and rule.
 CheckConfig = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -161,7 +167,7 @@ class CollectionTransforms:
         job_config: Mapping[str, Any] | None = None,
     ) -> CollectionTransformView:
         """Make a transform and plan its first run; raises NotFoundError, InvalidInputError."""
-        config = self._config(job_config or {}, chunk_size=chunk_size)
+        config = self.complete(job_config or {}, chunk_size)
         row = CollectionTransform(
             owner_id=principal.owner_id,
             title=check_title(title),
@@ -244,6 +250,7 @@ class CollectionTransforms:
         *,
         limit: int = 20,
         offset: int = 0,
+        cursor: str | None = None,
         state: FileState | None = None,
     ) -> Page[ProcessedFile]:
         """What it did with each file, last first; raises NotFoundError."""
@@ -253,10 +260,13 @@ class CollectionTransforms:
             statement = statement.where(FileExtraction.state == state)
         with self.database.transaction() as session:
             owned(session, CollectionTransform, collection_transform_id, principal.owner_id)
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(tuple(ProcessedFile(*row) for row in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, _LAST_FIRST, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(ProcessedFile(*row) for row in rows), total, limit, offset, following)
 
-    def _config(self, job_config: Mapping[str, Any], *, chunk_size: int | None = None) -> dict[str, Any]:
+    def complete(self, job_config: Mapping[str, Any], chunk_size: int | None = None) -> dict[str, Any]:
+        """The configuration with every default; raises InvalidInputError with field and rule."""
         if unknown := set(job_config) - {"extraction", "chunking"}:
             name = f"job_config.{min(unknown)}"
             raise InvalidInputError(f"{name}: there is no such option", field=name)
@@ -280,7 +290,7 @@ class CollectionTransforms:
 
     def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
         given = changes["job_config"] if "job_config" in changes else self._chosen(row.job_config)
-        config = self._config(given, chunk_size=changes.get("chunk_size"))
+        config = self.complete(given, changes.get("chunk_size"))
         row.chunk_size = config["chunking"]["chunk_size"]
         row.job_config, row.config_hash = config, config_hash(config)
 
@@ -373,5 +383,4 @@ def _processed(collection_transform_id: int) -> Select[Any]:
         )
         .join(File, File.file_id == FileExtraction.file_id)
         .where(FileExtraction.collection_transform_id == collection_transform_id)
-        .order_by(FileExtraction.processed_at.desc().nulls_last(), File.file_id)
     )

@@ -21,6 +21,7 @@ from app.services.described import (
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned, readable
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
@@ -52,7 +53,13 @@ class Collections:
     outbox: Outbox
 
     def list(
-        self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
+        self,
+        principal: Principal,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        cursor: str | None = None,
+        search: str | None = None,
     ) -> Page[CollectionView]:
         """The owner's collections, last changed first; `search` looks in title, details and tags."""
         check_window(limit, offset)
@@ -61,7 +68,21 @@ class Collections:
         if term:
             tags = func.array_to_string(Collection.tags, " ")
             statement = statement.where(mentions(term, Collection.title, Collection.details, tags))
-        ordered = statement.order_by(Collection.updated_at.desc(), Collection.collection_id.desc())
+        order = (
+            Key("updated_at", Collection.updated_at, descending=True),
+            Key("collection_id", Collection.collection_id, descending=True),
+        )
+        with self.database.transaction() as session:
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset, following)
+
+    def public(self, *, limit: int = 50, offset: int = 0) -> Page[CollectionView]:
+        """Everybody's public collections, newest first."""
+        check_window(limit, offset)
+        statement = _with_counts().where(Collection.is_public)
+        ordered = statement.order_by(Collection.created_at.desc(), Collection.collection_id.desc())
         with self.database.transaction() as session:
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(_view(*row) for row in rows), total, limit, offset)

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import InvalidInputError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
@@ -21,6 +21,7 @@ from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.postgres.queries.embedding_progress import embedding_progress
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
@@ -35,6 +36,9 @@ from app.storage.postgres.tables import (
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at"]
 BatchState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
+BatchSortBy = Literal[
+    "created_at", "batch_key", "status", "chunk_count", "processing_duration_ms", "processed_at"
+]
 _MOST_EMBEDDERS = 20
 
 
@@ -64,6 +68,7 @@ class Batch:
     status: str
     item_count: int
     chunk_count: int | None
+    processing_duration_ms: int | None
     attempt: int
     error_code: str | None
     error_message: str | None
@@ -195,14 +200,14 @@ class DatasetTransforms:
     def trigger(self, principal: Principal, dataset_transform_id: int) -> None:
         """Look for items that are not done; raises NotFoundError, InvalidInputError when it is disabled."""
         with self.database.transaction() as session:
-            _refuse_disabled(owned(session, DatasetTransform, dataset_transform_id, principal.owner_id))
+            refuse_disabled(owned(session, DatasetTransform, dataset_transform_id, principal.owner_id))
             self._plan(session, principal, dataset_transform_id)
 
     def retry_failed(self, principal: Principal, dataset_transform_id: int) -> int:
         """Make items that failed new again and plan them; returns how many. Raises as `trigger`."""
         with self.database.transaction() as session:
             row = owned(session, DatasetTransform, dataset_transform_id, principal.owner_id, lock=True)
-            _refuse_disabled(row)
+            refuse_disabled(row)
             # The rows stay: they stand for vectors that the failed runs may have written.
             gone = session.scalars(
                 update(ItemEmbedding)
@@ -231,9 +236,12 @@ class DatasetTransforms:
         *,
         limit: int = 20,
         offset: int = 0,
+        cursor: str | None = None,
         state: BatchState | None = None,
+        sort_by: BatchSortBy = "created_at",
+        descending: bool = True,
     ) -> Page[Batch]:
-        """Its embedding jobs, newest first; raises NotFoundError."""
+        """Its embedding jobs, newest first unless told otherwise; raises NotFoundError."""
         check_window(limit, offset)
         statement = select(Job).where(
             Job.kind == EmbedItems.kind,
@@ -244,9 +252,11 @@ class DatasetTransforms:
             statement = statement.where(Job.state == state)
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
-            ordered = statement.order_by(Job.created_at.desc(), Job.job_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset)
+            order = batch_order(sort_by, descending=descending)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset, following)
 
     def _set_embedders(
         self, session: Session, principal: Principal, row: DatasetTransform, wanted: Sequence[int]
@@ -272,6 +282,20 @@ class DatasetTransforms:
         self.outbox.record(session, PlanDatasetTransform(dataset_transform_id), owner_id=principal.owner_id)
 
 
+def batch_order(sort_by: BatchSortBy, *, descending: bool) -> tuple[Key, Key]:
+    """Embedding jobs by one of their columns."""
+    column: ColumnElement[Any] | InstrumentedAttribute[Any] = {
+        "created_at": Job.created_at,
+        "batch_key": Job.job_id,
+        "status": Job.state,
+        "chunk_count": Job.outcome["chunks"].as_integer(),
+        "processing_duration_ms": Job.finished_at - Job.started_at,
+        "processed_at": Job.finished_at,
+    }[sort_by]
+    nullable = sort_by in {"chunk_count", "processing_duration_ms", "processed_at"}
+    return Key(sort_by, column, descending, nullable), Key("batch_key", Job.job_id)
+
+
 def batch_of(job: Job) -> Batch:
     """An embedding job as a batch."""
     return Batch(
@@ -280,6 +304,7 @@ def batch_of(job: Job) -> Batch:
         status=job.state,
         item_count=len(job.arguments.get("item_ids", ())),
         chunk_count=job.outcome.get("chunks"),
+        processing_duration_ms=_duration_ms(job),
         attempt=job.attempt,
         error_code=job.error_code,
         error_message=job.error_message,
@@ -287,6 +312,12 @@ def batch_of(job: Job) -> Batch:
         started_at=job.started_at,
         processed_at=job.finished_at,
     )
+
+
+def _duration_ms(job: Job) -> int | None:
+    if job.started_at is None or job.finished_at is None:
+        return None
+    return round((job.finished_at - job.started_at).total_seconds() * 1000)
 
 
 def _add_embedder(
@@ -322,7 +353,8 @@ def _refuse_options(job_config: Mapping[str, Any]) -> None:
         raise InvalidInputError(f"{name}: there is no such option", field=name)
 
 
-def _refuse_disabled(row: DatasetTransform) -> None:
+def refuse_disabled(row: DatasetTransform) -> None:
+    """Raise InvalidInputError for a transform that plans nothing."""
     if not row.is_enabled:
         raise InvalidInputError("the transform is disabled: enable it first", field="is_enabled")
 

@@ -20,6 +20,7 @@ from app.services.described import (
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned, readable
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
@@ -51,7 +52,13 @@ class Datasets:
     outbox: Outbox
 
     def list(
-        self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
+        self,
+        principal: Principal,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        cursor: str | None = None,
+        search: str | None = None,
     ) -> Page[DatasetView]:
         """The owner's datasets, last changed first; `search` looks in title, details and tags."""
         check_window(limit, offset)
@@ -60,7 +67,21 @@ class Datasets:
         if term:
             tags = func.array_to_string(Dataset.tags, " ")
             statement = statement.where(mentions(term, Dataset.title, Dataset.details, tags))
-        ordered = statement.order_by(Dataset.updated_at.desc(), Dataset.dataset_id.desc())
+        order = (
+            Key("updated_at", Dataset.updated_at, descending=True),
+            Key("dataset_id", Dataset.dataset_id, descending=True),
+        )
+        with self.database.transaction() as session:
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset, following)
+
+    def public(self, *, limit: int = 50, offset: int = 0) -> Page[DatasetView]:
+        """Everybody's public datasets, newest first."""
+        check_window(limit, offset)
+        statement = _with_counts().where(Dataset.is_public)
+        ordered = statement.order_by(Dataset.created_at.desc(), Dataset.dataset_id.desc())
         with self.database.transaction() as session:
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(_view(*row) for row in rows), total, limit, offset)

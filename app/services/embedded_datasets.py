@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,13 +13,20 @@ from sqlalchemy import Select, select
 from app.errors import NotFoundError
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.dataset_transforms import Batch, BatchState, batch_of
+from app.services.dataset_transforms import (
+    Batch,
+    BatchSortBy,
+    BatchState,
+    batch_of,
+    batch_order,
+)
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.filters import Equal
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress, embedding_progress
+from app.storage.postgres.queries.keyset import keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
@@ -123,6 +131,15 @@ class EmbeddedDatasets:
             which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
             return embedding_progress(session, which)[0]
 
+    def stats_of(
+        self, principal: Principal, embedded_dataset_ids: Sequence[int]
+    ) -> tuple[EmbeddingProgress, ...]:
+        """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
+        with self.database.transaction() as session:
+            for key in embedded_dataset_ids:
+                owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
+            return embedding_progress(session, EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids))
+
     def batches(
         self,
         principal: Principal,
@@ -130,9 +147,12 @@ class EmbeddedDatasets:
         *,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
         state: BatchState | None = None,
+        sort_by: BatchSortBy = "created_at",
+        descending: bool = True,
     ) -> Page[Batch]:
-        """Its embedding jobs, newest first; raises NotFoundError."""
+        """Its embedding jobs, newest first unless told otherwise; raises NotFoundError."""
         check_window(limit, offset)
         statement = select(Job).where(
             Job.kind == "embed_items",
@@ -141,11 +161,13 @@ class EmbeddedDatasets:
         )
         if state is not None:
             statement = statement.where(Job.state == state)
-        ordered = statement.order_by(Job.created_at.desc(), Job.job_id)
+        order = batch_order(sort_by, descending=descending)
         with self.database.transaction() as session:
             owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(batch_of(job) for (job,) in rows), total, limit, offset, following)
 
     def points(
         self, principal: Principal, embedded_dataset_id: int, *, limit: int = 10, cursor: UUID | None = None

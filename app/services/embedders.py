@@ -133,6 +133,15 @@ class Embedders:
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
 
+    def public(self, *, limit: int = 50, offset: int = 0) -> Page[EmbedderView]:
+        """Everybody's public embedders, newest first, without their keys."""
+        check_window(limit, offset)
+        statement = select(EmbedderRow).where(EmbedderRow.is_public)
+        ordered = statement.order_by(EmbedderRow.created_at.desc(), EmbedderRow.embedder_id.desc())
+        with self.database.transaction() as session:
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+
     def get(self, principal: Principal, embedder_id: int) -> EmbedderView:
         """One embedder of the owner's, or a public one; raises NotFoundError."""
         with self.database.transaction() as session:

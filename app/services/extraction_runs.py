@@ -7,10 +7,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -27,7 +28,6 @@ from app.pipeline.extraction.base import SourceFile
 from app.services.jobs import Jobs, Run
 from app.services.removal import Removal
 from app.services.status import Subject, tell
-from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ChunkRow,
@@ -40,6 +40,7 @@ from app.storage.postgres.tables import (
 from app.storage.s3 import BlobStore
 
 _TITLE_LENGTH = 256
+_ROWS_PER_INSERT = 1000
 _ITEMS = cast("Table", Item.__table__)
 
 ReadDocument = Callable[[SourceFile, Mapping[str, Any]], Document]
@@ -178,12 +179,16 @@ def _obsolete(session: Session, contract: ExtractFile, *, disabled: bool = False
         .where(CollectionTransform.collection_transform_id == contract.collection_transform_id)
         .with_for_update(read=True, key_share=True)
     )
-    version = session.scalar(
-        select(File.version).where(File.file_id == contract.file_id).with_for_update(read=True)
-    )
-    if transform is None or version is None:
+    file = session.execute(
+        select(File.version, File.collection_id)
+        .where(File.file_id == contract.file_id)
+        .with_for_update(read=True)
+    ).one_or_none()
+    if transform is None or file is None:
         return "the file or its transform was deleted"
-    if version != contract.file_version:
+    if file.collection_id != transform.collection_id:
+        return "the file is not in the collection of the transform"
+    if file.version != contract.file_version:
         return "the file was replaced"
     return "the transform is disabled" if disabled and _is_disabled(session, transform) else None
 
@@ -225,7 +230,9 @@ def _write_item(session: Session, work: _Work, document: Document, chunks: list[
 
 def _write_chunks(session: Session, item_id: int, chunks: list[Chunk]) -> None:
     session.execute(delete(ChunkRow).where(ChunkRow.item_id == item_id))
-    copy_rows(session, ChunkRow.__tablename__, _chunk_rows(item_id, chunks))
+    rows = _chunk_rows(item_id, chunks)
+    while part := list(islice(rows, _ROWS_PER_INSERT)):
+        session.execute(insert(ChunkRow), part)
 
 
 def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.errors import ExplorerError, NotFoundError, UnavailableError
 from app.jobs.contracts import PlanCollectionTransform
 from app.jobs.outbox import Outbox
+from app.observability.server_metrics import uploads_refused
 from app.security.principal import Principal
 from app.services.described import check_search
 from app.services.paging import Page, after_token, check_window, continuation_token
@@ -109,13 +111,13 @@ class FailedFile:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """An open file; close `stream`."""
+    """A stored file: `open` reads it, or a part of its bytes; close what it returns."""
 
     name: str
     media_type: str
     size_bytes: int
     content_hash: str
-    stream: BinaryIO
+    open: Callable[[range | None], BinaryIO]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Files:
             except UnavailableError:
                 raise
             except ExplorerError as error:
+                uploads_refused(error.code)
                 failed.append(Failed(upload.name[:255], error.message, error.code))
         return UploadOutcome(tuple(completed), tuple(failed))
 
@@ -180,12 +183,11 @@ class Files:
             return _views(session, [file_id])[0]
 
     def open(self, principal: Principal, collection_id: int, file_id: int) -> Download:
-        """Open the stored bytes; raises NotFoundError, UnavailableError."""
+        """The stored bytes, to be opened; raises NotFoundError. Opening raises UnavailableError, too."""
         with self.database.transaction() as session:
             row = _readable_file(session, principal, collection_id, file_id)
-        return Download(
-            row.name, row.media_type, row.size_bytes, row.content_hash, self.blobs.open(row.object_key)
-        )
+        opener = partial(self.blobs.open, row.object_key)
+        return Download(row.name, row.media_type, row.size_bytes, row.content_hash, opener)
 
     def delete(self, principal: Principal, collection_id: int, file_id: int) -> None:
         """Delete a file with the items, chunks and vectors made from it; raises NotFoundError."""

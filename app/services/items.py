@@ -19,6 +19,7 @@ from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned, readable
 from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
@@ -124,18 +125,26 @@ class Items:
         *,
         limit: int = 10,
         offset: int = 0,
+        cursor: str | None = None,
         search: str | None = None,
     ) -> Page[ItemView]:
         """Items in the order they were made; `search` looks in the title."""
         check_window(limit, offset, most=_MOST_ITEMS_PER_PAGE)
         term = check_search(search)
-        statement = select(Item).where(Item.dataset_id == dataset_id).order_by(Item.item_id)
+        statement = select(Item).where(Item.dataset_id == dataset_id)
         if term:
             statement = statement.where(Item.title.icontains(term, autoescape=True))
         with self.database.transaction() as session:
             readable(session, Dataset, dataset_id, principal.owner_id)
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(tuple(_item(row) for (row,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session,
+                statement,
+                (Key("item_id", Item.item_id),),
+                limit=limit,
+                offset=offset,
+                cursor=cursor,
+            )
+            return Page(tuple(_item(row) for (row,) in rows), total, limit, offset, following)
 
     def get(self, principal: Principal, item_id: int) -> ItemView:
         """One item; raises NotFoundError."""

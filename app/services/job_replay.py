@@ -35,16 +35,33 @@ def revive(jobs: Jobs, job_id: UUID, *, publication: int) -> bool:
     dead, where a later message of it was given up as well, and where the same work is asked for, or done, by
     a later job. Raises UnavailableError.
     """
+    reason = why_not_revived(jobs, job_id, publication=publication)
+    if reason is not None:
+        logger.warning("a replay of job %s starts nothing: %s", job_id, reason)
+    return reason is None
+
+
+def why_not_revived(jobs: Jobs, job_id: UUID, *, publication: int) -> str | None:
+    """As `revive`; None where the job waits now, else why it does not."""
     try:
         with jobs.database.transaction() as session:
-            if _revive(session, job_id, publication):
-                _wait_again(session, job_id)
-                return True
-            reason = _why_not(session, job_id, publication)
+            if not _revive(session, job_id, publication):
+                return _why_not(session, job_id, publication)
+            _wait_again(session, job_id)
     except IntegrityError:  # uq_jobs_active: somebody asked for the work at this very moment
-        reason = "the same work was asked for again"
-    logger.warning("a replay of job %s starts nothing: %s", job_id, reason)
-    return False
+        return "the same work was asked for again"
+    return None
+
+
+def obstacle(session: Session, job_id: UUID) -> str | None:
+    """Why a replay of the job's letter would start nothing, as far as can be seen before; None: nothing."""
+    row = session.execute(select(Job.state, _taken_care_of()).where(Job.job_id == job_id)).one_or_none()
+    if row is None:
+        return "the job is gone, with what it was for"
+    state, done = row
+    if state != "dead":
+        return f"the job is {state}"
+    return "a later job does the same work, or has done it" if done else None
 
 
 def _revive(session: Session, job_id: UUID, publication: int) -> bool:

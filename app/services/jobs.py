@@ -6,6 +6,7 @@ with it. A worker that was paused past its lease finds another token there and c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,11 +22,14 @@ from app.jobs.contracts import Contract
 from app.jobs.outbox import Outbox
 from app.jobs.policy import expected_by
 from app.security.principal import Principal
+from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
 from app.services.views import view
-from app.storage.postgres.queries.pages import page
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
+
+_log = logging.getLogger(__name__)
 
 JobState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
 ScopeKind = Literal[
@@ -75,7 +79,8 @@ class Jobs:
         """Start a run, taking over from any earlier one.
 
         None when the job has ended or is gone, or when the message is of an earlier publication than the
-        row knows: then a newer message stands for the job, and this one must not start it twice.
+        row knows: then a newer message stands for the job, and this one must not start it twice. None also
+        for a job on another owner's things, which is dead after that.
         """
         token = uuid4()
         with self.database.transaction() as session:
@@ -95,6 +100,10 @@ class Jobs:
             ).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
+                foreign = foreign_scope(session, row.kind, row.arguments, row.owner_id)
+                if foreign is not None:
+                    self._refuse(session, job_id, foreign)
+                    return None
         if row is None:
             return None
         contract = contracts.decode(row.kind, row.arguments)
@@ -170,6 +179,7 @@ class Jobs:
         *,
         limit: int = 20,
         offset: int = 0,
+        cursor: str | None = None,
         state: JobState | None = None,
         kind: str | None = None,
         scope_kind: ScopeKind | None = None,
@@ -187,11 +197,13 @@ class Jobs:
             select(Job)
             .where(Job.owner_id == principal.owner_id)
             .filter_by(**{name: value for name, value in wanted.items() if value is not None})
-            .order_by(Job.created_at.desc(), Job.job_id)
         )
+        order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
         with self.database.transaction() as session:
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset, following)
 
     def get(self, principal: Principal, job_id: UUID) -> JobView:
         """One job; raises NotFoundError."""
@@ -230,6 +242,15 @@ class Jobs:
                 select(Job.run_token).where(Job.job_id == run.job_id, Job.state == "running")
             )
         return token == run.token
+
+    def _refuse(self, session: Session, job_id: UUID, error: ExplorerError) -> None:
+        """Mark a job dead that must not be done at all, also not again."""
+        _log.error("job refused: %s", error)
+        session.execute(
+            update(Job)
+            .where(Job.job_id == job_id)
+            .values(state="dead", finished_at=func.now(), run_token=None, **_error_fields(error))
+        )
 
     def _end(
         self,

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, ExplorerError
 from app.pipeline.generation import registry
-from app.pipeline.generation.base import LanguageModel, LanguageModelSpec
+from app.pipeline.generation.base import ChatModel, LanguageModelSpec
 from app.pipeline.providers import find
+from app.pipeline.reranking import Reranker
 from app.security.crypto import SecretBox
 from app.security.principal import Principal
 from app.services import provider_rows
@@ -72,14 +73,15 @@ class LlmFields(TypedDict, total=False):
 class Llms:
     """Verbs on LLMs.
 
-    `build` opens a client (registry.build bound to the HTTP client); `check_url` refuses addresses that
+    `build` and `build_reranker` open clients, bound to the HTTP client; `check_url` refuses addresses that
     providers may not have.
     """
 
     database: Database
     secrets: SecretBox
-    build: Callable[[LanguageModelSpec], LanguageModel]
+    build: Callable[[LanguageModelSpec], ChatModel]
     check_url: Callable[[str], None]
+    build_reranker: Callable[[str, str, str | None], Reranker]
 
     def list(
         self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
@@ -90,6 +92,15 @@ class Llms:
         if term := check_search(search):
             statement = statement.where(mentions(term, LlmRow.name, LlmRow.provider, LlmRow.model))
         ordered = statement.order_by(LlmRow.name, LlmRow.llm_id)
+        with self.database.transaction() as session:
+            rows, total = page(session, ordered, limit=limit, offset=offset)
+            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+
+    def public(self, *, limit: int = 50, offset: int = 0) -> Page[LlmView]:
+        """Everybody's public LLMs, newest first, without their keys."""
+        check_window(limit, offset)
+        statement = select(LlmRow).where(LlmRow.is_public)
+        ordered = statement.order_by(LlmRow.created_at.desc(), LlmRow.llm_id.desc())
         with self.database.transaction() as session:
             rows, total = page(session, ordered, limit=limit, offset=offset)
             return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
@@ -135,11 +146,21 @@ class Llms:
             return LlmTest(success=False, message=error.message)
         return LlmTest(success=True, message=f"{row.model} answered: {' '.join(answer.split())[:100]}")
 
-    def client(self, owner_id: str, llm_id: int) -> LanguageModel:
+    def client(self, owner_id: str, llm_id: int) -> ChatModel:
         """The client of an owner's LLM. Raises NotFoundError, InvalidInputError, UnavailableError."""
         with self.database.transaction() as session:
             row = owned(session, LlmRow, llm_id, owner_id)
         return self._open(row)
+
+    def reranker(self, owner_id: str, llm_id: int, model: str | None) -> Reranker:
+        """A reranker at the address and with the key of an owner's LLM, `model` or the LLM's own.
+
+        Raises NotFoundError(field="rerank.llm_id"), UnavailableError.
+        """
+        with self.database.transaction() as session:
+            row = owned(session, LlmRow, llm_id, owner_id, field="rerank.llm_id")
+        base = row.base_url or registry.PROVIDERS[row.provider].default_base_url
+        return self.build_reranker(base, model or row.model, provider_rows.unseal(row, self.secrets))
 
     def _apply(self, row: LlmRow, fields: Mapping[str, Any]) -> None:
         provider_rows.apply(row, fields, self.check_url)
@@ -152,7 +173,7 @@ class Llms:
         session.refresh(row)
         return _view(row)
 
-    def _open(self, row: LlmRow) -> LanguageModel:
+    def _open(self, row: LlmRow) -> ChatModel:
         return self.build(_spec(row, api_key=provider_rows.unseal(row, self.secrets)))
 
 

@@ -23,6 +23,7 @@ class Page(Generic[T]):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None  # None at the end, and in lists without cursors
 
     @property
     def has_more(self) -> bool:

@@ -6,28 +6,33 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 
 from app.errors import ExplorerError, InvalidInputError, NotFoundError
 from app.pipeline.embedding.base import Embedder
+from app.pipeline.reranking import Reranker
 from app.security.principal import Principal
+from app.services.query_vectors import QueryVectors, Vector
 from app.services.search_filters import parse_filters
+from app.services.search_ranking import Found, by_nearness, fused, reranked
+from app.services.search_results import Block, Highlight, Match, Mode, SearchResult, document
+from app.services.words import lit_spans, query_words, sought_words
 from app.storage.filters import AllOf, Equal, Filters
 from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.text_search import passages_with_words
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import ChunkRow, Dataset, EmbeddedDataset, EmbedderRow, Item
-from app.storage.qdrant import Hit, VectorStore
-
-Mode = Literal["chunks", "documents"]
+from app.storage.qdrant import VectorStore
 
 QUERY_LENGTH, MOST_DATASETS, MOST_RESULTS = 8_000, 20, 100
+MOST_CANDIDATES = 200
 _PASSAGES_PER_DOCUMENT = 10
 _THREADS = 8
+_CANDIDATES_PER_RESULT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,21 @@ class SearchParams:
 
 
 @dataclass(frozen=True, slots=True)
+class Rerank:
+    """Has the best `candidates` ordered at an LLM's address, with its key; `model` is else the LLM's."""
+
+    llm_id: int
+    model: str | None = None
+    candidates: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """What is searched, where and how."""
+    """What is searched, where and how.
+
+    `hybrid` also looks for the words, and fuses both orders; the threshold then bounds what is near, and
+    not what has the words.
+    """
 
     query: str
     embedded_dataset_ids: Sequence[int]
@@ -49,64 +67,16 @@ class Query:
     filters: Mapping[str, Any] = field(default_factory=dict)
     search_params: SearchParams = field(default_factory=SearchParams)
     search_mode: Mode = "chunks"
+    hybrid: bool = False
+    rerank: Rerank | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A passage that was found; `score` is the cosine, 1 says the same."""
-
-    id: UUID
-    chunk_id: UUID
-    score: float
-    text: str
-    item_id: int
-    item_title: str
-    dataset_id: int
-    file_id: int | None
-    page: int | None
-    heading_path: list[str]
-    start_char: int
-    end_char: int
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentMatch:
-    """A document by its best passages; `chunk_count` is how many of them matched, at most 10."""
-
-    item_id: int
-    item_title: str
-    file_id: int | None
-    best_score: float
-    chunk_count: int
-    best_chunk: Match
-    chunks: list[Match]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What one embedded dataset answered; with `error` set it could not."""
-
-    embedded_dataset_id: int
-    embedded_dataset_title: str
-    source_dataset_id: int
-    source_dataset_title: str
-    embedder_id: int
-    embedder_name: str
-    collection_name: str
-    matches: list[Match]
-    documents: list[DocumentMatch] | None
-    error: str | None
-    error_code: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """One block per embedded dataset, in the order asked for."""
-
-    results: list[Block]
-    query: str
-    search_mode: Mode
+    @property
+    def candidates(self) -> int | None:
+        """How many passages are ordered anew; None where the index's own order is the answer."""
+        if not self.hybrid and self.rerank is None:
+            return None
+        asked = self.rerank.candidates if self.rerank else 0
+        return min(MOST_CANDIDATES, max(asked, self.limit * _CANDIDATES_PER_RESULT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,44 +86,63 @@ class _Target:
     embedder_name: str
 
 
-_Found = list[list[Hit]]  # hits by document; in chunk mode each hit is its own group
-_Answer = _Found | ExplorerError
+_Rank = Callable[[Sequence[str]], Sequence[tuple[int, float]]]
+_Groups = list[list[Found]]  # by document; in chunk mode each passage is its own group
+_Answer = _Groups | ExplorerError
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Verbs on search. `embedder` opens the client of an owner's embedder."""
+    """Verbs on search. `embedder` opens the client of an owner's embedder, `reranker` that of an LLM's."""
 
     database: Database
     vectors: VectorStore
     embedder: Callable[[str, int], Embedder]
+    reranker: Callable[[str, int, str | None], Reranker]
+    _known: QueryVectors = field(default_factory=QueryVectors)
 
     def search(self, principal: Principal, query: Query) -> SearchResult:
         """Search all the embedded datasets at once; one that fails says so in its block.
 
-        Raises NotFoundError for an embedded dataset that is not the owner's, and InvalidInputError that
-        names the field and the rule.
+        Raises NotFoundError for an embedded dataset or reranker that is not the owner's, and
+        InvalidInputError that names the field and the rule.
         """
+        targets, answers, passages = self._run(principal, query)
+        blocks = [
+            _block(target, answer, passages, query) for target, answer in zip(targets, answers, strict=True)
+        ]
+        return SearchResult(blocks, query.query.strip(), query.search_mode)
+
+    def passages(self, principal: Principal, query: Query) -> list[Match]:
+        """The matches of the one embedded dataset that is asked; raises also what its block would say."""
+        _, (answer,), passages = self._run(principal, query)
+        if isinstance(answer, ExplorerError):
+            raise answer
+        return [match for group in _grouped(answer, passages, query) for match in group]
+
+    def _run(
+        self, principal: Principal, query: Query
+    ) -> tuple[list[_Target], list[_Answer], dict[UUID, _Passage]]:
         text = _checked_text(query)
         filters = _scoped(principal, parse_filters(query.filters))
         targets = self._targets(principal, query.embedded_dataset_ids)
+        rank = self._rank(principal, query, text)
         with ThreadPoolExecutor(max_workers=min(_THREADS, len(targets)), thread_name_prefix="search") as pool:
             embedded = {
                 key: pool.submit(self._embed, principal.owner_id, key, text)
                 for key in dict.fromkeys(target.row.embedder_id for target in targets)
             }
             vectors = {key: _outcome(future) for key, future in embedded.items()}
-            pending = [
+            found: list[Future[_Groups]] = [
                 pool.submit(self._find, target, vectors[target.row.embedder_id], query, filters)
                 for target in targets
             ]
-            answers = [_outcome(future) for future in pending]
-        matches = self._matches(principal, answers)
-        blocks = [
-            _block(target, answer, matches, query.search_mode)
-            for target, answer in zip(targets, answers, strict=True)
-        ]
-        return SearchResult(blocks, text, query.search_mode)
+            answers: list[_Answer] = [_outcome(future) for future in found]
+            passages = self._passages(principal, answers)
+            if rank is not None:
+                ordered = [pool.submit(_reranked, answer, passages, rank) for answer in answers]
+                answers = [_outcome(future) for future in ordered]
+        return targets, answers, passages
 
     def _targets(self, principal: Principal, ids: Sequence[int]) -> list[_Target]:
         with self.database.transaction() as session:
@@ -168,44 +157,54 @@ class Search:
             by_id = {row.EmbeddedDataset.embedded_dataset_id: _Target(*row) for row in rows}
         return [by_id[key] for key in dict.fromkeys(ids)]
 
-    def _embed(self, owner_id: str, embedder_id: int, text: str) -> NDArray[np.float32]:
-        client = self.embedder(owner_id, embedder_id)
-        vector: NDArray[np.float32] = client.embed([text], purpose="query").vectors[0]
-        return vector
+    def _rank(self, principal: Principal, query: Query, text: str) -> _Rank | None:
+        if query.rerank is None:
+            return None
+        asked = query.rerank
+        return partial(self.reranker(principal.owner_id, asked.llm_id, asked.model).rank, text)
+
+    def _embed(self, owner_id: str, embedder_id: int, text: str) -> Vector:
+        return self._known.of(self.embedder(owner_id, embedder_id), text)
 
     def _find(
-        self,
-        target: _Target,
-        vector: NDArray[np.float32] | ExplorerError,
-        query: Query,
-        filters: Filters,
-    ) -> _Found:
+        self, target: _Target, vector: Vector | ExplorerError, query: Query, filters: Filters
+    ) -> _Groups:
         if isinstance(vector, ExplorerError):
             raise vector
+        try:
+            near = self._near(target, vector, query, filters)
+        except NotFoundError:
+            near = []  # the index is made with its first vectors: nothing is embedded yet
+        if not query.hybrid:
+            return near
+        words = sought_words(query.query)
+        dataset_id, most = target.row.source_dataset_id, query.candidates or query.limit
+        with self.database.transaction() as session:
+            by_words = passages_with_words(session, dataset_id, words, filters, limit=most)
+        return [[one] for one in fused([one for group in near for one in group], by_words)[:most]]
+
+    def _near(self, target: _Target, vector: Vector, query: Query, filters: Filters) -> _Groups:
         how: dict[str, Any] = {
-            "limit": query.limit,
+            "limit": query.candidates or query.limit,
             "score_threshold": query.score_threshold,
             "filters": filters,
             "exact": query.search_params.exact,
             "hnsw_ef": query.search_params.hnsw_ef,
         }
         index = target.row.collection_name
-        try:
-            if query.search_mode == "chunks":
-                return [[hit] for hit in self.vectors.search(index, vector, **how)]
-            groups = self.vectors.search_groups(index, vector, group_size=_PASSAGES_PER_DOCUMENT, **how)
-            return [list(group.hits) for group in groups]
-        except NotFoundError:
-            return []  # the index is made with its first vectors: nothing is embedded yet
+        if query.search_mode == "chunks" or query.candidates:
+            return [[one] for one in by_nearness(self.vectors.search(index, vector, **how))]
+        groups = self.vectors.search_groups(index, vector, group_size=_PASSAGES_PER_DOCUMENT, **how)
+        return [by_nearness(group.hits) for group in groups]
 
-    def _matches(self, principal: Principal, answers: Sequence[_Answer]) -> dict[UUID, _Passage]:
+    def _passages(self, principal: Principal, answers: Sequence[_Answer]) -> dict[UUID, _Passage]:
         """The found passages as Postgres has them now: what was deleted or edited meanwhile is left out."""
         ids = {
-            hit.id
+            one.chunk_id
             for answer in answers
             if not isinstance(answer, ExplorerError)
             for group in answer
-            for hit in group
+            for one in group
         }
         if not ids:
             return {}
@@ -223,11 +222,12 @@ class _Passage:
     chunk: ChunkRow
     item: Item
 
-    def match(self, score: float) -> Match:
+    def match(self, found: Found, words: tuple[str, ...]) -> Match:
         return Match(
             id=self.chunk.chunk_id,
             chunk_id=self.chunk.chunk_id,
-            score=score,
+            score=found.score,
+            similarity=found.similarity,
             text=self.chunk.text,
             item_id=self.item.item_id,
             item_title=self.item.title,
@@ -242,6 +242,7 @@ class _Passage:
                 "media_type": self.item.media_type,
                 "language": self.item.language,
             },
+            highlights=[Highlight(*span) for span in lit_spans(self.chunk.text, words)],
         )
 
 
@@ -267,6 +268,10 @@ def _checked_text(query: Query) -> str:
         )
     if not 1 <= query.limit <= MOST_RESULTS:
         raise InvalidInputError(f"limit must lie between 1 and {MOST_RESULTS}", field="limit")
+    if query.rerank is not None and not 1 <= query.rerank.candidates <= MOST_CANDIDATES:
+        raise InvalidInputError(
+            f"rerank.candidates must lie between 1 and {MOST_CANDIDATES}", field="rerank.candidates"
+        )
     if not -1.0 <= query.score_threshold <= 1.0:
         raise InvalidInputError("score_threshold must lie between -1 and 1", field="score_threshold")
     return text
@@ -276,14 +281,31 @@ def _scoped(principal: Principal, filters: Sequence[Filters]) -> Filters:
     return AllOf((Equal("owner_id", principal.owner_id), *filters))
 
 
-def _block(target: _Target, answer: _Answer, passages: Mapping[UUID, _Passage], mode: Mode) -> Block:
+def _reranked(answer: _Answer, passages: Mapping[UUID, _Passage], rank: _Rank) -> _Groups:
+    if isinstance(answer, ExplorerError):
+        raise answer
+    texts = {key: passage.chunk.text for key, passage in passages.items()}
+    return [[one] for one in reranked([one for group in answer for one in group], texts, rank)]
+
+
+def _grouped(answer: _Groups, passages: Mapping[UUID, _Passage], query: Query) -> list[list[Match]]:
+    words = query_words(query.query)
+    kept = [
+        [passages[one.chunk_id].match(one, words) for one in group if one.chunk_id in passages]
+        for group in answer
+    ]
+    groups = [group for group in kept if group]
+    if query.candidates and query.search_mode == "documents":
+        by_item: dict[int, list[Match]] = {}
+        for (match,) in groups:
+            by_item.setdefault(match.item_id, []).append(match)
+        groups = [group[:_PASSAGES_PER_DOCUMENT] for group in by_item.values()]
+    return groups[: query.limit]
+
+
+def _block(target: _Target, answer: _Answer, passages: Mapping[UUID, _Passage], query: Query) -> Block:
     failure = answer if isinstance(answer, ExplorerError) else None
-    groups: list[list[Match]] = []
-    if not isinstance(answer, ExplorerError):
-        kept = [
-            [passages[hit.id].match(hit.score) for hit in group if hit.id in passages] for group in answer
-        ]
-        groups = [group for group in kept if group]
+    groups = [] if isinstance(answer, ExplorerError) else _grouped(answer, passages, query)
     return Block(
         embedded_dataset_id=target.row.embedded_dataset_id,
         embedded_dataset_title=target.row.title,
@@ -293,20 +315,7 @@ def _block(target: _Target, answer: _Answer, passages: Mapping[UUID, _Passage], 
         embedder_name=target.embedder_name,
         collection_name=target.row.collection_name,
         matches=[match for group in groups for match in group],
-        documents=[_document(group) for group in groups] if mode == "documents" else None,
+        documents=[document(group) for group in groups] if query.search_mode == "documents" else None,
         error=failure.message if failure else None,
         error_code=failure.code if failure else None,
-    )
-
-
-def _document(chunks: list[Match]) -> DocumentMatch:
-    best = max(chunks, key=lambda match: match.score)
-    return DocumentMatch(
-        item_id=best.item_id,
-        item_title=best.item_title,
-        file_id=best.file_id,
-        best_score=best.score,
-        chunk_count=len(chunks),
-        best_chunk=best,
-        chunks=chunks,
     )

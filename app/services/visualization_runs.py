@@ -130,6 +130,9 @@ class VisualizationRuns:
             if visualization is None:
                 self.jobs.finish(session, run, outcome={"skipped": "the map was deleted"})
                 return None
+            if visualization.visualization_transform_id != contract.visualization_transform_id:
+                self.jobs.finish(session, run, outcome={"skipped": "the map is another transform's"})
+                return None
             transform = session.get_one(VisualizationTransform, visualization.visualization_transform_id)
             source = session.get_one(EmbeddedDataset, transform.embedded_dataset_id)
             visualization.status, visualization.job_id = "processing", run.job_id

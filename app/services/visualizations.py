@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -167,6 +167,13 @@ class Visualizations:
         content = self.blobs.get_bytes(self._points_key(principal, visualization_id))
         points = self.read_points(content)
         return Page(tuple(points.rows(offset, limit)), len(points), limit, offset)
+
+    def all_points(
+        self, principal: Principal, visualization_id: int, *, batch: int
+    ) -> Iterator[Sequence[dict[str, Any]]]:
+        """All points as values, `batch` at a time, from one look at the file; raises as `points_file`."""
+        points = self.read_points(self.blobs.get_bytes(self._points_key(principal, visualization_id)))
+        return (points.rows(offset, batch) for offset in range(0, len(points), batch))
 
     def delete(self, principal: Principal, visualization_id: int) -> None:
         """Delete one map; raises NotFoundError, ConflictError while it is being built."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import getpid
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DimensionMismatchError, InvalidInputError, NotFoundError
+from app.observability.calls import call
 from app.storage import qdrant_wire as wire
 from app.storage.filters import Filters, items
 
@@ -100,14 +101,14 @@ class VectorStore:
 
     def exists(self, name: str) -> bool:
         """Whether there is such an index."""
-        with self._failures(name):
+        with self._call("exists", name):
             return bool(self._client.collection_exists(name))
 
     def ensure_index(self, name: str, dimensions: int) -> None:
         """Create the index and what makes filters quick, where missing; safe to call from many workers."""
         from qdrant_client import models
 
-        with self._failures(name):
+        with self._call("ensure_index", name):
             if not self._client.collection_exists(name):
                 params = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
                 with wire.already_there_is_fine():
@@ -125,13 +126,13 @@ class VectorStore:
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of the indexes that begin with the prefix, in order."""
-        with self._failures(prefix):
+        with self._call("names", prefix):
             names = [each.name for each in self._client.get_collections().collections]
         return sorted(name for name in names if name.startswith(prefix))
 
     def drop(self, name: str) -> None:
         """Delete the index; one that is not there is no failure."""
-        with suppress(NotFoundError), self._failures(name):
+        with suppress(NotFoundError), self._call("drop", name):
             self._client.delete_collection(name)
 
     def upsert(
@@ -155,7 +156,7 @@ class VectorStore:
                 vectors=vectors[part].tolist(),
                 payloads=[dict(each) for each in payloads[part]],
             )
-            with self._failures(name):
+            with self._call("upsert", name):
                 self._client.upsert(name, points=batch, wait=True)
 
     def payloads(self, name: str, ids: Iterable[UUID]) -> dict[UUID, Payload]:
@@ -164,7 +165,7 @@ class VectorStore:
         found: dict[UUID, Payload] = {}
         for start in range(0, len(wanted), self.options.upsert_batch):
             part = wanted[start : start + self.options.upsert_batch]
-            with suppress(NotFoundError), self._failures(name):
+            with suppress(NotFoundError), self._call("payloads", name):
                 records = self._client.retrieve(name, part, with_payload=True, with_vectors=False)
                 found |= {UUID(str(record.id)): record.payload or {} for record in records}
         return found
@@ -174,7 +175,7 @@ class VectorStore:
         changes = wire.payload_changes(payloads)
         for start in range(0, len(changes), self.options.upsert_batch):
             part = changes[start : start + self.options.upsert_batch]
-            with self._failures(name):
+            with self._call("replace_payloads", name):
                 self._client.batch_update_points(name, part, wait=True)
 
     def delete_items(self, name: str, item_ids: Iterable[int], *, keep: Iterable[UUID] = ()) -> None:
@@ -184,12 +185,12 @@ class VectorStore:
             condition = wire.all_of(items(pending[start : start + _DELETE_AT_ONCE]))
             if kept:
                 condition.must_not = wire.one_of_ids(kept)
-            with suppress(NotFoundError), self._failures(name):
+            with suppress(NotFoundError), self._call("delete_items", name):
                 self._client.delete(name, points_selector=condition, wait=True)
 
     def count(self, name: str, filters: Filters | None = None) -> int:
         """Return how many points there are, exactly."""
-        with self._failures(name):
+        with self._call("count", name):
             return self._client.count(name, count_filter=wire.condition(filters), exact=True).count
 
     def search(
@@ -205,7 +206,7 @@ class VectorStore:
         hnsw_ef: int | None = None,
     ) -> list[Hit]:
         """Return the points nearest to a vector of shape (dimensions,), best first."""
-        with self._failures(name):
+        with self._call("search", name):
             answer = self._client.query_points(
                 name,
                 query=vector.tolist(),
@@ -232,7 +233,7 @@ class VectorStore:
         hnsw_ef: int | None = None,
     ) -> list[HitGroup]:
         """Return the `limit` best groups (documents, by default), each with its best hits."""
-        with self._failures(name):
+        with self._call("search_groups", name):
             answer = self._client.query_points_groups(
                 name,
                 group_by=group_by,
@@ -256,7 +257,7 @@ class VectorStore:
         filters: Filters | None = None,
     ) -> Page:
         """Return a page of points in the order of ids; `cursor` comes from the page before."""
-        with self._failures(name):
+        with self._call("scroll", name):
             records, following = self._client.scroll(
                 name,
                 scroll_filter=wire.condition(filters),
@@ -289,7 +290,7 @@ class VectorStore:
 
     def get_vector(self, name: str, point_id: UUID) -> Vectors:
         """Return one vector, float32 of shape (dimensions,); NotFoundError for an unknown point too."""
-        with self._failures(name):
+        with self._call("get_vector", name):
             found = self._client.retrieve(name, [str(point_id)], with_payload=False, with_vectors=True)
         vector = _point(found[0]).vector if found else None
         if vector is None:
@@ -298,7 +299,7 @@ class VectorStore:
 
     def ping(self) -> None:
         """Return when Qdrant answers and takes our key."""
-        with self._failures("ping"):
+        with self._call("ping", "ping"):
             self._client.collection_exists("ping")
 
     def close(self) -> None:
@@ -327,8 +328,10 @@ class VectorStore:
             pool_size=self.options.pool_size,
         )
 
-    def _failures(self, name: str) -> AbstractContextManager[None]:
-        return wire.failures(self.options.url, name)
+    @contextmanager
+    def _call(self, operation: str, name: str) -> Iterator[None]:
+        with wire.failures(self.options.url, name), call("qdrant", operation, index=name):
+            yield
 
 
 def _hit(point: Any) -> Hit:

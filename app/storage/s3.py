@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from app.errors import NotFoundError, UnavailableError
+from app.storage.s3_watch import watch
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -93,10 +94,20 @@ class BlobStore:
                 Metadata=_metadata(sha256),
             )
 
-    def open(self, key: str) -> BinaryIO:
-        """Return a buffered reader over the object; close it. Reading raises UnavailableError too."""
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object within the bucket, on the server."""
+        bucket = self.options.bucket
+        with self._failures(source):
+            self._client.copy_object(Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": source})
+
+    def open(self, key: str, part: range | None = None) -> BinaryIO:
+        """Return a buffered reader over the object, or over a part of its bytes (not empty); close it.
+
+        Reading raises UnavailableError too.
+        """
+        which: Any = {} if part is None else {"Range": f"bytes={part.start}-{part.stop - 1}"}
         with self._failures(key):
-            answer = self._client.get_object(Bucket=self.options.bucket, Key=key)
+            answer = self._client.get_object(Bucket=self.options.bucket, Key=key, **which)
         return io.BufferedReader(_ObjectReader(self, key, answer["Body"]), 1 << 16)
 
     def get_bytes(self, key: str) -> bytes:
@@ -275,4 +286,5 @@ def _make_client(options: BlobStoreOptions) -> S3Client:
         region_name=options.region,
     )
     client: S3Client = session.client("s3", endpoint_url=options.endpoint_url, config=config)
+    watch(client)
     return client

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 
-from flask import Flask, g, make_response, render_template, request
+from flask import Flask, Response, g, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
-from app.errors import ExplorerError, UnauthenticatedError
+from app.errors import ExplorerError, RateLimitedError, UnauthenticatedError
 from app.web import frame, login
 
 _log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ _TITLES = {
     409: "That does not fit the present state",
     413: "Too large",
     415: "This type of file cannot be read",
+    429: "Too fast",
     503: "A part of the system is away",
 }
 
@@ -36,12 +38,18 @@ def answer(error: Exception) -> ResponseReturnValue:
     if isinstance(error, UnauthenticatedError):
         return login.instead()
     if isinstance(error, ExplorerError):
-        return _page(error.http_status, error.message)
+        return _retried(error, make_response(_page(error.http_status, error.message)))
     if isinstance(error, HTTPException) and error.code and error.code < InternalServerError.code:
         return _page(error.code, error.description or "")
     reference = g.get("request_id")
     _log.error("page %s failed", request.path, exc_info=error)
     return _page(500, "The fault is ours. Try again; if it stays, report the reference.", reference)
+
+
+def _retried(error: ExplorerError, response: Response) -> Response:
+    if isinstance(error, RateLimitedError):
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_seconds or 1))
+    return response
 
 
 def _unknown_address(_error: HTTPException) -> ResponseReturnValue:

@@ -1,8 +1,4 @@
-"""Which words of a passage are lit for a query, and which part of a long passage is shown.
-
-A query word lights every word that begins like it, so that "connect" lights "connections"; words that
-say nothing by themselves light nothing.
-"""
+"""Which words of a passage are lit for a query, and which part of a long passage is shown."""
 
 from __future__ import annotations
 
@@ -10,37 +6,9 @@ import re
 
 from markupsafe import Markup, escape
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+from app.services.words import lit_spans, query_words
+
 _MARKS = re.compile(r"^[ \t]*(#{1,6}[ \t]+|[-=*_~^]{4,}[ \t]*$)", re.MULTILINE)
-_SHORTEST = 3
-_STEM = 5
-_SILENT = frozenset(
-    word
-    for line in (
-        "the and for with that this from are was were what which who how why when where does did can not",
-        "you",
-        "your our their its his her them they will would should could have has had been being into about",
-        "over",
-        "than then there these those any all per via use using",
-    )
-    for word in line.split()
-)
-
-
-def query_words(query: str) -> tuple[str, ...]:
-    """The words of a query worth lighting, folded, in order, once each."""
-    words = (word.casefold() for word in _WORD.findall(query))
-    return tuple(dict.fromkeys(word for word in words if len(word) >= _SHORTEST and word not in _SILENT))
-
-
-def lit_spans(text: str, words: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Where words of `text` begin like one of `words`; spans in order, not overlapping."""
-    stems = tuple(word[: max(_STEM, len(word) - 3)] for word in words)
-    return [
-        match.span()
-        for match in _WORD.finditer(text)
-        if len(match.group()) >= _SHORTEST and match.group().casefold().startswith(stems)
-    ] if stems else []  # fmt: skip
 
 
 def lit(text: str, query: str, *, most: int = 0) -> Markup:

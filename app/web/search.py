@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from werkzeug.datastructures import MultiDict
 
 from app.errors import ExplorerError
 from app.services.overview import CollectionOverview
-from app.services.search import Query, SearchResult
+from app.services.search import Query, Rerank
+from app.services.search_results import SearchResult
 from app.web import frame, highlight
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _MODES = ("documents", "chunks")
 _LIMITS = (10, 20, 50)
 _COLUMNS = 3  # searched when nothing was chosen; more side by side are hard to read
+_MOST_LLMS = 200
 SHOWN_CHARACTERS = 420
 
 
@@ -48,6 +51,8 @@ class Asked:
     language: str
     page_from: int | None
     page_to: int | None
+    hybrid: bool
+    rerank: int | None
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -67,7 +72,9 @@ def add(web: Blueprint, container: Container) -> None:
     def search() -> str:
         who = frame.principal()
         sources = searchable(services.overview.collections(who))
-        asked = read(request.args, [source.embedded_dataset_id for source in sources])
+        llms = services.llms.list(who, limit=_MOST_LLMS).items
+        known = [source.embedded_dataset_id for source in sources]
+        asked = read(request.args, known, [llm.llm_id for llm in llms])
         result, problem, seconds = None, None, 0.0
         if asked.text and asked.sources:
             started = time.monotonic()
@@ -80,6 +87,7 @@ def add(web: Blueprint, container: Container) -> None:
             "search.html",
             asked=asked,
             sources=sources,
+            llms=llms,
             by_id={source.embedded_dataset_id: source for source in sources},
             facets=services.reading.facets(who),
             result=result,
@@ -114,12 +122,13 @@ def searchable(collections: list[CollectionOverview]) -> list[Source]:
     ]
 
 
-def read(given: MultiDict[str, str], known: list[int]) -> Asked:
+def read(given: MultiDict[str, str], known: list[int], llms: Sequence[int] = ()) -> Asked:
     """What the address asks for; values that make no sense are as if they were not there."""
     chosen = [key for key in given.getlist("in", type=int) if key in known]
     mode = given.get("mode", _MODES[0])
     limit = given.get("limit", _LIMITS[0], type=int)
     threshold = given.get("min", 0.0, type=float)
+    rerank = given.get("rerank", type=int)
     return Asked(
         text=given.get("q", "").strip(),
         sources=tuple(dict.fromkeys(chosen)) or tuple(known[:_COLUMNS]),
@@ -130,6 +139,8 @@ def read(given: MultiDict[str, str], known: list[int]) -> Asked:
         language=given.get("lang", ""),
         page_from=given.get("page_from", type=int),
         page_to=given.get("page_to", type=int),
+        hybrid=bool(given.get("words")),
+        rerank=rerank if rerank in llms else None,
     )
 
 
@@ -150,6 +161,8 @@ def _query(asked: Asked) -> Query:
         score_threshold=asked.threshold,
         filters=asked.filters,
         search_mode="documents" if asked.mode == "documents" else "chunks",
+        hybrid=asked.hybrid,
+        rerank=Rerank(asked.rerank) if asked.rerank is not None else None,
     )
 
 

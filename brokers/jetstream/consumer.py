@@ -61,7 +61,8 @@ class Intake:
                 on_message=self._arrived,
             )
             self._pull.start()
-            self._presence = Presence(self._session, self.spec, self._held, self._pull.withdraw)
+            withdraw = self._pull.withdraw
+            self._presence = Presence(self._session, self.spec, self._held, withdraw, threads)
             watches = [self._presence.show(), Patrol(self._session, self.spec, self._presence).run()]
             watches += [self._share()] if share else []
             self._watches = [self._session.spawn(watch) for watch in watches]
@@ -98,12 +99,14 @@ class Intake:
 
     def _arrived(self, msg: Msg) -> None:
         delivery = Delivery.of(self.spec, msg)
-        if not self._holdings.take(delivery):
-            return
-        if self._pull is None:
+        is_new = self._holdings.take(delivery)
+        if self._pull is not None:
+            if is_new:
+                self.put(delivery)
+            else:
+                self._pull.wake()  # it occupies no place
+        elif is_new:
             self._holdings.settle(delivery, nak())
-        else:
-            self.put(delivery)
 
     def put(self, item: Delivery | JetStreamMessage) -> None:
         """Add an arrival, or a message whose turn has come. In the loop."""

@@ -15,9 +15,10 @@ from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import LOST_RACE, NotScheduledError, PublishRefusedError
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.overdue import due_at
 from brokers.jetstream.presence import EVERYBODY
 from brokers.jetstream.schedule import schedule_at
-from brokers.jetstream.stored import all_headers, own_headers, stored_payload
+from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
 from brokers.jetstream.topology import presence_subject, ready_subject, scheduled_subject
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _TIMER_SECONDS = 0.1  # between a timer's firing and the end of what it does; microseconds were seen
 _PUT_OFF_SECONDS = 10.0
+_LOOKED_BACK = 1000  # messages that may be stored between a timer's proposal and ours
 
 
 def pause(broker: JetStreamBroker, queue: str, until: datetime) -> datetime:
@@ -90,11 +92,47 @@ async def _cancel(session: Session, spec: QueueSpec, message_id: str) -> None:
     found = await _waiting(session, spec, message_id)
     sequence = await _replace(session, spec, message_id, found, _later(found))
     await asyncio.sleep(_TIMER_SECONDS)
-    if not await session.holds(spec.stream, sequence):
+    replacement = await _stored(session, spec, sequence)
+    if replacement is None:
+        raise _not_waiting(spec, message_id)
+    if _may_be_late(session, found, replacement):
+        if not await _remove_if_sent(session, spec, found, sequence):
+            await _replace(session, spec, message_id, replacement, datetime.now(UTC))
         raise _not_waiting(spec, message_id)
     await _free_key(session, spec, found)
     if not await session.delete(spec.stream, sequence):
         raise _not_waiting(spec, message_id)
+
+
+def _may_be_late(session: Session, found: dict[str, Any], replacement: dict[str, Any]) -> bool:
+    """Whether the timer may have sent the message although its replacement was taken.
+
+    In a cluster the leader compares sequences when it proposes, not when it stores: a timer's proposal on
+    its way is not seen. No timer proposes before the due time, which the same clock tells.
+    """
+    due = due_at(all_headers(found).get("Nats-Schedule", ""))
+    replicated = session.options.replicas > 1
+    return replicated and (due is None or stored_at(replacement) >= due.timestamp() * 10**9)
+
+
+async def _remove_if_sent(session: Session, spec: QueueSpec, found: dict[str, Any], sequence: int) -> bool:
+    """Remove the replacement if what the timer sent just before it is there.
+
+    Where that has run to its end already nobody can know: then the message runs twice rather than never.
+    """
+    for earlier in range(sequence - 1, max(int(found["seq"]), sequence - _LOOKED_BACK), -1):
+        message = await _stored(session, spec, earlier)
+        if message is not None and all_headers(message).get("Nats-Scheduler") == found["subject"]:
+            return await session.delete(spec.stream, sequence)
+    return False
+
+
+async def _stored(session: Session, spec: QueueSpec, sequence: int) -> dict[str, Any] | None:
+    try:
+        answer = await session.api(f"STREAM.MSG.GET.{spec.stream}", {"seq": sequence})
+    except nats.js.errors.NotFoundError:
+        return None
+    return dict(answer["message"])
 
 
 async def _free_key(session: Session, spec: QueueSpec, found: dict[str, Any]) -> None:
@@ -115,7 +153,11 @@ def run_now(broker: JetStreamBroker, queue: str, message_id: str) -> None:
 
 async def _run_now(session: Session, spec: QueueSpec, message_id: str) -> None:
     found = await _waiting(session, spec, message_id)
-    await _replace(session, spec, message_id, found, datetime.now(UTC))
+    sequence = await _replace(session, spec, message_id, found, datetime.now(UTC))
+    replacement = await _stored(session, spec, sequence)
+    late = replacement is not None and _may_be_late(session, found, replacement)
+    if late and await _remove_if_sent(session, spec, found, sequence):
+        raise _not_waiting(spec, message_id)
 
 
 async def _waiting(session: Session, spec: QueueSpec, message_id: str) -> dict[str, Any]:

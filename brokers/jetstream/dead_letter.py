@@ -29,6 +29,7 @@ __all__ = [
     "Outcome",
     "ReplayReport",
     "discard",
+    "ended",
     "get",
     "list_dead",
     "list_ended",
@@ -100,6 +101,12 @@ def list_ended(
     return broker.connection.run(
         dead_records.list_ended(session, limit, queue=queue, outcome=outcome, before=before)
     )
+
+
+def ended(broker: JetStreamBroker, dead_letter_id: int) -> EndedLetter | None:
+    """How a dead letter ended; None where it has not, or where the record has expired, too."""
+    session = broker.connection.session()
+    return broker.connection.run(dead_records.of_id(session, dead_letter_id))
 
 
 def replay(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from brokers.jetstream.connection import Session
@@ -29,6 +29,44 @@ class QueueDepth:
     scheduled: int
     in_flight: int
     dead: int
+    redelivered: int = field(default=0, compare=False)  # of those in flight, or waiting to be taken again
+
+
+@dataclass(frozen=True)
+class StreamSize:
+    """What a stream holds now."""
+
+    stream: str
+    messages: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class AccountStorage:
+    """Disk that all streams of our account take, and the most that they may take (None: no limit)."""
+
+    used_bytes: int
+    limit_bytes: int | None
+
+
+def sizes(broker: JetStreamBroker, streams: Iterable[str]) -> list[StreamSize]:
+    """The sizes of these streams. Raises Dramatiq's ConnectionFailed, TopologyError for a missing one."""
+    return broker.connection.run(_sizes(broker.connection.session(), tuple(streams)))
+
+
+async def _sizes(session: Session, streams: tuple[str, ...]) -> list[StreamSize]:
+    found = []
+    for stream in streams:
+        state = (await session.api(f"STREAM.INFO.{stream}"))["state"]
+        found.append(StreamSize(stream, int(state["messages"]), int(state["bytes"])))
+    return found
+
+
+def storage(broker: JetStreamBroker) -> AccountStorage:
+    """The disk of the account. Raises Dramatiq's ConnectionFailed."""
+    info = broker.connection.run(broker.connection.session().api("INFO"))
+    limit = int((info.get("limits") or {}).get("max_storage", -1))
+    return AccountStorage(int(info.get("storage", 0)), limit if limit >= 0 else None)
 
 
 def depths(broker: JetStreamBroker) -> list[QueueDepth]:
@@ -44,13 +82,14 @@ def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
 async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
     options = session.options
     consumer = await session.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
-    scheduled = await _count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
+    scheduled = await count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
     return QueueDepth(
         queue=spec.name,
         ready=int(consumer["num_pending"]),
         scheduled=scheduled,
         in_flight=int(consumer["num_ack_pending"]),
-        dead=await _count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+        dead=await count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
+        redelivered=int(consumer.get("num_redelivered", 0)),
     )
 
 
@@ -78,7 +117,7 @@ async def _is_empty(session: Session, spec: QueueSpec) -> bool:
             return True
 
 
-async def _count(session: Session, stream: str, subject: str) -> int:
+async def count(session: Session, stream: str, subject: str) -> int:
     """Messages on a subject, wildcards allowed; the server lists subjects in pages."""
     total = offset = 0
     while True:

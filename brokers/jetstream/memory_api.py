@@ -119,6 +119,8 @@ class MemoryApi:
         return {
             "num_pending": len(lane.fresh),
             "num_ack_pending": lane.in_flight,
+            "num_redelivered": sum(lane.deliveries[sequence] > 1 for sequence in lane.held),
+            "delivered": {"stream_seq": min(lane.fresh, default=lane.stream.last_sequence + 1) - 1},
             "paused": left > 0,
             "pause_remaining": int(max(left, 0) * 1e9),
         }

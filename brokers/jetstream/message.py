@@ -72,7 +72,14 @@ class Delivery:
     running: bool = False
     settled: bool = False
     start_sequence: int | None = None  # where its run was noted, if it was
+    key: tuple[str, int, int] = field(init=False)  # of the stored message, also when its stream is made anew
+    carried: int = field(init=False)  # deliveries before this sequence
     _unclaimed: list[None] = field(default_factory=lambda: [None])
+
+    def __post_init__(self) -> None:
+        """What is asked for many times per message."""
+        self.key = (self.spec.stream, self.sequence, self.stored_at)
+        self.carried = number(self.headers.get(CARRIED_HEADER))
 
     @classmethod
     def of(cls, spec: QueueSpec, msg: Msg) -> Delivery:
@@ -106,22 +113,12 @@ class Delivery:
         return True
 
     @property
-    def key(self) -> tuple[str, int, int]:
-        """What identifies the stored message, also when its stream is made anew and counts from one."""
-        return (self.spec.stream, self.sequence, self.stored_at)
-
-    @property
     def stored_id(self) -> str:
-        """The same as part of a Nats-Msg-Id."""
+        """Its key as part of a Nats-Msg-Id."""
         return f"{self.spec.stream}:{self.sequence}:{self.stored_at}"
 
     def __str__(self) -> str:
         return f"{self.sequence} of {self.spec.stream}"
-
-    @property
-    def carried(self) -> int:
-        """Deliveries before this sequence; 0 for what is not a number."""
-        return number(self.headers.get(CARRIED_HEADER))
 
     @property
     def redelivered(self) -> bool:

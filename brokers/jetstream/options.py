@@ -62,6 +62,7 @@ class BrokerOptions:
 
     servers               one URL, several separated by commas, or a tuple of them
     client_name           how the server lists this connection
+    version               release of this process, told to whoever looks who is at work (survey.py)
     tls_ca_file           PEM file of who signs the server's certificate; None: whom the system trusts
     tls_cert_file         PEM file of this client's certificate, for a server that verifies clients
     tls_key_file          PEM file of its key; None: it is in tls_cert_file
@@ -141,6 +142,7 @@ class BrokerOptions:
     results_max_age_seconds: float = 7 * _DAY_SECONDS
     limits_bucket: str = "transforms_limits"
     client_name: str = "dramatiq-jetstream"
+    version: str = ""
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None

@@ -55,8 +55,11 @@ class Presence:
         spec: QueueSpec,
         held: Callable[[], list[int]],
         woken: Callable[[], Awaitable[None]] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
+        version = session.options.version
+        self._about = {"worker": worker_name(), "threads": threads, "version": version}
         self._session, self._spec, self._held, self._woken = session, spec, held, woken
         self._client: Any = None
         self._subscriptions: list[Any] = []
@@ -90,7 +93,7 @@ class Presence:
         """Write ourselves into the roster; False when that has to be tried again later."""
         self._signed += 1  # each time under an id of its own: the last entry may have been struck off
         message_id = f"roster:{self._spec.name}:{self.id}:{self._signed}"
-        body = json.dumps({"worker": worker_name()}).encode()
+        body = json.dumps(self._about).encode()
         try:
             await self._listen()
             headers = {"Nats-Msg-Id": message_id, "Nats-TTL": "never"}

@@ -64,7 +64,7 @@ class Pull:
 
     def wake(self) -> None:
         """More may be wanted."""
-        if self._wanted(self._outstanding) > 0:
+        if not self._wake.is_set() and self._wanted(self._outstanding) > 0:
             self._wake.set()
 
     @property
@@ -163,7 +163,8 @@ class Pull:
         if status is None:
             self._outstanding = max(0, self._outstanding - 1)
             self._on_message(msg)
-        elif status != "100":
+            return  # what was on its way is held now: no more is wanted than before
+        if status != "100":
             self._request_ended(status, msg.headers or {})
         self.wake()
 

@@ -24,6 +24,8 @@ MINIMUM_SERVER = (2, 14, 1)
 
 # The server's code for "replicas > 1 not supported in non-clustered mode", and for too few peers.
 _NOT_CLUSTERED, _NO_PEERS = 10074, 10005
+INDEX_CONSUMER = "dead-letter-index"
+_INDEX_ACK_WAIT_SECONDS, _INDEX_ACK_PENDING = 60.0, 10_000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Longer than any redelivery, so that a dead letter published twice is stored once.
 _DEAD_LETTER_WINDOW_SECONDS = 3600.0
@@ -216,6 +218,19 @@ def consumer_configs(
     ]
 
 
+def index_consumer(options: BrokerOptions) -> tuple[str, api.ConsumerConfig]:
+    """(stream, consumer) of whoever keeps an index of the dead letters (see dead_feed)."""
+    config = api.ConsumerConfig(
+        durable_name=INDEX_CONSUMER,
+        filter_subject=dead_subject(options, "*"),
+        ack_policy=api.AckPolicy.EXPLICIT,
+        ack_wait=_INDEX_ACK_WAIT_SECONDS,
+        max_ack_pending=_INDEX_ACK_PENDING,
+        headers_only=True,
+    )
+    return options.dead_letter_stream, config
+
+
 _STREAM_FIELDS = (
     "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
     "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
@@ -224,6 +239,22 @@ _STREAM_FIELDS = (
 # The server turns rollups on by itself where there are schedules or markers.
 _ONLY_WHERE_SET = ("allow_rollup_hdrs", "deny_delete")
 _CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
+
+
+def intended(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[tuple[str, str, dict[str, Any]]]:
+    """What `apply` makes sure of: kind, name (both as in its changes) and fields; unset ones are left out."""
+    specs, fields = list(queues), (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
+    streams = [("stream", str(one.name), _set_fields(one, fields)) for one in stream_configs(options, specs)]
+    consumers = [
+        ("consumer", f"{stream}/{one.durable_name}", _set_fields(one, _CONSUMER_FIELDS))
+        for stream, one in [*consumer_configs(options, specs), index_consumer(options)]
+    ]
+    return [*streams, *consumers]
+
+
+def _set_fields(config: Any, fields: Iterable[str]) -> dict[str, Any]:
+    values = {field: getattr(config, field) for field in fields}
+    return {field: value for field, value in values.items() if value not in (None, False, -1)}
 
 
 def differences(kind: str, name: str, wanted: Any, found: Any, fields: Sequence[str]) -> list[Change]:
@@ -268,7 +299,7 @@ async def _apply(session: Session, queues: list[QueueSpec], *, dry_run: bool) ->
     changes: list[Change] = []
     for stream in stream_configs(options, queues):
         changes += await _apply_stream(client, options, stream, dry_run=dry_run)
-    for name, consumer in consumer_configs(options, queues):
+    for name, consumer in [*consumer_configs(options, queues), index_consumer(options)]:
         changes += await _apply_consumer(client, options, name, consumer, dry_run=dry_run)
     return changes
 

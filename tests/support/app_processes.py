@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.jobs.pools import POOLS
 from devstack.client import Client, Pile
 from devstack.product import Product
 from devstack.stack import Stack, StackOptions
@@ -25,13 +26,17 @@ _FAST = {
     "QDRANT_TIMEOUT_SECS": "5",
     "OUTBOUND_ALLOWED_HOSTS": "127.0.0.1",
     "ENCRYPTION_MASTER_KEY": "5e" * 32,
+    "OTEL_BSP_SCHEDULE_DELAY": "1000",
 }
 
 
 class RunningApp:
     """A started product; `get`, `post` and friends are httpx with the right base."""
 
-    def __init__(self, stack: Stack, product: Product, folder: Path, spans: Spans) -> None:
+    def __init__(
+        self, stack: Stack, product: Product, folder: Path, spans: Spans, health_ports: dict[str, int]
+    ) -> None:
+        self.health_ports = health_ports  # of the pools
         self.stack, self.product, self.folder, self.spans = stack, product, folder, spans
         self.base_url = product.base_url
         self.http = httpx.Client(base_url=product.base_url, timeout=60)
@@ -80,8 +85,9 @@ def running_app() -> Iterator[RunningApp]:
     try:
         with Stack(StackOptions(folder, durable=False)) as stack, collecting_spans() as spans:
             environment = {**stack.environment, **_FAST, "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url}
-            with Product(environment, data_dir=folder, port=free_port()) as product:
-                app = RunningApp(stack, product, folder, spans)
+            health = {pool: free_port() for pool in POOLS}
+            with Product(environment, data_dir=folder, port=free_port(), health_ports=health) as product:
+                app = RunningApp(stack, product, folder, spans, health)
                 yield app
                 app.close()
     finally:

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
 
 @dataclass
 class Spans:
@@ -16,6 +19,20 @@ class Spans:
 
     url: str
     bodies: list[bytes] = field(default_factory=list)
+
+    def of(self, trace_id: str) -> list[tuple[str, Span]]:
+        """The spans of a trace that have come so far, each with the service that sent it."""
+        found = []
+        for body in tuple(self.bodies):
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                named = {each.key: each.value.string_value for each in resource.resource.attributes}
+                found += [
+                    (named["service.name"], span)
+                    for scope in resource.scope_spans
+                    for span in scope.spans
+                    if span.trace_id.hex() == trace_id
+                ]
+        return found
 
 
 @contextmanager

@@ -42,10 +42,20 @@ class Window(QueryString):
     offset: int = Field(0, ge=0, le=1_000_000_000)
 
 
+class KeyedWindow(Window):
+    """Which part of a list: after `offset` rows, or after the page whose `next_cursor` is given."""
+
+    cursor: str | None = Field(None, max_length=2048)
+
+
 class SearchWindow(Window):
     """Which part of a list, of the rows that mention `search`."""
 
     search: str | None = Field(None, max_length=256)
+
+
+class KeyedSearchWindow(KeyedWindow, SearchWindow):
+    """As SearchWindow, or after the page whose `next_cursor` is given."""
 
 
 class SortedWindow(SearchWindow):
@@ -63,9 +73,12 @@ class SortedWindow(SearchWindow):
 class Problem(BaseModel):
     """An error: `code` is for programs, `message` for people, `field` names what was wrong."""
 
-    error: str
-    message: str
+    type: str
+    title: str
     status: int
+    detail: str
+    error: str  # and message: what clients of the original read
+    message: str
     code: str
     request_id: str | None = None
     field: str | None = None

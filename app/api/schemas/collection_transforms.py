@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title, Window
+from app.api.schemas.base import Body, JsonObject, KeyedWindow, QueryString, SortedWindow, Title
 from app.services.collection_transforms import (
     CollectionTransformStats,
     CollectionTransformView,
@@ -72,7 +72,7 @@ class CollectionTransformStatsReply(RootModel[CollectionTransformStats]):
     """How far a transform is."""
 
 
-class ProcessedFilesQuery(Window):
+class ProcessedFilesQuery(KeyedWindow):
     """Which files."""
 
     limit: int = Field(20, ge=1, le=1000)
@@ -86,6 +86,7 @@ class ProcessedFileList(BaseModel):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None
 
 
 class CollectionStreamQuery(QueryString):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Details, Tags, Title, Window
+from app.api.schemas.base import Body, Details, KeyedWindow, Tags, Title
 from app.services.collections import CollectionView
 from app.services.progress import FileCounts
 
@@ -15,7 +15,7 @@ class CollectionPath(BaseModel):
     collection_id: int
 
 
-class CollectionSearch(Window):
+class CollectionSearch(KeyedWindow):
     """Search in title, details and tags."""
 
     q: str = Field(max_length=256)
@@ -51,6 +51,7 @@ class CollectionList(BaseModel):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None
 
 
 class FileCountsReply(RootModel[FileCounts]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title, Window
+from app.api.schemas.base import Body, JsonObject, KeyedWindow, QueryString, SortedWindow, Title
+from app.services.batches import BatchStats
 from app.services.dataset_progress import DatasetTransformStats
-from app.services.dataset_transforms import Batch, BatchState, DatasetTransformView, SortBy
+from app.services.dataset_transforms import Batch, BatchSortBy, BatchState, DatasetTransformView, SortBy
 from app.services.embedded_datasets import EmbeddedDatasetView
 from app.services.paging import Page
 
@@ -74,11 +75,18 @@ class DatasetTransformStatsReply(RootModel[DatasetTransformStats]):
     """How far a transform is."""
 
 
-class BatchQuery(Window):
+class BatchQuery(KeyedWindow):
     """Which batches."""
 
     limit: int = Field(20, ge=1, le=1000)
     status: BatchState | None = None
+    sort_by: BatchSortBy = "created_at"
+    sort_direction: Literal["asc", "desc"] = "desc"
+
+    @property
+    def descending(self) -> bool:
+        """Whether the largest comes first."""
+        return self.sort_direction == "desc"
 
 
 class BatchList(BaseModel):
@@ -88,11 +96,33 @@ class BatchList(BaseModel):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None
 
     @classmethod
     def of(cls, page: Page[Batch]) -> Self:
         """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+        return cls(
+            items=list(page.items),
+            total_count=page.total_count,
+            limit=page.limit,
+            offset=page.offset,
+            next_cursor=page.next_cursor,
+        )
+
+
+class BatchPath(BaseModel):
+    """Names a batch of a dataset transform."""
+
+    dataset_transform_id: int
+    batch_key: str
+
+
+class BatchReply(RootModel[Batch]):
+    """One batch."""
+
+
+class BatchStatsReply(RootModel[BatchStats]):
+    """The batches, counted."""
 
 
 class DatasetStreamQuery(QueryString):

@@ -47,6 +47,7 @@ class DatasetList(BaseModel):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None
 
 
 class EmbeddedOfDatasetQuery(Window):

@@ -43,6 +43,18 @@ class EmbeddingProgressReply(RootModel[EmbeddingProgress]):
     """How far it is."""
 
 
+class EmbeddedDatasetIds(Body):
+    """Names some embedded datasets."""
+
+    embedded_dataset_ids: list[int] = Field(min_length=1, max_length=100)
+
+
+class EmbeddingProgressList(BaseModel):
+    """How far each is, by id."""
+
+    stats: list[EmbeddingProgress]
+
+
 class PointsQuery(QueryString):
     """Which points; `offset` is the `next_offset` of the page before."""
 

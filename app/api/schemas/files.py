@@ -7,8 +7,9 @@ from typing import Literal
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import QueryString
+from app.api.schemas.base import Body, JsonObject, QueryString
 from app.services.files import Completed, Failed, FailedFile, FileView
+from app.services.previews import MOST_CHUNKS, Preview
 
 
 class FilesPath(BaseModel):
@@ -36,6 +37,18 @@ class TypesQuery(QueryString):
     """How much is said of each type."""
 
     details: Literal["true", "false"] = "false"
+
+
+class PreviewBody(Body):
+    """A configuration to try, as a collection transform takes it, and how many passages to show."""
+
+    job_config: JsonObject = Field(default_factory=dict)
+    chunk_size: int | None = None
+    limit: int = Field(20, ge=1, le=MOST_CHUNKS)
+
+
+class PreviewReply(RootModel[Preview]):
+    """What would be made."""
 
 
 class UploadForm(BaseModel):

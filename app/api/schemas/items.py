@@ -34,10 +34,11 @@ class ChunkPath(BaseModel):
 
 
 class ItemsQuery(QueryString):
-    """Which page of the items; the first is 1."""
+    """Which page of the items, the first is 1; or what follows the page whose `next_cursor` is given."""
 
     page: int = Field(1, ge=1, le=10_000_000)
     page_size: int = Field(10, ge=1, le=100)
+    cursor: str | None = Field(None, max_length=2048)
     search: str | None = Field(None, max_length=256)
 
 
@@ -93,6 +94,7 @@ class ItemList(BaseModel):
     page_size: int
     total_count: int
     has_more: bool
+    next_cursor: str | None = None
 
 
 class ItemChunksList(BaseModel):
@@ -103,6 +105,7 @@ class ItemChunksList(BaseModel):
     page_size: int
     total_count: int
     has_more: bool
+    next_cursor: str | None = None
 
 
 class ChunkList(BaseModel):

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, RootModel
 
-from app.api.schemas.base import Window
+from app.api.schemas.base import KeyedWindow
 from app.services.cancelling import Cancelled
 from app.services.jobs import JobState, JobView, ScopeKind
 from app.services.paging import Page
@@ -18,7 +18,7 @@ class JobPath(BaseModel):
     job_id: str
 
 
-class JobQuery(Window):
+class JobQuery(KeyedWindow):
     """Which jobs; `scope_id` is the id of the transform or embedded dataset that `scope_kind` names."""
 
     state: JobState | None = None
@@ -38,11 +38,18 @@ class JobList(BaseModel):
     total_count: int
     limit: int
     offset: int
+    next_cursor: str | None = None
 
     @classmethod
     def of(cls, page: Page[JobView]) -> Self:
         """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+        return cls(
+            items=list(page.items),
+            total_count=page.total_count,
+            limit=page.limit,
+            offset=page.offset,
+            next_cursor=page.next_cursor,
+        )
 
 
 class CancelledReply(RootModel[Cancelled]):

@@ -7,7 +7,13 @@ from typing import Annotated
 from pydantic import Field, RootModel, WithJsonSchema
 
 from app.api.schemas.base import Body, JsonObject
-from app.services.search import MOST_DATASETS, MOST_RESULTS, QUERY_LENGTH, Mode, SearchResult
+from app.services.search import (
+    MOST_CANDIDATES,
+    MOST_DATASETS,
+    MOST_RESULTS,
+    QUERY_LENGTH,
+)
+from app.services.search_results import Mode, SearchResult
 
 # Documented here, checked by the service, whose words the answer has.
 _IDS = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": MOST_DATASETS}
@@ -20,8 +26,23 @@ class SearchParamsBody(Body):
     hnsw_ef: int | None = Field(None, ge=1, le=10_000)
 
 
+class RerankBody(Body):
+    """Which reranker orders the best passages anew: one at the address and with the key of an LLM.
+
+    It is called in Cohere's format at `{base_url}/rerank`; `model` is else that of the LLM.
+    """
+
+    llm_id: int
+    model: str | None = Field(None, min_length=1, max_length=256)
+    candidates: Annotated[
+        int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_CANDIDATES})
+    ] = 50
+
+
 class SearchBody(Body):
     """A query in words, and where to look.
+
+    `hybrid` also looks for the words themselves and fuses both orders.
 
     `filters` narrows: `{"language": "en", "page": {"gte": 3}, "file_id": [7, 9], "created_at": {"gte":
     "2026-01-31"}}`; fields are item_id, file_id, page, media_type, language, created_at.
@@ -34,6 +55,8 @@ class SearchBody(Body):
     filters: JsonObject = Field(default_factory=dict)
     search_params: SearchParamsBody = SearchParamsBody()
     search_mode: Mode = "chunks"
+    hybrid: bool = False
+    rerank: RerankBody | None = None
 
 
 class SearchReply(RootModel[SearchResult]):

@@ -19,3 +19,10 @@ class CohereModel(RemoteLanguageModel):
     def _text(self, answer: Any) -> str:
         blocks = answer["message"]["content"] or []
         return "".join(str(block["text"]) for block in blocks if block["type"] == "text")
+
+    def _piece(self, event: Any) -> tuple[str, str]:
+        if event["type"] == "content-delta":
+            return str(event["delta"]["message"]["content"].get("text") or ""), ""
+        if event["type"] == "message-end":
+            return "", str(event["delta"]["finish_reason"])
+        return "", ""  # starts and ends of blocks, plans of tools, citations of documents we did not send

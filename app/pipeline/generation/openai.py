@@ -19,3 +19,10 @@ class OpenAIModel(RemoteLanguageModel):
 
     def _text(self, answer: Any) -> str:
         return str(answer["choices"][0]["message"]["content"] or "")
+
+    def _piece(self, event: Any) -> tuple[str, str]:
+        choices = event.get("choices") or []  # the last event of some servers holds the usage only
+        if not choices:
+            return "", ""
+        said = (choices[0].get("delta") or {}).get("content")
+        return str(said or ""), str(choices[0].get("finish_reason") or "")

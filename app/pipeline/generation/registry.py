@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.pipeline.generation.base import LanguageModel, LanguageModelSpec
+from app.pipeline.generation.base import ChatModel, LanguageModelSpec
 from app.pipeline.providers import Setting, check_model, check_settings, find, load
 from app.security.outbound import OutboundClient
 
@@ -65,8 +65,8 @@ def validate(spec: LanguageModelSpec) -> None:
     check_settings(spec.provider, provider.settings, spec.config)
 
 
-def build(spec: LanguageModelSpec, http: OutboundClient) -> LanguageModel:
+def build(spec: LanguageModelSpec, http: OutboundClient) -> ChatModel:
     """A language model ready to be asked; nothing is called before. Raises InvalidInputError."""
     validate(spec)
-    model: LanguageModel = load(find(PROVIDERS, spec.provider).address)(spec, http)
+    model: ChatModel = load(find(PROVIDERS, spec.provider).address)(spec, http)
     return model

@@ -5,18 +5,25 @@ A subclass says how a request looks and where the text stands in the answer.
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from app.errors import ProviderUnavailableError
-from app.pipeline.generation.base import LanguageModelSpec
+from app.pipeline.generation.base import AnswerOptions, LanguageModelSpec, Turn
+from app.pipeline.generation.wire import Thoughts, event_data
 from app.pipeline.remote import Remote, RetryPolicy
 from app.security.outbound import OutboundClient
 
 # Models served without a reasoning parser write their thoughts into the answer; cut off, they never close.
 _THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 _RETRY = RetryPolicy(attempts=3)
+_DONE = "[DONE]"
+_CUT = frozenset({"length", "MAX_TOKENS"})
+_FAILED = frozenset({"ERROR", "ERROR_TOXIC", "error", "TIMEOUT"})
 
 
 class RemoteLanguageModel(ABC):
@@ -53,6 +60,66 @@ class RemoteLanguageModel(ABC):
         if not answer:
             raise ProviderUnavailableError(f"{self._remote.name} answered nothing; raise config.max_tokens.")
         return answer
+
+    def stream(
+        self, turns: Sequence[Turn], options: AnswerOptions, *, stopped: threading.Event
+    ) -> Generator[str, None, bool]:
+        """See ChatModel."""
+        payload = self._conversation(turns, options)
+        seconds = options.timeout_seconds
+        with self._remote.stream(self._url, payload, timeout_seconds=seconds, stopped=stopped) as answer:
+            return (yield from self._said(answer.body))
+
+    def _conversation(self, turns: Sequence[Turn], options: AnswerOptions) -> dict[str, object]:
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        payload: dict[str, object] = {"model": self._spec.model, "messages": messages, "stream": True}
+        payload |= self._options(int(str(self._spec.config.get("max_tokens") or options.max_tokens)))
+        temperature = options.temperature
+        if temperature is None:
+            temperature = self._spec.config.get("temperature")  # type: ignore[assignment]  # checked with the spec
+        return payload if temperature is None else payload | {"temperature": temperature}
+
+    def _said(self, body: Iterable[bytes]) -> Generator[str, None, bool]:
+        """The pieces; returns whether the last one was cut off. Else an end without a sign is a failure."""
+        thoughts, any_text, end = Thoughts(), False, ""
+        for data in event_data(body):
+            piece, end = self._parsed(data)
+            shown = thoughts.said(piece)
+            shown = shown if any_text else shown.lstrip()
+            if shown:
+                any_text = True
+                yield shown
+            if end:
+                break
+        if not end:
+            raise ProviderUnavailableError(f"{self._remote.name} broke off in the middle of its answer.")
+        rest = thoughts.rest()
+        if rest:
+            yield rest
+        if not any_text and not rest.strip():
+            raise ProviderUnavailableError(f"{self._remote.name} answered nothing; raise max_tokens.")
+        return end in _CUT
+
+    def _parsed(self, data: str) -> tuple[str, str]:
+        """The text of an event, and why the answer ends with it, if it does."""
+        if data.strip() == _DONE:
+            return "", _DONE
+        try:
+            event = json.loads(data)
+            complaint = event.get("error")
+            piece, end = ("", "") if complaint else self._piece(event)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            raise ProviderUnavailableError(
+                f"{self._remote.name} sent something that is no part of an answer ({type(error).__name__})."
+            ) from error
+        if complaint or end in _FAILED:
+            words = self._remote.complaint(complaint or event)
+            raise ProviderUnavailableError(f"{self._remote.name} gave up its answer: {words}")
+        return piece, end
+
+    @abstractmethod
+    def _piece(self, event: Any) -> tuple[str, str]:
+        """The text of a part of a streamed answer, and why it ends there or "". Errors as for `_text`."""
 
     @abstractmethod
     def _options(self, max_tokens: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Many rows at once by COPY: about twice as fast as batched INSERT, see docs/benchmarks/pipeline.md."""
+"""Many rows at once by COPY, into tables without a model; docs/benchmarks/pipeline.md has its speed."""
 
 from __future__ import annotations
 

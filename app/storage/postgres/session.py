@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import UnavailableError
-from app.observability import metrics, tracing
+from app.observability import metrics, server_metrics, tracing
+from app.storage.postgres.pool import MeasuredPool
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ def _build_engine(options: DatabaseOptions) -> Engine:
     pool_size = max(1, min(options.min_connections or 1, options.max_connections))
     engine = create_engine(
         options.url,
+        poolclass=MeasuredPool,
         pool_size=pool_size,
         max_overflow=options.max_connections - pool_size,
         pool_timeout=options.acquire_timeout_seconds,
@@ -130,6 +132,7 @@ def _build_engine(options: DatabaseOptions) -> Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
     )
+    server_metrics.POOL_MAX.set(options.max_connections)
     metrics.watch_engine(engine)
     tracing.instrument_engine(engine)
     _replace_idle(engine, options.idle_timeout_seconds)

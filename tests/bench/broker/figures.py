@@ -48,11 +48,14 @@ def total(results: Results, system: str, measure: str) -> int | None:
     return int(sum(known)) if known else None
 
 
-def ratio(results: Results, system: str, rival: str, measure: str) -> Spread | None:
+def ratio(
+    results: Results, system: str, rival: str, measure: str, their_measure: str | None = None
+) -> Spread | None:
     """How many times the rival's value, round by round: both of a round ran within minutes."""
+    their_measure = their_measure or measure
     pairs = zip(results.get(system, []), results.get(rival, []), strict=False)
     return spread(
-        ours[measure] / theirs[measure] if ours.get(measure) and theirs.get(measure) else None
+        ours[measure] / theirs[their_measure] if ours.get(measure) and theirs.get(their_measure) else None
         for ours, theirs in pairs
     )
 

@@ -9,6 +9,9 @@ from tests.bench.broker.figures import Results, Spread, of, ratio, total
 from tests.bench.broker.systems import SYSTEMS, System
 from tests.bench.broker.targets import target_table
 
+_INSTEAD = """Where a target lies beyond the floor, [adr/0011](../adr/0011-targets-beyond-the-floor.md) says
+why, and what is held instead."""
+
 Cell = Callable[[Results, System], str]
 RIVALS = {"redis": "Redis", "rabbitmq": "RabbitMQ", "taskiq-nats": "taskiq-nats"}
 
@@ -157,7 +160,7 @@ _COMPARED = {
 
 def report(results: Results, head: str, notes: Sequence[str]) -> str:
     """The whole page."""
-    parts = [head, "## Targets\n", *target_table(results)]
+    parts = [head, "## Targets\n", *target_table(results), "", _INSTEAD]
     for title, columns in SECTIONS.items():
         parts += _section(title, table(results, columns))
     parts += _section("Distance to the floor of raw nats-py", table(results, FLOOR, only="ours"))

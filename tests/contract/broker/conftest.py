@@ -48,7 +48,8 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     served = request.param in {"server", "cluster"}
     url = request.getfixturevalue(f"{request.param}_url") if served else None
-    made = make_broker(request.param, url)
+    replicas = 3 if request.param == "cluster" else 1
+    made = make_broker(request.param, url, replicas=replicas)
     if isinstance(made, JetStreamBroker) and not isinstance(made, JetStreamStubBroker):
         empty(made)
     yield made

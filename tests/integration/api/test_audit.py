@@ -107,10 +107,12 @@ def test_every_table_that_is_audited_tells_of_its_deletion(
     with container.database.transaction() as session:
         drawn = session.scalar(text("SELECT visualization_id FROM visualizations"))
     llm = api.post("/api/llms", {"name": "l", "provider": "openai"}, 201)["llm_id"]
+    chat = api.post("/api/chat/sessions", {"embedded_dataset_id": embedded_id, "llm_id": llm}, 201)
     created = {event.action for event in events() if event.action.endswith(".created")}
     before = len(events())
     api.delete(f"/api/collections/{collection}/files/{file}")
     api.delete(f"/api/datasets/{dataset}/items/{item}")
+    api.delete(f"/api/chat/sessions/{chat['session_id']}")
     api.delete(f"/api/visualizations/{drawn}")
     api.delete(f"/api/visualization-transforms/{map_id}")
     api.delete(f"/api/embedded-datasets/{embedded_id}")

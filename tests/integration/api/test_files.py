@@ -166,5 +166,5 @@ def test_uploads_of_one_name_at_once_become_versions_of_one_file(
     work()
     assert objects() == 1
     (file,) = files.list(ADA, key).files
-    with files.open(ADA, key, file.file_id).stream as stream:
+    with files.open(ADA, key, file.file_id).open(None) as stream:
         assert stream.read().startswith(TEXT)

@@ -13,8 +13,9 @@ import pytest
 from app.container import Container, Services
 from app.errors import NotFoundError
 from app.security.principal import Principal
+from app.services.chat_events import ChatOptions
 from app.services.items import PushedChunk, PushedItem
-from app.services.search import Query
+from app.services.search import Query, Rerank
 from app.services.uploads import Upload
 from app.storage.postgres.tables import Visualization
 from tests.integration.api.conftest import ADA, BOB
@@ -37,6 +38,8 @@ class Things:
     visualization: int
     llm: int
     job: UUID
+    chat: int
+    answer: int
 
 
 @pytest.fixture
@@ -53,6 +56,8 @@ def adas(container: Container) -> Things:
     embedded = transform.embedded_dataset_ids[0]
     maps = of.visualization_transforms.create(ADA, title="m", embedded_dataset_id=embedded)
     assert maps.last_visualization_id
+    llm = of.llms.create(ADA, {"name": "l", "provider": "openai"}).llm_id
+    chat = of.chats.create(ADA, embedded_dataset_id=embedded, llm_id=llm).session_id
     return Things(
         collection=collection,
         file=of.files.upload(ADA, collection, [upload]).completed[0].file_id,
@@ -67,8 +72,10 @@ def adas(container: Container) -> Things:
         embedded=embedded,
         visualization_transform=maps.visualization_transform_id,
         visualization=maps.last_visualization_id,
-        llm=of.llms.create(ADA, {"name": "l", "provider": "openai"}).llm_id,
+        llm=llm,
         job=of.jobs.list(ADA).items[0].job_id,
+        chat=chat,
+        answer=of.chat_answers.ask(ADA, chat, "hello", ChatOptions()).message_id,
     )
 
 
@@ -200,7 +207,34 @@ CALLS: dict[str, Call] = {
     ),
     "cancelling.visualization": lambda of, who, a: of.cancelling.visualization(who, a.visualization),
     "cancelling.job": lambda of, who, a: of.cancelling.job(who, a.job),
+    "embedded_datasets.stats_of": lambda of, who, a: of.embedded_datasets.stats_of(who, [a.embedded]),
+    "batches.get": lambda of, who, a: of.batches.get(who, a.dataset_transform, a.job),
+    "batches.stats": lambda of, who, a: of.batches.stats(who, a.dataset_transform),
+    "batches.retry": lambda of, who, a: of.batches.retry(who, a.dataset_transform, a.job),
+    "exports.dataset": lambda of, who, a: of.exports.dataset(who, a.dataset),
+    "exports.embedded_dataset": lambda of, who, a: of.exports.embedded_dataset(who, a.embedded, vectors=True),
+    "exports.map_points": lambda of, who, a: of.exports.map_points(who, a.visualization),
+    "exports.map_clusters": lambda of, who, a: of.exports.map_clusters(who, a.visualization),
+    "previews.preview": lambda of, who, a: of.previews.preview(who, a.collection, a.file, job_config={}),
+    "visualizations.all_points": lambda of, who, a: of.visualizations.all_points(
+        who, a.visualization, batch=1
+    ),
     "search.search": lambda of, who, a: of.search.search(who, Query("x", [a.embedded])),
+    "search.search with a reranker": lambda of, who, a: of.search.search(
+        who, Query("x", [a.embedded], rerank=Rerank(a.llm))
+    ),
+    "search.passages": lambda of, who, a: of.search.passages(who, Query("x", [a.embedded])),
+    "llms.reranker": lambda of, who, a: of.llms.reranker(who.owner_id, a.llm, None),
+    "chats.create": lambda of, who, a: of.chats.create(who, embedded_dataset_id=a.embedded, llm_id=a.llm),
+    "chats.get": lambda of, who, a: of.chats.get(who, a.chat),
+    "chats.messages": lambda of, who, a: of.chats.messages(who, a.chat),
+    "chats.delete": lambda of, who, a: of.chats.delete(who, a.chat),
+    "chat_answers.ask": lambda of, who, a: of.chat_answers.ask(who, a.chat, "hello", ChatOptions()),
+    "chat_answers.regenerate": lambda of, who, a: of.chat_answers.regenerate(who, a.answer),
+    "grabbing.collection": lambda of, who, a: of.grabbing.collection(who, a.collection),
+    "grabbing.dataset": lambda of, who, a: of.grabbing.dataset(who, a.dataset),
+    "grabbing.embedder": lambda of, who, a: of.grabbing.embedder(who, a.embedder),
+    "grabbing.llm": lambda of, who, a: of.grabbing.llm(who, a.llm),
 }
 
 
@@ -220,7 +254,13 @@ def test_nothing_of_adas_is_there_for_bob(container: Container, adas: Things):
 
 def test_every_verb_that_takes_an_id_is_tried(container: Container):
     tried = {name.split(" ")[0] for name in CALLS}
-    exempt = {"create", "recent", "ensure"}  # take no id of somebody's, or are tried above where they do
+    exempt = {
+        "create",
+        "recent",
+        "ensure",
+        "complete",
+        "public",
+    }  # take no id of somebody's, or are tried above where they do
     for noun in {name.split(".")[0] for name in CALLS}:
         service = getattr(container.services, noun)
         verbs = {
@@ -230,7 +270,13 @@ def test_every_verb_that_takes_an_id_is_tried(container: Container):
         }
         fields = set(type(service).__dataclass_fields__)
         missing = {f"{noun}.{verb}" for verb in verbs - fields - exempt} - tried
-        assert missing <= {"collections.list", "datasets.list", "embedders.list", "llms.list"}, missing
+        assert missing <= {
+            "collections.list",
+            "datasets.list",
+            "embedders.list",
+            "llms.list",
+            "chats.list",
+        }, missing
 
 
 def test_lists_hold_only_ones_own(container: Container, adas: Things):
@@ -245,6 +291,7 @@ def test_lists_hold_only_ones_own(container: Container, adas: Things):
         of.embedded_datasets,
         of.visualization_transforms,
         of.visualizations,
+        of.chats,
     ):
         assert noun.list(BOB).total_count == 0
         assert noun.list(ADA).total_count == 1

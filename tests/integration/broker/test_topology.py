@@ -23,6 +23,7 @@ def test_applying_twice_changes_nothing_and_a_dry_run_changes_nothing(server: Na
         "create stream KV_transforms_limits",
         "create consumer QUICK/quick",
         "create consumer OTHER/other",
+        "create consumer DLQ_TRANSFORMS/dead-letter-index",
     ]
     assert topology.apply(options, QUEUES) == planned
     assert topology.apply(options, QUEUES) == []

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine, text
 
 from app.errors import UnavailableError
 from app.storage.postgres import session as session_module
+from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions, after_commit
 
 
@@ -92,3 +94,43 @@ def test_a_connection_that_lay_idle_too_long_is_replaced(
             backends.append(session.scalar(text("SELECT pg_backend_pid()")))
     database.close()
     assert (backends[0] != backends[1]) is replaced
+
+
+def number(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_the_pool_says_how_full_it_is_and_that_somebody_waited_in_vain(small: Database):
+    refused = number("database_connection_wait_seconds_count", status="failed")
+    small.ping()
+    assert number("database_connection_pool_max") == 1
+    assert number("database_connection_pool_in_use") == 0
+    with small.transaction() as session:
+        session.execute(text("SELECT 1"))
+        assert number("database_connection_pool_in_use") == 1
+        assert number("database_connection_pool_size") == 1
+        with pytest.raises(UnavailableError):
+            small.ping()
+    assert number("database_connection_pool_in_use") == 0
+    assert number("database_connection_wait_seconds_count", status="failed") == refused + 1
+
+
+def at_revision(database: Database, revision: str) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :one"), {"one": revision})
+
+
+def test_an_older_schema_is_not_ready_a_newer_one_is(small: Database):
+    Schema(small).check()
+    at_revision(small, "0001")
+    with pytest.raises(UnavailableError, match=r"0001.*flask migrate"):
+        Schema(small).check()
+    at_revision(small, "9999")
+    Schema(small).check()
+
+
+def test_a_database_without_tables_says_what_to_do(small: Database):
+    with small.transaction() as session:
+        session.execute(text("DROP TABLE alembic_version"))
+    with pytest.raises(UnavailableError, match="no schema yet: run `flask migrate`"):
+        Schema(small).check()

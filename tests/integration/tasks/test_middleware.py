@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
+from prometheus_client import REGISTRY
 
 from app.container import Container
+from app.jobs import queue_depths
+from app.jobs.contracts import DATASETS
+from app.observability.sampling import Sampler
+from app.observability.server_metrics import forget_nats
 from brokers.jetstream.errors import CrashLoopError
 from tasks.middleware import DeadLetters, Housekeeping
 from tests.integration.tasks.conftest import Pool
@@ -21,7 +27,7 @@ def job_id(pool: Pool) -> UUID:
 
 
 def give_up(pool: Pool, letter: dramatiq.Message[Any] | None) -> None:
-    DeadLetters(pool.container).after_dead_letter(
+    DeadLetters(pool.container, "collections").after_dead_letter(
         pool.container.broker, letter, "crash-loop", CrashLoopError("3 runs started and never ended")
     )
 
@@ -83,4 +89,21 @@ def test_housekeeping_goes_on_without_streams(container: Container, nats_url: st
         container.broker.connection.session().api(f"STREAM.DELETE.{container.queue_specs[0].stream}")
     )
     clock = Housekeeping(container)
-    clock._do(clock._measure_queues)  # logs, and the thread goes on
+    clock._do(lambda: queue_depths.measure(container.broker))  # logs, and the thread goes on
+
+
+def pending() -> float | None:
+    labels = {"stream": "DATASET_TRANSFORMS", "consumer": DATASETS}
+    return REGISTRY.get_sample_value("nats_consumer_pending", labels)
+
+
+def test_a_scrape_asks_nats_and_tells_no_old_number_once_it_cannot(container: Container):
+    numbers = Sampler(lambda: queue_depths.measure(container.broker), forget_nats, every_seconds=0)
+    numbers.refresh()
+    assert pending() == 0
+    assert (REGISTRY.get_sample_value("nats_jetstream_used_bytes") or 0) >= 0
+    container.broker.connection.run(
+        container.broker.connection.session().api(f"STREAM.DELETE.{container.queue_specs[0].stream}")
+    )
+    numbers.refresh()
+    assert math.isnan(pending() or 0)

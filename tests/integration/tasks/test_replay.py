@@ -100,6 +100,6 @@ def test_a_replayed_message_that_kills_its_workers_buries_its_job(pool: Pool, re
 def give_up(pool: Pool, job_id: UUID, **options: Any) -> None:
     letter = message(job_id)
     letter.options.update(options)
-    DeadLetters(pool.container).after_dead_letter(
+    DeadLetters(pool.container, "collections").after_dead_letter(
         pool.container.broker, letter, "crash-loop", CrashLoopError("3 runs started and never ended")
     )

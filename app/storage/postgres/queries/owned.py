@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar, Token
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import Select, inspect, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.errors import NotFoundError
+from app.errors import NotFoundError, PreconditionFailedError
 from app.storage.postgres.tables import (
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -24,6 +27,7 @@ from app.storage.postgres.tables import (
 
 T = TypeVar(
     "T",
+    ChatSession,
     Collection,
     CollectionTransform,
     Dataset,
@@ -39,6 +43,7 @@ T = TypeVar(
 Shared = TypeVar("Shared", Collection, Dataset, EmbedderRow, LlmRow)
 
 _NOUNS: dict[type, str] = {
+    ChatSession: "chat session",
     Collection: "collection",
     CollectionTransform: "collection transform",
     Dataset: "dataset",
@@ -53,12 +58,34 @@ _NOUNS: dict[type, str] = {
 }
 
 
+# What the client of an edit has read: when the first row that it locks must have changed last.
+_expected: ContextVar[datetime | None] = ContextVar("expected", default=None)
+
+
+def expect_unchanged(since: datetime) -> Token[datetime | None]:
+    """Let the next row that is locked be refused if it changed after that; undo by `forget_expected`."""
+    return _expected.set(since)
+
+
+def forget_expected(token: Token[datetime | None]) -> None:
+    """Ask nothing of later rows."""
+    _expected.reset(token)
+
+
 def owned(
     session: Session, table: type[T], key: int, owner_id: str, *, lock: bool = False, field: str | None = None
 ) -> T:
-    """The owner's row with this id; raises NotFoundError (with `field`, where a body named the id)."""
+    """The owner's row with this id; raises NotFoundError (with `field`, where a body named the id).
+
+    With `lock` it stays as it is until the transaction ends; raises PreconditionFailedError when it is not
+    what its client has read.
+    """
     statement = select(table).where(_key(table) == key, table.owner_id == owner_id)
-    return _one(session, statement.with_for_update(key_share=True) if lock else statement, table, key, field)
+    if not lock:
+        return _one(session, statement, table, key, field)
+    row = _one(session, statement.with_for_update(key_share=True), table, key, field)
+    _refuse_changed(row)
+    return row
 
 
 def held(session: Session, table: type[T], key: int, owner_id: str) -> T:
@@ -71,6 +98,15 @@ def readable(session: Session, table: type[Shared], key: int, owner_id: str) -> 
     """The owner's row, or anybody's that is public; raises NotFoundError."""
     statement = select(table).where(_key(table) == key, or_(table.owner_id == owner_id, table.is_public))
     return _one(session, statement, table, key, None)
+
+
+def _refuse_changed(row: T) -> None:
+    since = _expected.get()
+    if since is None:
+        return
+    _expected.set(None)  # the others that an edit locks were not read by its client
+    if getattr(row, "updated_at", since) != since:
+        raise PreconditionFailedError("this has changed since you read it: read it again", field="If-Match")
 
 
 def _key(table: type[T]) -> InstrumentedAttribute[int]:

@@ -12,6 +12,10 @@ from sqlalchemy.orm import Mapped, deferred, mapped_column
 
 from app.storage.postgres.tables.base import Base, Described, Owned, Timestamps
 
+# What full-text search looks in. Without a language's rules, since a dataset may hold many; cut, because
+# Postgres refuses a text whose words take more than a megabyte.
+WORDS = "to_tsvector('simple'::regconfig, left(chunks.text, 100000))"
+
 
 class Dataset(Base, Owned, Described, Timestamps):
     """Text produced from files, or pushed through the API."""
@@ -70,6 +74,7 @@ class ChunkRow(Base):
     __tablename__ = "chunks"
     __table_args__ = (
         Index("uq_chunks_item_id_position", "item_id", "position", unique=True),
+        Index("ix_chunks_words", sql(WORDS), postgresql_using="gin"),
         CheckConstraint("end_char > start_char AND start_char >= 0", name="span"),
     )
 

@@ -43,6 +43,10 @@ class Job(Base):
             postgresql_where=text("state IN ('pending', 'running') AND NOT held"),
         ),
         Index("ix_jobs_scope", "scope_kind", "scope_id", "state"),
+        # The newest jobs of everybody, and how many came and went lately: what operators look at.
+        Index("ix_jobs_created_at_job_id", "created_at", "job_id"),
+        Index("ix_jobs_dead", "created_at", "job_id", postgresql_where=text("state = 'dead'")),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     )
 
     job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)

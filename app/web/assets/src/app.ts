@@ -1,5 +1,6 @@
 // Every page: htmx for parts that change, live updates, uploads, theme, shortcuts, messages.
 import htmx from "htmx.org";
+import { setUpChat } from "./chat";
 import { followWork } from "./live";
 import { setUpToasts } from "./toast";
 import { setUpUploads } from "./upload";
@@ -69,4 +70,5 @@ setUpDialogs();
 setUpToasts();
 setUpUploads();
 setUpReader();
+setUpChat();
 followWork();

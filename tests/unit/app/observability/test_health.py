@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from typing import Literal
 
-from app.observability.health import HealthChecks, HealthServer
+from app.observability.health import CheckResult, HealthChecks, HealthServer, Steady
 
 
 def free_port() -> int:
@@ -85,6 +86,16 @@ def test_one_server_away_means_not_ready():
         status, body = get(port, "/ready")
     assert status == 503
     assert json.loads(body)["checks"]["nats"]["status"] == "down"
+
+
+def test_one_bad_answer_does_not_turn_a_part_down_and_one_good_one_not_up():
+    def judge(steady: Steady, *answers: Literal["up", "down"]) -> list[bool]:
+        return [not steady.judge({"s3": CheckResult(one, 1.0)}) for one in answers]
+
+    assert judge(Steady(), "down", "up", "up") == [False, False, True]
+    assert judge(Steady(), "up", "down", "up", "down", "down", "up", "down", "up", "up") == [
+        True, True, True, True, False, False, False, False, True
+    ]  # fmt: skip
 
 
 def test_metrics_are_served_and_other_paths_are_not():

@@ -104,25 +104,67 @@ def test_fields_cannot_take_the_place_of_ours(out: io.StringIO):
     assert (lines(out)[0]["level"], lines(out)[0]["service"]) == ("WARNING", "api")
 
 
+@pytest.fixture
+def levels() -> Iterator[None]:
+    names = ("app", "tasks", "brokers", "app.a", "app.b", "lib")
+    yield
+    for name in names:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("levels")
 @pytest.mark.parametrize(
-    ("level", "seen"),
+    ("directives", "level", "seen"),
     [
-        ("INFO", ["app.a info", "app.b info"]),
-        ("warn", []),
-        ("debug", ["app.a debug", "app.a info", "app.b debug", "app.b info"]),
-        ("warn,app.a=debug", ["app.a debug", "app.a info"]),
-        ("info,app::b=off", ["app.a info"]),
-        ("rubbish", ["app.a info", "app.b info"]),
+        ("", None, "app.a app.b lib"),
+        ("warn", None, ""),
+        ("warn,semantic_explorer=info", None, "app.a app.b"),
+        ("info,semantic_explorer=debug", None, "app.a? app.a app.b? app.b lib"),
+        ("warn,semantic_explorer::a=debug", None, "app.a? app.a"),
+        ("warn, app.a = debug ,lib=off", None, "app.a? app.a"),
+        ("semantic_explorer=debug", "WARNING", "app.a? app.a app.b? app.b"),
+        ("debug", "ERROR", ""),
+        ("info,app::b=off", None, "app.a lib"),
     ],
 )
-def test_levels_are_names_or_simple_directives(out: io.StringIO, level: str, seen: list[str]):
+def test_the_filter_sets_levels_by_part_and_the_level_goes_before_its_first_word(
+    out: io.StringIO, directives: str, level: str | None, seen: str
+):
     stream = io.StringIO()
-    configure("api", level, "json", stream)
-    for name in ("app.a", "app.b"):
-        logging.getLogger(name).debug("%s debug", name)
-        logging.getLogger(name).info("%s info", name)
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    assert [line["message"] for line in lines(stream)] == seen
+    configure("api", level, "json", stream, directives=directives)
+    for name in ("app.a", "app.b", "lib"):
+        logging.getLogger(name).debug("%s?", name)
+        logging.getLogger(name).info("%s", name)
+    assert " ".join(line["message"] for line in lines(stream)) == seen
+
+
+@pytest.mark.usefixtures("levels")
+def test_a_filter_that_cannot_be_read_is_said_and_stops_nothing(out: io.StringIO):
+    stream = io.StringIO()
+    configure("api", None, "json", stream, directives="lib=loud,info,=debug,[span{x=1}]=info")
+    logging.getLogger("app.a").info("on")
+    warned, on = lines(stream)
+    assert (warned["level"], on["message"]) == ("WARNING", "on")
+    assert all(part in warned["message"] for part in ("lib=loud", "=debug", "[span{x=1}]=info"))
+
+
+def test_the_documented_fields_come_first_and_in_order(out: io.StringIO):
+    logging.getLogger("app.x").info("no request")
+    with bound(zebra=1, request_id="0b1c"):
+        logging.getLogger("app.x").info("in a request", extra={"apple": 2})
+    for line in lines(out):
+        assert list(line)[:6] == ["timestamp", "level", "message", "service", "version", "request_id"]
+    assert [line["request_id"] for line in lines(out)] == [None, "0b1c"]
+
+
+def test_text_cannot_move_a_terminals_cursor_or_begin_a_line(out: io.StringIO):
+    stream = io.StringIO()
+    configure("api", None, "text", stream)
+    with bound(title="a\x1b[2J\rb\nc"):
+        logging.getLogger("app.x").info("x\x1b]0;t\x07\r\n10:00:00 ERROR forged\u2028")
+    written = stream.getvalue()
+    assert not set("\x1b\r\x07\u2028") & set(written)
+    assert [line for line in written.split("\n")[1:] if line and not line.startswith("    ")] == []
 
 
 def test_text_is_for_people(out: io.StringIO):

@@ -20,7 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from app.errors import InvalidInputError, ProviderUnavailableError
 from app.security.addresses import closed_reason, parse_address
-from app.security.outbound import AllowedHosts, OutboundClient, OutboundOptions
+from app.security.allowed_hosts import AllowedHosts
+from app.security.outbound import OutboundClient, OutboundOptions
 
 CLOSED_ADDRESSES = [
     "0.0.0.0",

@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.services import words
 from app.web import highlight
 
 
@@ -13,7 +14,7 @@ def test_words_that_begin_like_a_query_word_are_lit() -> None:
 
 
 def test_words_that_say_nothing_light_nothing() -> None:
-    assert highlight.query_words("What is the way to do this?") == ("way",)
+    assert words.query_words("What is the way to do this?") == ("way",)
 
 
 def test_markup_in_text_and_query_stays_text() -> None:

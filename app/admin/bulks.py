@@ -1,0 +1,99 @@
+"""Bulk jobs over dead letters: prepared from a filter, looked at, begun, watched, steered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from flask import request, url_for
+from flask.typing import ResponseReturnValue
+from flask_admin import expose
+
+from app.admin import frame
+from app.admin.letter_list import letter_filter
+from app.errors import InvalidInputError, NotFoundError
+from app.services.letter_bulks import Act, BulkOrder
+
+if TYPE_CHECKING:
+    from app.container import Services
+
+_SHOWN = 50
+_MOVING = frozenset({"prepared", "running", "paused"})
+_FIELD = "filter-"
+_PER_SECOND = 50
+
+
+class BulksView(frame.Page):
+    """/admin/dead-letters/bulks."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(name="Bulk jobs", endpoint="panel_bulks", url="/admin/dead-letters/bulks")
+        self._of = services
+
+    @expose("/")  # type: ignore[untyped-decorator]
+    def index(self) -> str:
+        """The newest."""
+        found = self._of.letter_bulks.list(frame.principal(), limit=_SHOWN)
+        return self.render("panel/bulks.html", bulks=found.items)
+
+    @expose("/", methods=["POST"])  # type: ignore[untyped-decorator]
+    def prepare(self) -> ResponseReturnValue:
+        """Freeze the letters that match; nothing is done to them before somebody says so."""
+        wanted = letter_filter(_filter_fields())
+        found = self._of.letter_bulks.prepare(frame.principal(), wanted, _order())
+        return frame.done(url_for("panel_bulks.bulk", bulk_id=found.bulk.bulk_id), leave=True)
+
+    @expose("/<int:bulk_id>")  # type: ignore[untyped-decorator]
+    def bulk(self, bulk_id: int) -> str:
+        """One bulk job: what it is about to do, or how far it is."""
+        return self.render("panel/bulk.html", **self._bulk(bulk_id))
+
+    def part(self, bulk_id: int) -> str:
+        """What moves on its page."""
+        return self.render("panel/parts/bulk.html", **self._bulk(bulk_id))
+
+    @expose("/<int:bulk_id>/<act>", methods=["POST"])  # type: ignore[untyped-decorator]
+    def steer(self, bulk_id: int, act: str) -> ResponseReturnValue:
+        """Start, pause, resume or cancel it."""
+        bulks = self._of.letter_bulks
+        acts = {"start": bulks.start, "pause": bulks.pause, "resume": bulks.resume, "cancel": bulks.cancel}
+        if act not in acts:
+            raise NotFoundError(f"a bulk job cannot {act}")
+        acts[act](frame.principal(), bulk_id)
+        return frame.done(url_for("panel_bulks.bulk", bulk_id=bulk_id))
+
+    def _bulk(self, bulk_id: int) -> dict[str, Any]:
+        who, bulks = frame.principal(), self._of.letter_bulks
+        found = bulks.preview(who, bulk_id)
+        return {
+            "preview": found,
+            "bulk": found.bulk,
+            "problems": bulks.problems(who, bulk_id, limit=_SHOWN),
+            "moving": found.bulk.state in _MOVING,
+        }
+
+
+def _filter_fields() -> dict[str, str]:
+    fields = ((name, value) for name, value in request.form.items() if name.startswith(_FIELD))
+    return {name.removeprefix(_FIELD): value for name, value in fields if value.strip()}
+
+
+def _act(word: str) -> Act:
+    if word not in get_args(Act):
+        raise InvalidInputError(f"act must be one of {', '.join(get_args(Act))}", field="act")
+    return cast("Act", word)
+
+
+def _order() -> BulkOrder:
+    """What the form says; raises InvalidInputError."""
+    form = request.form
+    try:
+        share = form.get("stop_on_failure_percent", "").strip()
+        return BulkOrder(
+            act=_act(form.get("act", "")),
+            why=form.get("why", ""),
+            per_second=float(form.get("per_second") or _PER_SECOND),
+            canary=int(form.get("canary") or 0),
+            stop_on_failure_share=float(share) / 100 if share else None,
+        )
+    except ValueError:
+        raise InvalidInputError("rate, trial and share must be numbers", field="per_second") from None

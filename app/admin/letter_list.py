@@ -1,0 +1,125 @@
+"""Dead letters one by one: the list with its filters, which are those of the API and of bulk jobs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from flask import request
+from flask_admin.contrib.sqla.filters import BaseSQLAFilter
+from sqlalchemy.orm import Query
+
+from app.admin import frame
+from app.admin.reading import Listing, ReadSession
+from app.errors import InvalidInputError
+from app.jobs.contracts import CONTRACTS
+from app.jobs.pools import POOLS
+from app.services.dead_letter_filters import LetterFilter, visible_to
+from app.storage.postgres.tables import DeadLetterRow
+from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
+
+_AGES = (("3600", "the last hour"), ("86400", "the last day"), ("604800", "the last week"))
+_NUMBERS = {"attempts": int, "younger_than": float, "older_than": float, "bulk_id": int}
+
+
+def letter_filter(given: dict[str, str]) -> LetterFilter:
+    """The filter of the fields that hold something; raises InvalidInputError."""
+    values: dict[str, Any] = {"state": None}
+    for name, value in given.items():
+        try:
+            values[name] = _NUMBERS.get(name, str)(value.strip())
+        except ValueError:
+            raise InvalidInputError(f"{name} must be a number", field=name) from None
+    wanted = LetterFilter(**values)
+    wanted.check()
+    return wanted
+
+
+class _Field(BaseSQLAFilter):  # type: ignore[misc]
+    """One field of a LetterFilter as Flask-Admin has filters."""
+
+    def __init__(self, key: str, name: str, words: Any = None) -> None:
+        pairs = [one if isinstance(one, tuple) else (one, one) for one in words] if words else None
+        super().__init__(DeadLetterRow.state, name, options=pairs)
+        self.key = key
+
+    def operation(self) -> str:
+        """As the form says it: the name alone."""
+        return ""
+
+    def validate(self, value: str) -> bool:
+        """Whether any letter can have it."""
+        try:
+            letter_filter({self.key: value})
+        except InvalidInputError:
+            return False
+        return True
+
+    def apply(self, query: Any, value: str, alias: Any = None) -> Any:  # noqa: ARG002 Flask-Admin gives it
+        """Narrow the query."""
+        return query.filter(*letter_filter({self.key: value}).conditions())
+
+
+class LetterList(Listing):
+    """/admin/dead-letters/list."""
+
+    routes = frozenset({"index_view", "export"})
+    under = "/admin/dead-letters/"
+    list_template = "panel/letters.html"
+    column_list = ("state", "cause", "actor", "owner_id", "attempts", "died_at", "expires_at")
+    column_labels: ClassVar[dict[str, str]] = {
+        "cause": "Why it died",
+        "actor": "Kind",
+        "owner_id": "Owner",
+        "died_at": "Died",
+        "expires_at": "Expires in",
+    }
+    column_sortable_list = ("died_at",)
+    column_default_sort: ClassVar[list[tuple[str, bool]]] = [("died_at", True), ("dead_letter_id", True)]
+    can_export, export_max_rows = True, 10_000
+    column_export_list = (
+        "dead_letter_id", "state", "reason", "error_class", "cause", "fingerprint", "actor", "queue", "pool",
+        "owner_id", "job_id", "message_id", "attempts", "worker", "trace_id", "died_at", "expires_at",
+        "ended_at", "ended_by", "ended_why",
+    )  # fmt: skip
+
+    def __init__(self, reading: ReadSession) -> None:
+        self.column_filters = [
+            _Field("state", "State", LETTER_STATES),
+            _Field("reason", "Reason", LETTER_REASONS),
+            _Field("actor", "Kind", CONTRACTS),
+            _Field("pool", "Pool", POOLS),
+            _Field("younger_than", "Died within", _AGES),
+            _Field("fingerprint", "Cause (fingerprint)"),
+            _Field("owner_id", "Owner"),
+            _Field("job_id", "Job"),
+            _Field("attempts", "Attempts, at least"),
+            _Field("worker", "Worker"),
+            _Field("trace_id", "Trace"),
+            _Field("argument", "Argument, e.g. file_id=7"),
+        ]
+        super().__init__(
+            DeadLetterRow,
+            reading,
+            name="Letters",
+            endpoint="panel_letter_list",
+            url="/admin/dead-letters/list",
+        )
+
+    def is_visible(self) -> bool:
+        """The menu leads to the groups first."""
+        return False
+
+    def visible(self, query: Query[Any]) -> Query[Any]:
+        """An admin sees everybody's letters, others those of their own jobs."""
+        return query.filter(visible_to(frame.principal()))
+
+    def _given(self) -> list[tuple[str, str]]:
+        """Open ones, unless the address speaks of states."""
+        pairs = super()._given()
+        return pairs if any(name == "state" for name, _ in pairs) else [("state", "open"), *pairs]
+
+    def render(self, template: str, **values: Any) -> str:
+        """As bulk jobs take it, the filter comes with the page."""
+        given = {name: value for name, value in self._given() if value.strip()}
+        found = {one.partition("_")[2] for one in request.args if one.startswith("flt")}
+        return super().render(template, given_fields=given, narrowed=bool(found), **values)

@@ -1,0 +1,128 @@
+"""Dead letters: groups by cause, one letter with what it holds, and what is done with it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flask import request, url_for
+from flask.typing import ResponseReturnValue
+from flask_admin import expose
+
+from app.admin import frame
+from app.errors import ExplorerError, InvalidInputError
+from app.security.marks import least_role
+from app.security.principal import Role
+from app.services.dead_letters import LetterDetail
+
+if TYPE_CHECKING:
+    from app.container import Services
+
+_MOST_GROUPS = 100
+
+
+class LettersView(frame.Page):
+    """/admin/dead-letters."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(name="Dead letters", endpoint="panel_letters", url="/admin/dead-letters")
+        self._of = services
+
+    @expose("/")  # type: ignore[untyped-decorator]
+    def index(self) -> str:
+        """Groups by cause, those that died last first."""
+        return self.render("panel/groups.html", **self._groups())
+
+    def part(self) -> str:
+        """What moves on the page of groups."""
+        return self.render("panel/parts/groups.html", **self._groups())
+
+    @expose("/<int:dead_letter_id>")  # type: ignore[untyped-decorator]
+    def letter(self, dead_letter_id: int) -> str:
+        """One letter, secrets masked."""
+        return self._letter(dead_letter_id)
+
+    @expose("/<int:dead_letter_id>/reveal", methods=["POST"])  # type: ignore[untyped-decorator]
+    @least_role(Role.ADMIN)
+    def reveal(self, dead_letter_id: int) -> str:
+        """The same with its secrets, which is on record: that is why it is no GET."""
+        return self._letter(dead_letter_id, reveal=True)
+
+    @expose("/<int:dead_letter_id>/replay", methods=["POST"])  # type: ignore[untyped-decorator]
+    def replay(self, dead_letter_id: int) -> ResponseReturnValue:
+        """Send its message again."""
+        self._of.letter_acts.replay(frame.principal(), dead_letter_id, why=request.form.get("why", ""))
+        return _back(dead_letter_id)
+
+    @expose("/<int:dead_letter_id>/discard", methods=["POST"])  # type: ignore[untyped-decorator]
+    def discard(self, dead_letter_id: int) -> ResponseReturnValue:
+        """Put it aside."""
+        self._of.letter_acts.discard(frame.principal(), dead_letter_id, why=request.form.get("why", ""))
+        return _back(dead_letter_id)
+
+    @expose("/<int:dead_letter_id>/undo", methods=["POST"])  # type: ignore[untyped-decorator]
+    def undo(self, dead_letter_id: int) -> ResponseReturnValue:
+        """Take a discard back."""
+        self._of.letter_acts.undo(frame.principal(), dead_letter_id)
+        return _back(dead_letter_id)
+
+    @expose("/<int:dead_letter_id>/edit")  # type: ignore[untyped-decorator]
+    def edit(self, dead_letter_id: int) -> str:
+        """The arguments of its job, to be changed."""
+        detail = self._of.dead_letters.get(frame.principal(), dead_letter_id)
+        text = json.dumps(detail.letter.arguments, indent=2, ensure_ascii=False)
+        return self.render("panel/edit.html", letter=detail.letter, text=text, why="", changes=None)
+
+    @expose("/<int:dead_letter_id>/edit", methods=["POST"])  # type: ignore[untyped-decorator]
+    def edited(self, dead_letter_id: int) -> ResponseReturnValue:
+        """Show what would change, or with `do=replay`, do it. What is refused is told beside the field."""
+        who, form = frame.principal(), request.form
+        text, why = form.get("arguments", ""), form.get("why", "")
+        try:
+            arguments = _arguments(text)
+            if form.get("do") == "replay":
+                self._of.letter_acts.edit_and_replay(who, dead_letter_id, arguments, why=why)
+                return _back(dead_letter_id)
+            found = self._of.letter_acts.check_edit(who, dead_letter_id, arguments)
+        except ExplorerError as error:
+            letter = self._of.dead_letters.get(who, dead_letter_id).letter
+            page = self.render(
+                "panel/edit.html", letter=letter, text=text, why=why, changes=None, refused=error
+            )
+            return page, error.http_status
+        return self.render("panel/edit.html", letter=found.letter, text=text, why=why, changes=found.changes)
+
+    def _groups(self) -> dict[str, Any]:
+        every = "all" in request.args
+        found = self._of.dead_letters.groups(frame.principal(), limit=_MOST_GROUPS, only_open=not every)
+        return {"groups": found, "every": every, "most": _MOST_GROUPS}
+
+    def _letter(self, dead_letter_id: int, *, reveal: bool = False) -> str:
+        detail = self._of.dead_letters.get(frame.principal(), dead_letter_id, reveal=reveal)
+        return self.render("panel/letter.html", detail=detail, **_acts(detail))
+
+
+def _acts(detail: LetterDetail) -> dict[str, bool]:
+    """Which buttons there are."""
+    letter, acts = detail.letter, frame.may("operator")
+    return {
+        "can_replay": acts and letter.state == "open",
+        "can_edit": acts and letter.state == "open" and letter.arguments is not None,
+        "can_undo": acts and letter.state == "discarded" and letter.undo_until is not None,
+        "can_reveal": frame.may("admin") and detail.content is not None and detail.content.masked,
+    }
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """What was typed; raises InvalidInputError."""
+    try:
+        found = json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise InvalidInputError(f"the arguments are not valid JSON: {error}", field="arguments") from None
+    if not isinstance(found, dict):
+        raise InvalidInputError("the arguments must be a JSON object", field="arguments")
+    return found
+
+
+def _back(dead_letter_id: int) -> ResponseReturnValue:
+    return frame.done(url_for("panel_letters.letter", dead_letter_id=dead_letter_id), leave=True)

@@ -1,0 +1,101 @@
+"""What Flask-Admin reads through: one session a request, in which Postgres lets nothing be written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import g, request
+from flask_admin.contrib.sqla import ModelView
+from flask_admin.form import BaseForm
+from sqlalchemy import Engine, func
+from sqlalchemy.orm import Query, Session
+
+from app.admin import frame
+from app.storage.postgres.session import Database
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class ReadSession:
+    """Opens at the first query of a request; `close` ends it with the request."""
+
+    session = None  # by this name Flask-Admin knows what hands out sessions
+
+    def __init__(self, database: Callable[[], Database]) -> None:
+        self._database = database
+
+    def current(self) -> Session:
+        """The session of this request."""
+        if "panel_session" not in g:
+            g.panel_session = Session(_read_only(self._database().engine))
+        found: Session = g.panel_session
+        return found
+
+    def close(self, _error: BaseException | None = None) -> None:
+        """Give the connection back."""
+        if "panel_session" in g:
+            g.pop("panel_session").close()
+
+
+def _read_only(engine: Engine) -> Engine:
+    read_only: Engine = engine.execution_options(postgresql_readonly=True)
+    return read_only
+
+
+class Listing(frame.Page, ModelView):  # type: ignore[misc]
+    """A table with filters, sorting and pages, never counted as a whole; what can be no filter is skipped."""
+
+    can_create = can_edit = can_delete = False
+    simple_list_pager = True
+    named_filter_urls = True
+    form = BaseForm
+    page_size = 50
+    list_template = "panel/list.html"
+
+    def __init__(self, model: type, reading: ReadSession, **named: Any) -> None:
+        self._reading = reading
+        super().__init__(model, reading, **named)
+
+    def get_query(self) -> Query[Any]:
+        """All rows that who asks may see."""
+        return self.visible(self._reading.current().query(self.model))
+
+    def get_count_query(self) -> Query[Any]:
+        """As Flask-Admin wants it; nothing here asks for it."""
+        return self.visible(self._reading.current().query(func.count()).select_from(self.model))
+
+    def visible(self, query: Query[Any]) -> Query[Any]:
+        """Narrow a query to what who asks may see."""
+        raise NotImplementedError
+
+    def get_export_value(self, model: Any, name: Any) -> Any:
+        """A cell of the export; what a spreadsheet would take for a formula is marked as text."""
+        value = super().get_export_value(model, name)
+        return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+    def get_filter_arg(self, index: int, flt: Any) -> str:  # noqa: ARG002 Flask-Admin gives both
+        """The filter's name in the address: that of its column."""
+        return str(getattr(flt, "key", None) or flt.column.key)
+
+    def _get_list_filter_args(self) -> list[Any]:
+        """What the address says, in the order of the filters; empty fields of the form say nothing."""
+        found = []
+        for argument, value in self._given():
+            index, one = self._filter_args[argument]
+            if value.strip() and one.validate(value):
+                found.append((index, str(one.name), value.strip()))
+        return sorted(found)
+
+    def render(self, template: str, **values: Any) -> str:
+        """With what was typed and can be no filter, to be told."""
+        skipped = [
+            (self._filter_args[argument][1].name, value)
+            for argument, value in self._given()
+            if value.strip() and not self._filter_args[argument][1].validate(value)
+        ]
+        return super().render(template, skipped=skipped, **values)
+
+    def _given(self) -> list[tuple[str, str]]:
+        pairs = ((name.partition("_")[2], value) for name, value in request.args.items())
+        return [(argument, value) for argument, value in pairs if argument in self._filter_args]

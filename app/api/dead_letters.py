@@ -1,0 +1,109 @@
+"""/api/dead-letters: messages that were given up, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from app.api.context import me, services
+from app.api.openapi import answers
+from app.api.replies import attachment, reply
+from app.api.schemas.base import WITH_CONFLICT
+from app.api.schemas.dead_letters import (
+    DeadLetterList,
+    DeadLetterPath,
+    DeadLetterReply,
+    DeadLettersQuery,
+    EditBody,
+    EditedReply,
+    LetterDetailReply,
+    LetterExportQuery,
+    LetterGroupsQuery,
+    LetterGroupsReply,
+    WhyBody,
+)
+from app.services.letter_export import export
+
+NDJSON = "application/x-ndjson"
+_ONE = "/<int:dead_letter_id>"
+
+api = APIBlueprint(
+    "dead_letters",
+    __name__,
+    url_prefix="/api/dead-letters",
+    abp_tags=[Tag(name="Dead letters")],
+    abp_responses=WITH_CONFLICT,
+)
+
+
+@api.get("", responses={200: DeadLetterList})
+def list_dead_letters(query: DeadLettersQuery) -> Response:
+    """List letters of one's own jobs, or all for an admin, the last to die first."""
+    page = services().dead_letters.list(
+        me(), query.filter(), limit=query.limit, token=query.continuation_token
+    )
+    return reply(DeadLetterList(page))
+
+
+@api.get("/groups", responses={200: LetterGroupsReply})
+def list_dead_letter_groups(query: LetterGroupsQuery) -> Response:
+    """List causes, the last to strike first, with how many letters have them."""
+    groups = services().dead_letters.groups(me(), limit=query.limit, only_open=query.only_open)
+    return reply(LetterGroupsReply(groups))
+
+
+@api.get("/export", responses=answers(NDJSON))
+def export_dead_letters(query: LetterExportQuery) -> Response:
+    """Download letters as lines of JSON, secrets masked."""
+    lines = export(services().dead_letters, me(), query.filter(), payloads=query.payloads)
+    first = next(lines, "")  # refuses here what is wrong, before the answer begins
+    response = Response(_after(first, lines), mimetype=NDJSON)
+    response.headers["Content-Disposition"] = attachment("dead-letters.ndjson")
+    return response
+
+
+def _after(first: str, lines: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from lines
+
+
+@api.get(_ONE, responses={200: LetterDetailReply})
+def get_dead_letter(path: DeadLetterPath) -> Response:
+    """Read one letter with its payload, secrets masked, its attempts and its line of replays."""
+    return reply(LetterDetailReply(services().dead_letters.get(me(), path.dead_letter_id)))
+
+
+@api.post(f"{_ONE}/reveal", responses={200: LetterDetailReply})
+def reveal_dead_letter(path: DeadLetterPath) -> Response:
+    """Read one letter with the secrets in it, which only admins may and which is recorded."""
+    return reply(LetterDetailReply(services().dead_letters.get(me(), path.dead_letter_id, reveal=True)))
+
+
+@api.post(f"{_ONE}/replay", responses={200: DeadLetterReply})
+def replay_dead_letter(path: DeadLetterPath, body: WhyBody) -> Response:
+    """Send the message again; 409 with the reason where that would start nothing."""
+    return reply(DeadLetterReply(services().letter_acts.replay(me(), path.dead_letter_id, why=body.why)))
+
+
+@api.post(f"{_ONE}/edit", responses={200: EditedReply})
+def edit_dead_letter(path: DeadLetterPath, body: EditBody) -> Response:
+    """Start a new job with other arguments, linked to the letter; a dry run shows the difference."""
+    acts, key = services().letter_acts, path.dead_letter_id
+    if body.dry_run:
+        return reply(EditedReply(acts.check_edit(me(), key, body.arguments)))
+    return reply(EditedReply(acts.edit_and_replay(me(), key, body.arguments, why=body.why)))
+
+
+@api.post(f"{_ONE}/discard", responses={200: DeadLetterReply})
+def discard_dead_letter(path: DeadLetterPath, body: WhyBody) -> Response:
+    """Put a letter aside, with a reason; it can be undone until `undo_until`."""
+    return reply(DeadLetterReply(services().letter_acts.discard(me(), path.dead_letter_id, why=body.why)))
+
+
+@api.post(f"{_ONE}/undo", responses={200: DeadLetterReply})
+def undo_dead_letter(path: DeadLetterPath) -> Response:
+    """Take a discard back; 409 once it is too late."""
+    return reply(DeadLetterReply(services().letter_acts.undo(me(), path.dead_letter_id)))

@@ -1,0 +1,173 @@
+"""The index of dead letters in Postgres, fed from their stream.
+
+A letter is written under the stream's life and its sequence in it, so writing it twice writes it once.
+Batches come from a durable consumer and are acknowledged after the commit; a rebuild reads the whole stream.
+Rows that exist are never touched: what became of a letter is theirs to say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dramatiq.errors import BrokerConnectionError, DecodeError
+from dramatiq.message import Message
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.errors import UnavailableError
+from app.jobs.letter_facts import facts_of
+from app.jobs.messages import job_of
+from app.storage.postgres.bulk import copy_rows
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import DeadLetterRow
+from brokers import (
+    DeadLetter,
+    DeadLetterNotFoundError,
+    JetStreamBroker,
+    TopologyError,
+    dead_feed,
+    dead_letter,
+)
+
+logger = logging.getLogger(__name__)
+
+_MOST_GONE = 1000
+_COLUMNS = (
+    "stream_life", "sequence", "message_id", "job_id", "actor", "queue", "pool", "reason", "error_class",
+    "error_message", "cause", "fingerprint", "attempts", "worker", "trace_id", "size_bytes",
+    "truncated_bytes", "first_seen_at", "died_at", "expires_at",
+)  # fmt: skip
+_NAMES = ", ".join(_COLUMNS)
+_ARRIVE = text(
+    f"CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS "  # noqa: S608 constants
+    f"SELECT {_NAMES}, sequence AS parent_sequence FROM dead_letters WITH NO DATA"
+)
+# The parent is the letter whose replay this was, or the one that was edited into this one's job.
+_INSERT = text(
+    f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "  # noqa: S608 constants
+    f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, jobs.owner_id, jobs.arguments, "
+    "coalesce(replayed.dead_letter_id, edited.dead_letter_id), "
+    "coalesce(replayed.depth + 1, edited.depth + 1, 0) "
+    "FROM arriving LEFT JOIN jobs ON jobs.job_id = arriving.job_id "
+    "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.stream_life "
+    "AND replayed.sequence = arriving.parent_sequence "
+    "LEFT JOIN dead_letters AS edited ON edited.successor_job_id = arriving.job_id "
+    "ORDER BY arriving.sequence ON CONFLICT (stream_life, sequence) DO NOTHING RETURNING dead_letter_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Index and stream: letters without a row, open rows (ids) without a letter, when the stream was made."""
+
+    life: str
+    missing: int
+    gone: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterIndex:
+    """Writes rows for letters."""
+
+    database: Database
+    broker: JetStreamBroker
+
+    def take(self, *, most: int = 500, wait_seconds: float = 1.0) -> int:
+        """Index what the consumer hands out next; waits so long for the first. How many letters came.
+
+        Raises UnavailableError.
+        """
+        with _nats():
+            batch = dead_feed.take(self.broker, most=most, wait_seconds=wait_seconds)
+            if batch.letters:
+                self._write(batch.letters, batch.life.created)
+                dead_feed.acknowledge(self.broker, batch)
+        return len(batch.letters)
+
+    def rebuild(self) -> Iterator[tuple[int, int]]:
+        """Index every letter of the stream that has no row; yields (letters seen, rows added) as it goes.
+
+        Raises UnavailableError.
+        """
+        seen = added = 0
+        with _nats():
+            life = dead_feed.lifetime(self.broker)
+            for page in dead_feed.everything(self.broker, life):
+                added += self._write(page, life.created)
+                seen += len(page)
+                yield seen, added
+
+    def compare(self, *, dry_run: bool = False) -> Compared:
+        """Index the letters that the consumer has passed over, and name rows whose letters left otherwise.
+
+        Raises UnavailableError.
+        """
+        number, gone, before = 0, list[int](), 0
+        with _nats():
+            life = dead_feed.lifetime(self.broker)
+            for page in dead_feed.everything(self.broker, life):
+                known = self._known(life.created, before, page[-1].id)
+                here = {letter.id for letter in page}
+                missing = [letter for letter in page if letter.id not in known]
+                number += len(missing)
+                if missing and not dry_run:
+                    self._write(missing, life.created)
+                gone += [
+                    key for sequence, (key, is_open) in known.items() if is_open and sequence not in here
+                ]
+                before = page[-1].id
+            beyond = self._known(life.created, before, life.last)
+        gone += [key for key, is_open in beyond.values() if is_open]
+        if number:
+            logger.warning("%d dead letters were missing in the index", number)
+        return Compared(life.created, number, gone[:_MOST_GONE])
+
+    def _known(self, life: str, after: int, last: int) -> dict[int, tuple[int, bool]]:
+        """Id, and whether it is open, of the rows with sequences in (after, last]."""
+        row = DeadLetterRow
+        rows = select(row.sequence, row.dead_letter_id, row.state == "open").where(
+            row.stream_life == life, row.sequence > after, row.sequence <= last
+        )
+        with self.database.transaction() as session:
+            return {sequence: (key, is_open) for sequence, key, is_open in session.execute(rows)}
+
+    def _write(self, letters: Sequence[DeadLetter], life: str) -> int:
+        rows = [self._facts(letter, life) for letter in letters]
+        with self.database.transaction() as session:
+            return _insert(session, rows)
+
+    def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
+        """Only a replay must be read as a whole: its id tells neither its job nor its parent."""
+        facts: dict[str, Any] = {**facts_of(letter, life), "parent_sequence": None}
+        if letter.replays:
+            message = self._message(letter.id)
+            job = job_of(message) if message is not None else None
+            lineage = message.options.get("replay_of") if message is not None else None
+            facts["job_id"] = job[0] if job else None
+            parent = lineage.get("dead_letter") if isinstance(lineage, dict) else None
+            facts["parent_sequence"] = parent if isinstance(parent, int) else None
+        return facts
+
+    def _message(self, sequence: int) -> Message[Any] | None:
+        try:
+            return Message.decode(dead_letter.get(self.broker, sequence).payload or b"")
+        except (DeadLetterNotFoundError, DecodeError):
+            return None
+
+
+def _insert(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
+    session.execute(_ARRIVE)
+    copy_rows(session, "arriving", rows)
+    return len(session.execute(_INSERT).all())
+
+
+@contextmanager
+def _nats() -> Iterator[None]:
+    try:
+        yield
+    except (BrokerConnectionError, TopologyError) as error:
+        raise UnavailableError(f"NATS: {error}") from error

@@ -1,0 +1,148 @@
+"""What the servers behind a process are asked and how they are: Postgres's pool, NATS, Qdrant, providers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from app.observability.metrics import SECONDS_LONG, SECONDS_SHORT
+
+POOL_SIZE = Gauge("database_connection_pool_size", "Open connections", multiprocess_mode="livesum")
+POOL_IN_USE = Gauge("database_connection_pool_in_use", "Connections at work", multiprocess_mode="livesum")
+POOL_MAX = Gauge("database_connection_pool_max", "Most connections", multiprocess_mode="livesum")
+POOL_WAIT = Histogram(
+    "database_connection_wait_seconds", "Wait for a connection of the pool", ["status"], buckets=SECONDS_SHORT
+)
+STREAM_MESSAGES = Gauge(
+    "nats_stream_messages", "Messages in the stream", ["stream"], multiprocess_mode="mostrecent"
+)
+STREAM_BYTES = Gauge(
+    "nats_stream_bytes", "Bytes of the stream on the server's disk", ["stream"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+CONSUMER_PENDING = Gauge(
+    "nats_consumer_pending", "Messages not yet delivered", ["stream", "consumer"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+CONSUMER_ACK_PENDING = Gauge(
+    "nats_consumer_ack_pending", "Messages delivered, not yet acked", ["stream", "consumer"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+CONSUMER_REDELIVERED = Gauge(
+    "nats_consumer_redelivered", "Messages delivered more than once, not yet acked", ["stream", "consumer"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+CONSUMER_SCHEDULED = Gauge(
+    "nats_consumer_scheduled", "Messages that wait for their time", ["stream", "consumer"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+DEAD_LETTERS = Gauge(
+    "nats_dead_letters", "Dead letters that are kept", ["queue"], multiprocess_mode="mostrecent"
+)
+JETSTREAM_USED = Gauge(
+    "nats_jetstream_used_bytes", "Disk that the account's streams take", multiprocess_mode="mostrecent"
+)
+JETSTREAM_LIMIT = Gauge(
+    "nats_jetstream_limit_bytes", "Disk that the account may take; +Inf without a limit",
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+VECTOR_DURATION = Histogram(
+    "vector_operation_duration_seconds", "Time of Qdrant calls", ["operation", "status"],
+    buckets=SECONDS_SHORT,
+)  # fmt: skip
+PROVIDER_DURATION = Histogram(
+    "provider_request_duration_seconds", "Time of calls to embedding and language models",
+    ["provider", "status"], buckets=SECONDS_LONG,
+)  # fmt: skip
+PART_UP = Gauge(
+    "health_part_up", "1 where a part answers, as readiness judges it", ["part"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+JOBS_HELD = Gauge(
+    "jobs_held", "Jobs that wait in Postgres for their turn", ["queue"], multiprocess_mode="mostrecent"
+)
+AUTH_FAILURES = Counter("auth_failures_total", "Requests refused for who asks", ["reason"])
+UPLOADS_REFUSED = Counter("uploads_refused_total", "Files that were not taken", ["reason"])
+
+for _reason in ("unauthenticated", "forbidden"):
+    AUTH_FAILURES.labels(_reason)
+_UNKNOWN = float("nan")
+
+
+def set_pool(*, size: int, in_use: int) -> None:
+    """How many connections are open and at work in this process."""
+    POOL_SIZE.set(size)
+    POOL_IN_USE.set(in_use)
+
+
+@contextmanager
+def pool_wait() -> Iterator[None]:
+    """Time the wait for a connection."""
+    started, status = time.perf_counter(), "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        POOL_WAIT.labels(status).observe(time.perf_counter() - started)
+
+
+def set_stream(stream: str, *, messages: int, size_bytes: int) -> None:
+    """What a stream holds now."""
+    STREAM_MESSAGES.labels(stream).set(messages)
+    STREAM_BYTES.labels(stream).set(size_bytes)
+
+
+def set_consumer(
+    stream: str, consumer: str, *, pending: int, ack_pending: int, redelivered: int, scheduled: int
+) -> None:
+    """How many messages wait for this consumer or their time, and how many it works on."""
+    CONSUMER_PENDING.labels(stream, consumer).set(pending)
+    CONSUMER_ACK_PENDING.labels(stream, consumer).set(ack_pending)
+    CONSUMER_REDELIVERED.labels(stream, consumer).set(redelivered)
+    CONSUMER_SCHEDULED.labels(stream, consumer).set(scheduled)
+
+
+def set_dead_letters(queue: str, number: int) -> None:
+    """How many dead letters of a queue are kept."""
+    DEAD_LETTERS.labels(queue).set(number)
+
+
+def set_jetstream(used_bytes: float, limit_bytes: float | None) -> None:
+    """How much disk the account's streams take and may take; None is no limit."""
+    JETSTREAM_USED.set(used_bytes)
+    JETSTREAM_LIMIT.set(float("inf") if limit_bytes is None else limit_bytes)
+
+
+def set_part(part: str, *, is_up: bool) -> None:
+    """What readiness says of a part."""
+    PART_UP.labels(part).set(is_up)
+
+
+def set_held(queue: str, number: int) -> None:
+    """How many jobs of a queue wait for their turn."""
+    JOBS_HELD.labels(queue).set(number)
+
+
+def uploads_refused(reason: str) -> None:
+    """Count a file that was not taken; `reason` is the code of an error of ours."""
+    UPLOADS_REFUSED.labels(reason).inc()
+
+
+def auth_failed(reason: str) -> None:
+    """Count a request refused for who asks; `reason` is the code of an error of ours."""
+    AUTH_FAILURES.labels(reason).inc()
+
+
+def forget_nats() -> None:
+    """NATS did not answer: no number is better than the last one, which an alert would take for today's."""
+    for gauge in (
+        STREAM_MESSAGES, STREAM_BYTES, CONSUMER_PENDING, CONSUMER_ACK_PENDING, CONSUMER_REDELIVERED,
+        CONSUMER_SCHEDULED, DEAD_LETTERS,
+    ):  # fmt: skip
+        for labels in list(gauge._metrics):  # noqa: SLF001 - the library lists them nowhere else
+            gauge.labels(*labels).set(_UNKNOWN)
+    JETSTREAM_USED.set(_UNKNOWN)
+    JETSTREAM_LIMIT.set(_UNKNOWN)

@@ -1,0 +1,298 @@
+"""Bulk jobs over dead letters: a filter becomes a frozen list, which is looked at before it is begun.
+
+Here they are made and steered; `bulk_runs` works them off. All of it is rows, so a bulk job survives whatever
+is killed, and what one process pauses another one stops doing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, func, insert, literal, select, text, true
+from sqlalchemy.orm import Session
+
+from app.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from app.security.audit import origin
+from app.security.principal import Principal, Role
+from app.services.audit_trail import AuditTrail
+from app.services.dead_letter_filters import LetterFilter, visible_to
+from app.services.letter_acts import check_why
+from app.services.paging import Page, check_window
+from app.services.views import view
+from app.storage.postgres.queries.pages import page
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
+
+Act = Literal["replay", "discard"]
+
+MOST_LETTERS = 100_000
+MOST_PER_SECOND = 500.0
+_SHOWN = 20
+_PREPARING_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOrder:
+    """How to go about it.
+
+    per_second             letters per second, at most 500
+    canary                 pause after so many, to see how they fare; 0: do not
+    stop_on_failure_share  stop once more than this share (0 to 1) of at least ten letters failed
+    """
+
+    act: Act
+    why: str
+    per_second: float = 50.0
+    canary: int = 0
+    stop_on_failure_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkView:
+    """A bulk job. `done`, `skipped` (ended otherwise meanwhile) and `failed` add up to `total` at its end."""
+
+    bulk_id: int
+    act: str
+    state: str
+    filter: dict[str, Any]
+    why: str
+    created_by: str
+    started_by: str | None
+    per_second: float
+    canary: int
+    stop_on_failure_share: float | None
+    total: int
+    done: int
+    skipped: int
+    failed: int
+    note: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPart:
+    """How many letters of a bulk job have a cause."""
+
+    fingerprint: str
+    cause: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPreview:
+    """What a bulk job would do, the most frequent causes first, and whether a second person must start it."""
+
+    bulk: BulkView
+    causes: tuple[BulkPart, ...]
+    needs_second_person: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BulkProblem:
+    """A letter that a bulk job could not end, and why."""
+
+    dead_letter_id: int
+    state: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterBulks:
+    """Verbs on bulk jobs. Over more than `two_person_above` letters (0: any) it takes a second person."""
+
+    database: Database
+    trail: AuditTrail
+    two_person_above: int
+
+    def prepare(self, principal: Principal, wanted: LetterFilter, order: BulkOrder) -> BulkPreview:
+        """Freeze the list of the open letters that match; nothing is done to them yet.
+
+        Raises InvalidInputError, also where none or more than 100,000 match.
+        """
+        _check(order, wanted)
+        with self.database.transaction() as session:
+            session.execute(text(f"SET LOCAL statement_timeout = '{_PREPARING_SECONDS}s'"))
+            bulk = _bulk(principal, wanted, order)
+            session.add(bulk)
+            session.flush()
+            bulk.total = _freeze(session, bulk.bulk_id, principal, wanted)
+            if not 0 < bulk.total <= MOST_LETTERS:
+                raise InvalidInputError(_wrong_number(bulk.total))
+            self._record(session, bulk, "prepared")
+            session.flush()
+            session.refresh(bulk)
+            return self._preview(session, bulk)
+
+    def preview(self, principal: Principal, bulk_id: int) -> BulkPreview:
+        """The same again, for whoever is to start it; raises NotFoundError."""
+        with self.database.transaction() as session:
+            return self._preview(session, _of(session, principal, bulk_id))
+
+    def get(self, principal: Principal, bulk_id: int) -> BulkView:
+        """One bulk job; raises NotFoundError."""
+        with self.database.transaction() as session:
+            return view(BulkView, _of(session, principal, bulk_id))
+
+    def list(self, principal: Principal, *, limit: int = 20, offset: int = 0) -> Page[BulkView]:
+        """Bulk jobs, the newest first; raises InvalidInputError."""
+        check_window(limit, offset)
+        newest = select(DeadLetterBulk).where(_visible(principal)).order_by(DeadLetterBulk.bulk_id.desc())
+        with self.database.transaction() as session:
+            rows, total = page(session, newest, limit=limit, offset=offset)
+            return Page(tuple(view(BulkView, row) for (row,) in rows), total, limit, offset)
+
+    def problems(self, principal: Principal, bulk_id: int, *, limit: int = 100) -> tuple[BulkProblem, ...]:
+        """Letters that failed or were skipped, the oldest first; raises NotFoundError, InvalidInputError."""
+        check_window(limit)
+        item = DeadLetterBulkItem
+        with self.database.transaction() as session:
+            _of(session, principal, bulk_id)
+            rows = session.scalars(
+                select(item)
+                .where(item.bulk_id == bulk_id, item.state.in_(("failed", "skipped")))
+                .order_by(item.dead_letter_id)
+                .limit(limit)
+            )
+            return tuple(view(BulkProblem, row) for row in rows)
+
+    def start(self, principal: Principal, bulk_id: int) -> BulkView:
+        """Begin; a worker takes it up within seconds. Raises NotFoundError, ConflictError, ForbiddenError."""
+        with self.database.transaction() as session:
+            bulk = self._steered(session, principal, bulk_id, {"prepared"}, "running")
+            if self._needs_second(bulk) and bulk.created_by == origin().actor:
+                raise ForbiddenError(
+                    f"a bulk job over more than {self.two_person_above} letters is started by another person "
+                    "than the one who prepared it"
+                )
+            bulk.started_by, bulk.started_at = origin().actor, func.now()
+            return self._told(session, bulk, "started")
+
+    def pause(self, principal: Principal, bulk_id: int) -> BulkView:
+        """Stop for now; what is under way at this moment still happens. Raises as `start`."""
+        with self.database.transaction() as session:
+            bulk = self._steered(session, principal, bulk_id, {"running"}, "paused")
+            bulk.note = f"paused by {origin().actor}"
+            return self._told(session, bulk, "paused")
+
+    def resume(self, principal: Principal, bulk_id: int) -> BulkView:
+        """Go on after a pause, a canary, or a stop for failures. Raises as `start`."""
+        with self.database.transaction() as session:
+            bulk = self._steered(session, principal, bulk_id, {"paused", "stopped"}, "running")
+            bulk.note = bulk.finished_at = None
+            return self._told(session, bulk, "resumed")
+
+    def cancel(self, principal: Principal, bulk_id: int) -> BulkView:
+        """End it; letters that were not reached stay as they are. Raises as `start`."""
+        with self.database.transaction() as session:
+            stoppable = {"prepared", "running", "paused", "stopped"}
+            bulk = self._steered(session, principal, bulk_id, stoppable, "cancelled")
+            bulk.note, bulk.finished_at = f"cancelled by {origin().actor}", func.now()
+            return self._told(session, bulk, "cancelled")
+
+    def _steered(
+        self, session: Session, principal: Principal, bulk_id: int, expected: set[str], state: str
+    ) -> DeadLetterBulk:
+        bulk = _of(session, principal, bulk_id, lock=True)
+        if bulk.state not in expected:
+            raise ConflictError(f"bulk job {bulk_id} is {bulk.state}, not {' or '.join(sorted(expected))}")
+        bulk.state = state
+        return bulk
+
+    def _told(self, session: Session, bulk: DeadLetterBulk, verb: str) -> BulkView:
+        self._record(session, bulk, verb)
+        session.flush()
+        session.refresh(bulk)
+        return view(BulkView, bulk)
+
+    def _record(self, session: Session, bulk: DeadLetterBulk, verb: str) -> None:
+        self.trail.record(
+            session,
+            f"dead_letter_bulk.{verb}",
+            object_kind="dead_letter_bulk",
+            object_id=str(bulk.bulk_id),
+            owner_id=bulk.owner_id,
+            details={"act": bulk.act, "total": bulk.total, "filter": sorted(bulk.filter)},
+        )
+
+    def _needs_second(self, bulk: DeadLetterBulk) -> bool:
+        return 0 < self.two_person_above < bulk.total
+
+    def _preview(self, session: Session, bulk: DeadLetterBulk) -> BulkPreview:
+        item, row = DeadLetterBulkItem, DeadLetterRow
+        number = func.count().label("count")
+        causes = session.execute(
+            select(row.fingerprint, func.max(row.cause).label("cause"), number)
+            .join(item, item.dead_letter_id == row.dead_letter_id)
+            .where(item.bulk_id == bulk.bulk_id)
+            .group_by(row.fingerprint)
+            .order_by(number.desc(), row.fingerprint)
+            .limit(_SHOWN)
+        ).all()
+        parts = tuple(BulkPart(**cause._asdict()) for cause in causes)
+        return BulkPreview(view(BulkView, bulk), parts, self._needs_second(bulk))
+
+
+def _check(order: BulkOrder, wanted: LetterFilter) -> None:
+    check_why(order.why, needed=True)
+    if wanted.state != "open":
+        raise InvalidInputError("only open letters are replayed or discarded", field="state")
+    if not 0 < order.per_second <= MOST_PER_SECOND:
+        raise InvalidInputError(f"per_second must lie above 0, up to {MOST_PER_SECOND:g}", field="per_second")
+    if order.canary < 0:
+        raise InvalidInputError("canary must not be negative", field="canary")
+    share = order.stop_on_failure_share
+    if share is not None and not 0 <= share <= 1:
+        raise InvalidInputError(
+            "stop_on_failure_share must lie between 0 and 1", field="stop_on_failure_share"
+        )
+
+
+def _bulk(principal: Principal, wanted: LetterFilter, order: BulkOrder) -> DeadLetterBulk:
+    return DeadLetterBulk(
+        owner_id=None if principal.role.covers(Role.ADMIN) else principal.owner_id,
+        act=order.act,
+        filter=wanted.given(),
+        why=order.why.strip(),
+        created_by=origin().actor,
+        per_second=order.per_second,
+        canary=order.canary,
+        stop_on_failure_share=order.stop_on_failure_share,
+    )
+
+
+def _freeze(session: Session, bulk_id: int, principal: Principal, wanted: LetterFilter) -> int:
+    row = DeadLetterRow
+    # One more than may be, to see that there are too many.
+    matching = (
+        select(literal(bulk_id), row.dead_letter_id)
+        .where(visible_to(principal), *wanted.conditions())
+        .order_by(row.dead_letter_id)
+        .limit(MOST_LETTERS + 1)
+    )
+    columns = [DeadLetterBulkItem.bulk_id, DeadLetterBulkItem.dead_letter_id]
+    session.execute(insert(DeadLetterBulkItem).from_select(columns, matching))
+    mine = select(func.count()).where(DeadLetterBulkItem.bulk_id == bulk_id)
+    return session.scalar(mine) or 0
+
+
+def _wrong_number(total: int) -> str:
+    if not total:
+        return "no open letter matches the filter"
+    return f"more than {MOST_LETTERS:,} letters match: narrow the filter"
+
+
+def _visible(principal: Principal) -> ColumnElement[bool]:
+    everything = principal.role.covers(Role.ADMIN)
+    return true() if everything else DeadLetterBulk.owner_id == principal.owner_id
+
+
+def _of(session: Session, principal: Principal, bulk_id: int, *, lock: bool = False) -> DeadLetterBulk:
+    statement = select(DeadLetterBulk).where(DeadLetterBulk.bulk_id == bulk_id, _visible(principal))
+    bulk = session.scalar(statement.with_for_update() if lock else statement)
+    if bulk is None:
+        raise NotFoundError(f"no bulk job {bulk_id}")
+    return bulk

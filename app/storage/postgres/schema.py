@@ -1,0 +1,48 @@
+"""Whether the database has the tables that this release needs; its migrations may still be under way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from app.errors import UnavailableError
+from app.storage.postgres.session import Database
+
+_FOLDER = Path(__file__).resolve().parents[3] / "alembic"
+
+
+class Schema:
+    """Compares the database's revision with the migrations that lie beside this code."""
+
+    def __init__(self, database: Database, folder: Path = _FOLDER) -> None:
+        self._database, self._folder = database, folder
+        self._is_new_enough = False
+
+    def check(self) -> None:
+        """Return when the schema is this release's or a later one's; raises UnavailableError else.
+
+        A later one is no fault: during an upgrade the last release works on until its pods are replaced.
+        """
+        if self._is_new_enough:
+            return
+        present, known = self._present(), self._known()
+        if present != known[0] and present in known:
+            raise UnavailableError(
+                f"the database has revision {present}, this release needs {known[0]}: run `flask migrate`"
+            )
+        self._is_new_enough = True
+
+    def _present(self) -> str:
+        try:
+            with self._database.transaction() as session:
+                return str(session.scalar(text("SELECT version_num FROM alembic_version")))
+        except ProgrammingError as error:
+            raise UnavailableError("the database has no schema yet: run `flask migrate`") from error
+
+    def _known(self) -> list[str]:
+        """Revisions, the newest first."""
+        from alembic.script import ScriptDirectory
+
+        return [each.revision for each in ScriptDirectory(str(self._folder)).walk_revisions()]

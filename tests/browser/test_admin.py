@@ -1,0 +1,188 @@
+"""The operators' panel in a real browser: causes, letters, edits, bulk jobs, pauses."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from devstack.client import Pile
+from tests.browser.conftest import ROOT, Open
+from tests.browser.test_access import _NAMELESS
+from tests.support.app_processes import RunningApp
+from tests.support.browser import DESKTOP, PHONE
+
+_LETTERS = 12
+_SOON_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A collection with one good file and many that died of one cause."""
+
+    pile: Pile
+    good_file_id: int
+
+
+@pytest.fixture(scope="module")
+def dead(running_app: RunningApp) -> Dead:
+    """Let files die, all of one cause: their first bytes are a PDF's, and nothing else is."""
+    pile = running_app.pile("Files that die")
+    collection = pile.ids["collection_id"]
+    broken = [(f"broken{number}.pdf", b"%PDF-1.7\n" + b"none " * 20) for number in range(_LETTERS)]
+    good, *_ = running_app.upload(collection, [("good.txt", b"A text that can be read.")])["completed"]
+    running_app.upload(collection, broken)
+    transform = pile.ids["collection_transform_id"]
+    scope = f"scope_kind=collection_transform&scope_id={transform}"
+    path = f"/api/jobs?kind=extract_file&state=dead&{scope}"
+    running_app.wait_for(
+        "all broken files to die", lambda: running_app.http.get(path).json()["total_count"] >= _LETTERS
+    )
+    return Dead(pile, good["file_id"])
+
+
+@pytest.fixture
+def panel(page: Page, dead: Dead) -> Page:
+    """Return the panel's first page, once the letters have arrived on it by themselves."""
+    assert dead
+    page.goto("/admin/")
+    expect(page.locator(".cause").first).to_be_visible(timeout=_SOON_MS)
+    return page
+
+
+def _open_a_letter(page: Page) -> None:
+    page.locator(".cause h2 a", has_text="UnreadableFileError").click()
+    page.locator("td.why a").first.click()
+    expect(page.get_by_role("heading", name="Payload")).to_be_visible()
+
+
+def test_an_operator_finds_a_cause_reads_a_letter_edits_and_replays_it(panel: Page, dead: Dead) -> None:
+    cause = panel.locator(".cause", has_text="UnreadableFileError")
+    expect(cause).to_contain_text("damaged and cannot be opened as a PDF")
+    _open_a_letter(panel)
+    expect(panel.locator(".tree")).to_contain_text("extract_file")
+    expect(panel.locator("#trace")).to_contain_text("UnreadableFileError")
+    expect(panel.get_by_text("Attempt 1")).to_be_visible()
+
+    panel.get_by_role("link", name="Edit and replay").click()
+    field = panel.get_by_label("Arguments, as JSON")
+    arguments = json.loads(field.input_value())
+    field.fill(json.dumps({**arguments, "surprise": 1}))
+    panel.get_by_role("button", name="Check and compare").click()
+    expect(panel.get_by_role("alert")).to_contain_text("surprise")
+    field.fill(json.dumps({**arguments, "file_id": dead.good_file_id}))
+    panel.get_by_role("button", name="Check and compare").click()
+    expect(panel.locator("del")).to_have_text(str(arguments["file_id"]))
+    expect(panel.locator("ins")).to_have_text(str(dead.good_file_id))
+    panel.get_by_role("button", name="Replay with these changes").click()
+
+    expect(panel.locator(".page-head .badge").first).to_have_text("replayed")
+    panel.locator(".note a.mono").click()  # the new job; its page follows it to its end
+    expect(panel.locator("#job .badge").first).to_have_text("succeeded", timeout=_SOON_MS)
+
+
+def test_a_discard_needs_a_reason_and_can_be_undone(panel: Page) -> None:
+    _open_a_letter(panel)
+    panel.get_by_role("button", name="Discard…").click()
+    dialog = panel.get_by_role("dialog")
+    dialog.get_by_role("button", name="Discard").click()
+    expect(dialog).to_be_visible()  # the browser asks for the reason
+    dialog.get_by_label("Why").fill("test data")
+    dialog.get_by_role("button", name="Discard").click()
+    expect(panel.locator(".page-head .badge").first).to_have_text("discarded")
+    expect(panel.locator(".note", has_text="test data")).to_be_visible()
+    panel.get_by_role("button", name="Undo the discard").click()
+    expect(panel.locator(".page-head .badge").first).to_have_text("open")
+
+
+def test_all_letters_of_a_filter_are_replayed_after_a_trial(panel: Page) -> None:
+    panel.locator(".cause h2 a", has_text="UnreadableFileError").click()
+    panel.get_by_role("button", name="Replay all that match…").click()
+    dialog = panel.get_by_role("dialog")
+    dialog.get_by_label("Try so many first").fill("3")
+    dialog.get_by_label("Letters a second").fill("200")
+    dialog.get_by_label("Why").fill("the reader was mended")
+    dialog.get_by_role("button", name="Preview").click()
+    expect(panel.get_by_text("Nothing has been done yet")).to_be_visible()
+    expect(panel.locator(".plain-list").first).to_contain_text("damaged and cannot be opened")
+    panel.get_by_role("button", name="Start").click()
+    state = panel.locator("#bulk .badge").first
+    expect(state).to_have_text("paused", timeout=_SOON_MS)
+    panel.get_by_role("button", name="Resume").click()
+    expect(state).to_have_text("finished", timeout=_SOON_MS)
+
+
+def test_a_pause_counts_down_without_reload_and_ends_by_hand(page: Page, dead: Dead) -> None:
+    assert dead
+    page.goto("/admin/queues/")
+    card = page.locator(".queue-card", has_text="visualization-transforms")
+    card.get_by_role("button", name="Pause…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("15 min").check()
+    dialog.get_by_label("Why").fill("the map server is cleaned")
+    dialog.get_by_role("button", name="Pause").click()
+    expect(card).to_contain_text("the map server is cleaned")
+    left = card.locator("[data-countdown]")
+    expect(left).to_contain_text("14 min")
+    before = left.inner_text()
+    expect(left).not_to_have_text(before)
+    card.get_by_role("button", name="Resume").click()
+    expect(card.locator("[data-countdown]")).to_have_count(0)
+    expect(card).to_contain_text("1 worker")
+
+
+def test_numbers_and_workers_are_shown_and_a_job_is_found_by_its_state(page: Page, dead: Dead) -> None:
+    assert dead
+    page.goto("/admin/queues/")
+    expect(page.locator("#board tbody tr")).to_have_count(3)
+    page.get_by_role("navigation").get_by_role("link", name="Jobs", exact=True).click()
+    page.get_by_label("Kind").select_option("plan_collection_transform")
+    page.get_by_label("State").select_option("succeeded")
+    page.get_by_role("button", name="Filter").click()
+    expect(page).to_have_url(re.compile("flt0_state=succeeded"))
+    page.locator("tbody a.mono").first.click()
+    expect(page.locator(".timeline")).to_contain_text("Done")
+
+
+def _addresses(page: Page) -> dict[str, str]:
+    """Every page of the panel, by the name of its picture."""
+    page.goto("/admin/dead-letters/list/?flt0_state=")
+    letter = page.locator("td.why a").first.get_attribute("href") or ""
+    page.goto("/admin/jobs/")
+    job = page.locator("td a.mono").first.get_attribute("href") or ""
+    return {
+        "causes": "/admin/dead-letters/",
+        "letters": "/admin/dead-letters/list/?flt0_state=",
+        "letter": letter,
+        "bulk-jobs": "/admin/dead-letters/bulks/",
+        "queues": "/admin/queues/",
+        "jobs": "/admin/jobs/",
+        "job": job,
+    }
+
+
+@pytest.mark.usefixtures("panel")
+@pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+def test_every_page_is_for_every_hand_and_eye(
+    open_page: Open, size: dict[str, int], theme: str, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    write = pytestconfig.getoption("screenshots", default=False)
+    folder = ROOT / "docs" / "admin" if write else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_page(size=size, theme=theme) as page:
+        for name, address in _addresses(page).items():
+            page.goto(address)
+            assert page.evaluate(_NAMELESS) == [], address
+            expect(page.locator("h1")).to_have_count(1)
+            expect(page).to_have_title(re.compile("Operations"))
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], address
+            page.keyboard.press("Tab")
+            expect(page.locator(".skip")).to_be_focused()
+            picture = folder / f"{name}{'-phone' if size is PHONE else ''}.png"
+            page.evaluate("document.fonts.ready")
+            page.screenshot(path=picture)
+            assert picture.stat().st_size > 5_000

