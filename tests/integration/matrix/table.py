@@ -107,7 +107,6 @@ ROUTES: dict[Kind, str] = {
         chat.get_chat_session chat.delete_chat_session chat.list_chat_messages chat.ask chat.ask_stream
         chat.regenerate
         jobs.get_job jobs.cancel_job jobs.run_job_again
-
         dead_letters.get_dead_letter dead_letters.edit_dead_letter dead_letters.discard_dead_letter
         dead_letters.replay_dead_letter dead_letters.reveal_dead_letter dead_letters.undo_dead_letter
         dead_letter_bulks.get_bulk dead_letter_bulks.list_bulk_problems dead_letter_bulks.start_bulk
@@ -182,9 +181,6 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
     "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
-    "bulk.delete_many": {"kind": "collections", "ids": ["<spare_id>"]},
-    "bulk.trigger_many": {"kind": "collection-transforms", "ids": ["<collection_transform_id>"]},
-    "files.preview_file": {"limit": 1},
     "queues.pause_queue": {"minutes": 1, "reason": "r"},
     "dead_letters.discard_dead_letter": {"why": "w"},
     "dead_letters.replay_dead_letter": {"why": "w"},
