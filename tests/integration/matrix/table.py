@@ -59,10 +59,11 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
+        usage.get_usage bulk.delete_many bulk.trigger_many
         search.search jobs.list_jobs events.stream_events audit.list_audit_events users.get_me
         web.home web.home_part web.create_collection web.map_list web.map_passages web.search
         web.chat
-        bulk.delete_many bulk.trigger_many usage.get_usage
+
         dead_letters.list_dead_letters dead_letters.list_dead_letter_groups dead_letters.export_dead_letters
         dead_letter_bulks.list_bulks dead_letter_bulks.prepare_bulk
         admin.index panel_letters.index panel_letter_list.index_view panel_letter_list.export
@@ -102,10 +103,10 @@ ROUTES: dict[Kind, str] = {
         visualizations.list_map_points visualizations.download_visualization
         visualizations.cancel_visualization visualizations.delete_visualization
         dataset_transforms.get_batch dataset_transforms.get_batch_stats dataset_transforms.retry_batch
+        exports.export_embedded_dataset exports.export_visualization
         chat.get_chat_session chat.delete_chat_session chat.list_chat_messages chat.ask chat.ask_stream
         chat.regenerate
         jobs.get_job jobs.cancel_job jobs.run_job_again
-        exports.export_embedded_dataset exports.export_visualization
         dead_letters.get_dead_letter dead_letters.edit_dead_letter dead_letters.discard_dead_letter
         dead_letters.replay_dead_letter dead_letters.reveal_dead_letter dead_letters.undo_dead_letter
         dead_letter_bulks.get_bulk dead_letter_bulks.list_bulk_problems dead_letter_bulks.start_bulk
@@ -118,9 +119,10 @@ ROUTES: dict[Kind, str] = {
         web.chat_session web.chat_thread
     """,
     Kind.SHARED: """
-        collections.get_collection files.list_files files.get_file files.download_file datasets.get_dataset
+        collections.get_collection files.list_files files.get_file files.download_file files.preview_file
+        datasets.get_dataset exports.export_dataset
         items.list_items items.list_item_summaries items.list_chunks items.get_item items.get_item_text
-        items.get_chunk files.preview_file exports.export_dataset embedders.get_embedder llms.get_llm
+        items.get_chunk embedders.get_embedder llms.get_llm
         marketplace.grab_collection marketplace.grab_dataset marketplace.grab_embedder marketplace.grab_llm
     """,
     Kind.PERSONAL: """
@@ -179,9 +181,6 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
     "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
-    "bulk.delete_many": {"kind": "collections", "ids": ["<spare_id>"]},
-    "bulk.trigger_many": {"kind": "collection-transforms", "ids": ["<collection_transform_id>"]},
-    "files.preview_file": {"limit": 1},
     "queues.pause_queue": {"minutes": 1, "reason": "r"},
     "dead_letters.discard_dead_letter": {"why": "w"},
     "dead_letters.replay_dead_letter": {"why": "w"},
@@ -189,6 +188,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "dead_letter_bulks.prepare_bulk": {"act": "discard", "why": "w", "filter": {}},
     "chat.ask": {"content": "hello"},
     "chat.ask_stream": {"content": "hello"},
+    # In use, so that it stays.
+    "bulk.delete_many": {"kind": "embedders", "ids": ["<embedder_id>"]},
+    "bulk.trigger_many": {"kind": "collection-transforms", "ids": ["<collection_transform_id>"]},
+    "files.preview_file": {"chunk_size": 200},
     "search.search": {
         "query": "hello",
         "embedded_dataset_ids": ["<embedded_dataset_id>"],
