@@ -6,6 +6,7 @@ Rows are made in Postgres, letters on a real stream; one client asks. Each figur
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def main() -> int:
             _questions(report, container, options.rounds)
             container.close()
             container.broker.close()
+    report.say(f"Load average over fifteen minutes at the end: {os.getloadavg()[2]:.1f}.")
     return report.end()
 
 
