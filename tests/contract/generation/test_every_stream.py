@@ -120,7 +120,12 @@ def test_what_fails_before_the_first_word_is_tried_again_and_a_refusal_is_not(
 def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: TalkingServer, kind: Any):
     server.faults.append(TalkFault(kind))
     stopped = threading.Event()
-    stopper = threading.Thread(target=lambda: server.asked.wait(10) and stopped.set())
+
+    def stop() -> None:
+        server.asked.wait(10)
+        stopped.set()
+
+    stopper = threading.Thread(target=stop)
     stopper.start()
     with pytest.raises(ProviderUnavailableError, match="stopped"):
         ask(model, stopped=stopped)
