@@ -27,6 +27,8 @@ class Contract:
     kind: ClassVar[str]
     queue: ClassVar[str]
     scope_kind: ClassVar[str | None] = None
+    # Asked for while it ran, it runs again after a pause in which more may be asked for.
+    again_after_seconds: ClassVar[float] = 0.0
     held: ClassVar[bool] = False  # comes by the thousand: waits in Postgres for its turn (jobs/admission)
 
     @property
@@ -87,6 +89,7 @@ class PlanDatasetTransform(Contract):
     kind = "plan_dataset_transform"
     queue = DATASETS
     scope_kind = "dataset_transform"
+    again_after_seconds = 0.5  # each file of a crowd asks for it: few plans of many items, not the other way
 
     dataset_transform_id: int
 

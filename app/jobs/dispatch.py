@@ -56,7 +56,7 @@ class Dispatcher:
                 "producer",
                 attributes=attributes | {"job.id": str(envelope.job_id)},
             ):
-                self._broker.enqueue(_message(envelope))
+                self._broker.enqueue(_message(envelope), delay=_delay_ms(envelope))
             outcome = "success"
         except PublishRefusedError:
             outcome = "refused"
@@ -89,6 +89,10 @@ class Dispatcher:
         except ExplorerError as error:
             # Sent twice is harmless, so an unwritten note costs one more message at most.
             logger.warning("could not note %d sent jobs: %s", len(sent), error)
+
+
+def _delay_ms(envelope: Envelope) -> int | None:
+    return int(envelope.delay_seconds * 1000) or None
 
 
 def _message(envelope: Envelope) -> dramatiq.Message[Any]:

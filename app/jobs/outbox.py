@@ -33,6 +33,7 @@ class Envelope:
     kind: str
     queue: str
     publication: int = 0
+    delay_seconds: float = 0.0
     retries: int = 0  # failed attempts that the message of a job sent again must go on counting from
 
 
@@ -54,18 +55,25 @@ class Outbox:
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
 
-    def record(self, session: Session, contract: Contract, *, owner_id: str | None) -> UUID:
+    def record(
+        self, session: Session, contract: Contract, *, owner_id: str | None, delay_seconds: float = 0.0
+    ) -> UUID:
         """Write one job; see `record_many`."""
-        return self.record_many(session, [contract], owner_id=owner_id)[0]
+        return self.record_many(session, [contract], owner_id=owner_id, delay_seconds=delay_seconds)[0]
 
     def record_many(
-        self, session: Session, contracts: Iterable[Contract], *, owner_id: str | None
+        self,
+        session: Session,
+        contracts: Iterable[Contract],
+        *,
+        owner_id: str | None,
+        delay_seconds: float = 0.0,
     ) -> list[UUID]:
         """Write the jobs in the caller's transaction; they are sent once it has committed.
 
         Where the same work is active already no second job is made: one that still waits will see
         the caller's changes anyway, one that runs is marked to run once more. The ids come back in
-        the order of `contracts`.
+        the order of `contracts`. Workers see a job after `delay_seconds` at the earliest, held ones apart.
         """
         rows = [_row(contract, owner_id) for contract in contracts]
         # In one order everywhere: transactions that ask for the same jobs must not wait for each other.
@@ -79,7 +87,7 @@ class Outbox:
                 if part[kind, key]["held"]:
                     self.admit_after(session, queue)
                 elif job_id == part[kind, key]["job_id"]:
-                    fresh.append(Envelope(job_id=job_id, kind=kind, queue=queue))
+                    fresh.append(Envelope(job_id, kind, queue, delay_seconds=delay_seconds))
         if fresh:
             after_commit(session, lambda: self._sender.send(fresh))
         return [ids[_key(row)] for row in rows]

@@ -275,7 +275,8 @@ class Jobs:
             .returning(Job.rerun)
         )
         if rerun:
-            self.outbox.record(session, run.contract, owner_id=run.owner_id)
+            pause = run.contract.again_after_seconds
+            self.outbox.record(session, run.contract, owner_id=run.owner_id, delay_seconds=pause)
 
 
 def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:

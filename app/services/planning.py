@@ -142,8 +142,7 @@ class Planning:
                 if not self._hold(session, run, target):
                     return planned
                 items = [_PendingItem(*row) for row in session.execute(_items_to_do(target, last_item_id))]
-                for batch in _batches(items):
-                    self._record_embedding(session, target, batch)
+                self._record_embeddings(session, target, list(_batches(items)))
             planned += len(items)
             if len(items) < _PAGE:
                 return planned
@@ -158,13 +157,20 @@ class Planning:
         self.jobs.fence(session, run)
         return there is not None
 
-    def _record_embedding(
-        self, session: Session, target: EmbeddedDataset, batch: Sequence[_PendingItem]
+    def _record_embeddings(
+        self, session: Session, target: EmbeddedDataset, batches: Sequence[Sequence[_PendingItem]]
     ) -> None:
-        name = content_hash(*(f"{item.item_id}:{item.content_hash}" for item in batch))
-        contract = EmbedItems(target.embedded_dataset_id, name, tuple(item.item_id for item in batch))
-        job_id = self.outbox.record(session, contract, owner_id=target.owner_id)
-        statement = insert(ItemEmbedding).values([_embedding_row(target, item, job_id) for item in batch])
+        """All of a page at once: a job for each batch, then a row for each item."""
+        if not batches:
+            return
+        contracts = [_embed(target, batch) for batch in batches]
+        job_ids = self.outbox.record_many(session, contracts, owner_id=target.owner_id)
+        rows = [
+            _embedding_row(target, item, job_id)
+            for batch, job_id in zip(batches, job_ids, strict=True)
+            for item in batch
+        ]
+        statement = insert(ItemEmbedding).values(rows)
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["embedded_dataset_id", "item_id"],
@@ -221,6 +227,11 @@ def _items_to_do(target: EmbeddedDataset, after: int) -> Select[tuple[int, str, 
         .order_by(Item.item_id)
         .limit(_PAGE)
     )
+
+
+def _embed(target: EmbeddedDataset, batch: Sequence[_PendingItem]) -> EmbedItems:
+    name = content_hash(*(f"{item.item_id}:{item.content_hash}" for item in batch))
+    return EmbedItems(target.embedded_dataset_id, name, tuple(item.item_id for item in batch))
 
 
 def _embedding_row(target: EmbeddedDataset, item: _PendingItem, job_id: UUID) -> dict[str, object]:

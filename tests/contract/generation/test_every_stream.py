@@ -121,11 +121,11 @@ def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: Tal
     server.faults.append(TalkFault(kind))
     stopped = threading.Event()
 
-    def stop() -> None:
-        server.asked.wait(10)
-        stopped.set()
+    def stop_when_asked() -> None:
+        if server.asked.wait(10):
+            stopped.set()
 
-    stopper = threading.Thread(target=stop)
+    stopper = threading.Thread(target=stop_when_asked)
     stopper.start()
     with pytest.raises(ProviderUnavailableError, match="stopped"):
         ask(model, stopped=stopped)

@@ -171,7 +171,7 @@ def test_a_run_that_is_cancelled_at_work_writes_nothing(
 def test_what_a_plan_records_at_the_same_moment_is_cancelled_with_it(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, which: str
 ):
-    method = "_record_extractions" if which == "files" else "_record_embedding"
+    method = "_record_extractions" if which == "files" else "_record_embeddings"
     record, cancel = getattr(Planning, method), cancel_files if which == "files" else cancel_items
     pipeline.upload("a.txt", "some text")
     pipeline.push("item", "some text")

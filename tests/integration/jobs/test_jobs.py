@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from app.errors import JobCancelledError, NotFoundError, ProviderUnavailableError, UnreadableFileError
-from app.jobs.contracts import ExtractFile, PlanCollectionTransform
+from app.jobs.contracts import ExtractFile, PlanCollectionTransform, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.cancelling import Cancelling
@@ -73,6 +73,19 @@ def test_work_asked_for_while_it_runs_is_done_once_more(
     assert len(recorder.sent) == 2
     follower = row(database, recorder.sent[1].job_id)
     assert (follower.state, follower.arguments) == ("pending", WORK.arguments())
+
+
+def test_a_plan_that_every_file_of_a_crowd_asks_for_follows_the_last_one_after_a_pause(
+    database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder, world: World
+):
+    work = PlanDatasetTransform(world.dataset_transform(world.dataset()))
+    run = jobs.begin(record(database, outbox, work), "w1")
+    assert run is not None
+    record(database, outbox, work)
+    with database.transaction() as session:
+        jobs.finish(session, run)
+    assert [each.delay_seconds for each in recorder.sent] == [0, work.again_after_seconds]
+    assert work.again_after_seconds > 0
 
 
 def test_the_same_work_may_be_done_again_after_it_ended(

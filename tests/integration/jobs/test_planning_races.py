@@ -62,16 +62,16 @@ def test_an_embedded_dataset_removed_within_a_page_of_a_plan_waits_for_that_page
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):
     kept, removed = pipeline.embedders
-    record = Planning._record_embedding
+    record = Planning._record_embeddings
     removing: list[Future[None]] = []
 
-    def meanwhile(self: Planning, session: Any, target: EmbeddedDataset, batch: Any) -> None:
+    def meanwhile(self: Planning, session: Any, target: EmbeddedDataset, batches: Any) -> None:
         if target.embedder_id == removed:
             removing.append(pool.submit(pipeline.use, kept))
             wait_until_somebody_waits(self.database)
-        record(self, session, target, batch)
+        record(self, session, target, batches)
 
-    monkeypatch.setattr(Planning, "_record_embedding", meanwhile)
+    monkeypatch.setattr(Planning, "_record_embeddings", meanwhile)
     with ThreadPoolExecutor(1) as pool:
         assert plan(pipeline).state == "succeeded"
         removing[0].result(30)
