@@ -203,7 +203,7 @@ BODIES: dict[str, dict[str, Any]] = {
 FORMS = {
     "web.create_collection": {"title": "t"},
     "panel_letters.discard": {"why": "w"},
-    "panel_bulks.prepare": {"act": "discard", "why": "w"},
+    "panel_bulks.prepare": {"act": "discard", "why": "w", "filter-state": "open"},
 }
 
 # Parameters without which a route has no good answer.

@@ -215,7 +215,8 @@ class Answer:
         return self.status == 401 or (self.status == 303 and self.location.startswith("/login"))
 
     def __repr__(self) -> str:
-        return f"{self.status} {self.text[:120]}"
+        words = re.sub(r"<head>.*</head>|<[^>]*>|\s+", " ", self.text, flags=re.DOTALL)
+        return f"{self.status} {words.strip()[-200:] if '<html' in self.text else self.text[:200]}"
 
 
 def filled(template: Any, ids: Ids) -> Any:
