@@ -106,6 +106,7 @@ $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 
 conformity: install assets ## run the tests that show the deployment guide's points; write docs/conformity.md
 	@$(BIN)/python -m devstack.promtool
+	@$(BIN)/python -m devstack.promtool
 	@$(BIN)/python -m devstack.conformity
 
 migrate: install ## bring the database at DATABASE_URL to the newest schema

@@ -13,8 +13,8 @@ from tests.chaos.world import ImpossibleError, World
 _SOURCE = Path(__file__).with_name("clock.c")
 _HOUR = 3600
 _JUMPS = {"ahead": (_HOUR,), "behind": (-_HOUR,), "to and fro": (_HOUR, -_HOUR, 1)}
-_EACH_SECONDS = 5.0
-_START_SECONDS = 4.0
+_EACH_SECONDS = 3.0
+_START_SECONDS = 3.0
 
 
 def jump(world: World, target: str) -> None:

@@ -16,7 +16,7 @@ from tests.chaos.world import ImpossibleError, World, opened, until
 
 _AWAY_SECONDS = 3.0
 _BAD_SECONDS = 5.0
-_REBUILT_WITHIN_SECONDS = 20.0
+_REBUILT_WITHIN_SECONDS = 10.0
 _INDEXES = """SELECT collection_name FROM embedded_datasets d WHERE EXISTS (
     SELECT FROM item_embeddings e WHERE e.embedded_dataset_id = d.embedded_dataset_id AND state = 'succeeded')
     ORDER BY embedded_dataset_id"""

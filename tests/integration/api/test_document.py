@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from app.container import Container
 from tests.conftest import FUZZ
 from tests.integration.api.conftest import Api
 from tests.support.providers import EmbeddingServer
@@ -40,8 +41,9 @@ ENDLESS = ("/stream", "/api/events")
 
 
 @pytest.fixture
-def known(api: Api, provider: EmbeddingServer) -> dict[str, Any]:
+def known(api: Api, container: Container, provider: EmbeddingServer) -> dict[str, Any]:
     """One of each, so that paths lead somewhere."""
+    container.apply_topology(dry_run=False)
     collection, dataset, embedder = api.collection(), api.dataset(), api.embedder(provider)
     file = api.upload(collection, ("a.txt", b"The tide rises."))["completed"][0]["file_id"]
     made = api.post(
