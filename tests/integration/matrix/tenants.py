@@ -158,7 +158,7 @@ class Things:
 
     def rows(self, container: Container) -> dict[str, str]:
         """A digest of all that the database knows of this owner, by table."""
-        seen = "'{last_used_at,last_seen_at,updated_at}'::text[]"
+        seen = "'{last_used_at,last_seen_at,updated_at,read_at}'::text[]"
         row = f"(to_jsonb(t) - {seen})::text AS row"
         with container.database.transaction() as session:
             tables = session.scalars(
