@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets chaos conformity migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -90,6 +90,9 @@ bench-broker: $(VENV)/.bench-installed ## the broker beside Redis, RabbitMQ, Cel
 bench-poison: install ## how long healthy jobs wait beside a message that kills its workers
 	@$(BIN)/python -m tests.bench.bench_poison
 
+bench-dlq: install ## a million dead letters: pages, groups, rebuild, bulk replays under kills (ARGS=--write)
+	@$(BIN)/python -m tests.bench.bench_dlq $(ARGS)
+
 bench-secrets: install ## rotate 100,000 secrets under load and kills; the cost of the audit log (NUMBER= KILLS=)
 	@$(BIN)/python -m tests.bench.bench_secrets
 
@@ -102,6 +105,8 @@ $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@touch $@
 
 conformity: install assets ## run the tests that show the deployment guide's points; write docs/conformity.md
+	@$(BIN)/python -m devstack.promtool
+	@$(BIN)/python -m devstack.promtool
 	@$(BIN)/python -m devstack.conformity
 
 migrate: install ## bring the database at DATABASE_URL to the newest schema

@@ -12,7 +12,8 @@ from app.api.guard import FINISHED_BYTES
 from app.api.sse import DRAINING
 from app.observability.metrics import are_shared, forget_processes
 
-_log = logging.getLogger(__name__)
+# This file is no module of ours to Python, but its lines are: the log filter knows them by `app`.
+_log = logging.getLogger("app.gunicorn")
 
 # It would lie in the user's home, one for all installations.
 control_socket_disable = True

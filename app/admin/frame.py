@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, g, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_admin import BaseView
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 
 from app.errors import ExplorerError, UnauthenticatedError, UnavailableError
 from app.security.principal import Principal, Role
@@ -74,8 +75,9 @@ def is_fragment() -> bool:
 
 def answer(error: Exception) -> ResponseReturnValue:
     """A page that says what failed; to an act of a page's script, the words alone."""
-    if isinstance(error, OperationalError | InterfaceError):
-        error = UnavailableError(f"Postgres: {str(error.orig).strip().splitlines()[0]}")
+    if isinstance(error, OperationalError | InterfaceError | NoFreeConnectionError):
+        said = str(getattr(error, "orig", None) or error).strip().splitlines()
+        error = UnavailableError(f"Postgres: {said[0] if said else type(error).__name__}")
     acts = is_fragment() and request.method == "POST"
     if acts and isinstance(error, ExplorerError) and not isinstance(error, UnauthenticatedError):
         return {"message": error.message, "code": error.code}, error.http_status

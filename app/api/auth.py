@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+from contextlib import suppress
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, Response, g, redirect, request
@@ -11,10 +12,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from app.api import who
 from app.api.address import client_address
-from app.api.context import accounts
-from app.errors import ExplorerError
+from app.api.context import accounts, container
+from app.errors import ExplorerError, UnavailableError
 from app.security.marks import public
 from app.security.oidc_options import OidcOptions
+from app.services.audit_trail import FAILURE
 from app.services.sessions import Browser
 from app.services.sign_in import LIFETIME
 
@@ -94,6 +96,8 @@ def safe_path(given: str) -> str:
 def _failed(error: ExplorerError) -> BaseResponse:
     """Back to the page with the button; what exactly was wrong stays in the log."""
     _log.warning("sign-in failed: %s", error.message)
+    with suppress(UnavailableError):  # the log above has it
+        container().audit.note("sign_in.refused", outcome=FAILURE, details={"code": error.code})
     query = urlencode({"failed": error.code, "reference": g.get("request_id", "")})
     return _unkept(redirect(f"/login?{query}", 303))
 

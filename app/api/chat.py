@@ -10,12 +10,13 @@ from typing import Any
 from flask import Response, current_app
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from flask_openapi3.types import ResponseDict
 
 from app.api import sse
 from app.api.context import me, services
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, WITH_CONFLICT
+from app.api.schemas.base import PROBLEMS, WITH_CONFLICT, Problem
 from app.api.schemas.chat import (
     AnswerReply,
     AskBody,
@@ -41,6 +42,7 @@ api = APIBlueprint(
 
 # A write is what finds out that nobody reads any more: then the model stops, which costs money.
 _HEARTBEAT_SECONDS = 3.0
+_WITH_PROVIDER: ResponseDict = {**WITH_CONFLICT, "502": Problem}
 _SESSION = "/sessions/<int:session_id>"
 
 
@@ -88,13 +90,13 @@ def list_chat_messages(path: ChatSessionPath, query: MessageWindow) -> Response:
     )
 
 
-@api.post(f"{_SESSION}/messages", responses={200: AnswerReply, **WITH_CONFLICT})
+@api.post(f"{_SESSION}/messages", responses={200: AnswerReply, **_WITH_PROVIDER})
 def ask(path: ChatSessionPath, body: AskBody) -> Response:
     """Put a question and wait for the whole answer."""
     return reply(AnswerReply(_whole(_asked(path, body))))
 
 
-@api.post(f"{_SESSION}/messages/stream", responses={**answers("text/event-stream"), **WITH_CONFLICT})
+@api.post(f"{_SESSION}/messages/stream", responses={**answers("text/event-stream"), **_WITH_PROVIDER})
 @streams
 def ask_stream(path: ChatSessionPath, body: AskBody) -> Response:
     """Put a question and read the answer as it comes (connected, progress, content, complete or error)."""
@@ -110,7 +112,7 @@ def ask_stream(path: ChatSessionPath, body: AskBody) -> Response:
                 "text/event-stream": {"schema": {"type": "string"}},
             }
         },
-        **WITH_CONFLICT,
+        **_WITH_PROVIDER,
     },
 )
 def regenerate(path: ChatMessagePath, query: RegenerateQuery) -> Response:

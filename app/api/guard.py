@@ -48,6 +48,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -256,9 +257,9 @@ def _add_headers(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.get("request_id", "")
     if request.path.startswith("/api/"):
         response.headers.setdefault("Cache-Control", "no-store")
-        response.vary.update(
-            ("Authorization", "Cookie")
-        )  # what is kept is kept for one who asks, not for all
+    if not (request.endpoint or "").endswith(".static"):
+        # What a browser keeps, it keeps for one who asks, and not for the next at the same desk.
+        response.vary.update(("Authorization", "Cookie"))
     return response
 
 

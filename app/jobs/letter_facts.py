@@ -17,7 +17,10 @@ from brokers import DeadLetter
 _CAUSE_CHARACTERS = 300
 _FRAMES = 3
 _FINGERPRINT_DIGITS = 16
-_FRAME = re.compile(r'File "[^"]*?(?P<file>(?:app|tasks|brokers)/[^"]+)", line \d+, in (?P<function>\S+)')
+_FRAME = re.compile(
+    r'File "(?![^"]*site-packages)[^"]*?(?P<file>(?:app|tasks|brokers)/[^"]+)", '
+    r"line \d+, in (?P<function>\S+)"
+)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 # What differs from letter to letter of one cause, the longest first.
 _VARIABLE = (
@@ -33,8 +36,8 @@ _POOL_OF = {pool.queue: pool.name for pool in POOLS.values()}
 
 
 def cause_of(message: str) -> str:
-    """An error's message without ids, numbers, texts and addresses: one line of at most 300 characters."""
-    cause = mask_text(message)
+    """A masked message without ids, numbers, texts and addresses: one line of at most 300 characters."""
+    cause = message
     for shape, word in _VARIABLE:
         cause = shape.sub(word, cause)
     return cause.strip()[:_CAUSE_CHARACTERS]
@@ -54,7 +57,8 @@ def fingerprint_of(error_class: str | None, cause: str, trace: str) -> str:
 def facts_of(letter: DeadLetter, stream_life: str) -> dict[str, Any]:
     """The columns of a letter's row that the letter alone tells."""
     job = job_of_id(letter.message_id)
-    cause = cause_of(letter.error_message or letter.reason)
+    message = mask_text(letter.error_message)
+    cause = cause_of(message or letter.reason)
     return {
         "stream_life": stream_life,
         "sequence": letter.id,
@@ -65,7 +69,7 @@ def facts_of(letter: DeadLetter, stream_life: str) -> dict[str, Any]:
         "pool": _POOL_OF.get(letter.queue),
         "reason": letter.reason if letter.reason in LETTER_REASONS else "unknown",
         "error_class": _storable(letter.error_class),
-        "error_message": _storable(mask_text(letter.error_message)),
+        "error_message": _storable(message),
         "cause": _storable(cause),
         "fingerprint": fingerprint_of(letter.error_class, cause, letter.trace),
         "attempts": len(letter.attempts),

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 from dramatiq.errors import BrokerConnectionError
 from sqlalchemy import BigInteger, Text, and_, cast, column, func, or_, select, update, values
@@ -22,7 +23,7 @@ from sqlalchemy.orm import Session
 from app.errors import UnavailableError
 from app.security.audit import Origin, acting
 from app.services.audit_trail import AuditTrail
-from app.services.job_replay import obstacle
+from app.services.job_replay import obstacles
 from app.services.letter_ends import LetterEnds
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
@@ -256,18 +257,18 @@ class _Replaying:
         while True:
             with self.runs.database.transaction() as session:
                 rows = _waiting(session, self.task.bulk_id, after, _PAGE)
-                hindrances = {row.dead_letter_id: self._hindrance(session, row) for row in rows}
+                of_jobs = obstacles(session, (row.job_id for row in rows if row.job_id))
             if not rows:
                 return
             for row in rows:
-                after, verdict = row.dead_letter_id, hindrances[row.dead_letter_id]
+                after, verdict = row.dead_letter_id, self._hindrance(row, of_jobs)
                 if verdict is not None:
                     self.verdicts[row.dead_letter_id] = verdict
                 else:
                     self.ids[row.sequence] = row.dead_letter_id
                     yield row.sequence
 
-    def _hindrance(self, session: Session, row: DeadLetterRow) -> Verdict | None:
+    def _hindrance(self, row: DeadLetterRow, of_jobs: Mapping[UUID, str]) -> Verdict | None:
         """Why a letter is not sent at all."""
         if row.state != "open":
             return "skipped", _was(row.state)
@@ -275,7 +276,7 @@ class _Replaying:
             return "failed", "the letter is gone with its stream, which was made anew since"
         if row.depth >= self.runs.max_replays:
             return "failed", f"it comes of {row.depth} replays that all died"
-        why = obstacle(session, row.job_id) if row.job_id else None
+        why = of_jobs.get(row.job_id) if row.job_id else None
         return None if why is None else ("skipped", why)
 
 

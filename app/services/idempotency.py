@@ -21,7 +21,7 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables import IdempotentRequest as Row
 
 KEPT = timedelta(hours=24)
-# Longer than any request takes: gunicorn's worker ends before it.
+# Longer than the work of any request takes; its body has been read before.
 _CLAIMED = timedelta(minutes=15)
 _SWEPT_AT_ONCE = 100
 

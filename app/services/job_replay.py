@@ -7,6 +7,7 @@ the new one may be delivered twice or retried as any other.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
@@ -53,15 +54,19 @@ def why_not_revived(jobs: Jobs, job_id: UUID, *, publication: int) -> str | None
     return None
 
 
-def obstacle(session: Session, job_id: UUID) -> str | None:
-    """Why a replay of the job's letter would start nothing, as far as can be seen before; None: nothing."""
-    row = session.execute(select(Job.state, _taken_care_of()).where(Job.job_id == job_id)).one_or_none()
-    if row is None:
-        return "the job is gone, with what it was for"
-    state, done = row
-    if state != "dead":
-        return f"the job is {state}"
-    return "a later job does the same work, or has done it" if done else None
+def obstacles(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Why replays of these jobs' letters would start nothing, where that can be seen before."""
+    wanted = set(job_ids)
+    rows = session.execute(
+        select(Job.job_id, Job.state, _taken_care_of()).where(Job.job_id.in_(wanted))
+    ).all()
+    found = dict.fromkeys(wanted - {row.job_id for row in rows}, "the job is gone, with what it was for")
+    for job_id, state, taken_care_of in rows:
+        if state != "dead":
+            found[job_id] = f"the job is {state}"
+        elif taken_care_of:
+            found[job_id] = "a later job does the same work, or has done it"
+    return found
 
 
 def _revive(session: Session, job_id: UUID, publication: int) -> bool:

@@ -23,7 +23,7 @@ from app.security.audit import origin
 from app.security.principal import Principal
 from app.services.audit_trail import AuditTrail
 from app.services.dead_letters import DeadLetterView, about, letter_of
-from app.services.job_replay import obstacle
+from app.services.job_replay import obstacles
 from app.services.letter_edits import Change, changes, edited_contract
 from app.services.letter_ends import LetterEnds
 from app.services.views import view
@@ -69,6 +69,7 @@ class LetterActs:
             row = letter_of(session, principal, dead_letter_id, lock=True)
             self._mark(row, "replayed", why)
             row.successor_message_id, row.removed_at = successor, func.now()
+            row.undo_until = None  # somebody may have discarded it meanwhile: its message is on its way
             self.trail.record(session, "dead_letter.replayed", **about(row, successor=successor))
             session.flush()
             session.refresh(row)
@@ -145,7 +146,7 @@ class LetterActs:
                 f"dead letter {row.dead_letter_id} comes of {row.depth} replays that all died: "
                 f"no more than {self.max_replays} are made. Find the cause, or discard it"
             )
-        hindrance = obstacle(session, row.job_id) if row.job_id else None
+        hindrance = obstacles(session, [row.job_id]).get(row.job_id) if row.job_id else None
         if hindrance is not None:
             raise ConflictError(
                 f"a replay of dead letter {row.dead_letter_id} would start nothing: {hindrance}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -114,13 +115,17 @@ def everything(broker: JetStreamBroker, life: Lifetime, *, start: int = 0) -> It
     """
     session = broker.connection.session()
     stream, subject = session.options.dead_letter_stream, dead_subject(session.options, "*")
-    at, end = max(start, life.first), life.last + 1
-    while at < end:
-        page = broker.connection.run(browse.between(session, stream, subject, at, end, limit=_PAGE))
-        if not page:
-            return
-        yield [read_letter(stored, life.max_age_seconds) for stored in page]
-        at = page[-1].sequence + 1
+    end = life.last + 1
+
+    def read(at: int) -> list[Stored]:
+        return broker.connection.run(browse.between(session, stream, subject, at, end, limit=_PAGE))
+
+    with ThreadPoolExecutor(1) as ahead:  # the next page comes while the caller deals with this one
+        page = read(max(start, life.first))
+        while page:
+            coming = ahead.submit(read, page[-1].sequence + 1)
+            yield [read_letter(stored, life.max_age_seconds) for stored in page]
+            page = coming.result()
 
 
 def _stored(msg: Msg) -> Stored:

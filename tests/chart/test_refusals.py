@@ -83,6 +83,7 @@ WARNED: list[tuple[Any, str]] = [
     (at("api.env.NATS_REPLICAS", "1"), "api.env.NATS_REPLICAS is 1"),
     (at("networkPolicy.egress.toInternet", False), "leaves its port open"),
     (at("networkPolicy.egress.toDns", False), "no host name resolves"),
+    (at("ingress", {"enabled": True, "host": "explorer.example.com"}), "TRUSTED_PROXIES is not set"),
 ]
 
 

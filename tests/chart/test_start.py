@@ -6,6 +6,7 @@ No server is there: a process must come up, answer its liveness probe and end on
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -120,6 +121,15 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Star
     yield running
     for one in running.values():
         one.end()
+
+
+def test_the_api_says_that_it_started_and_that_keys_are_sealed(started: dict[str, Started]):
+    if started["api"].process.poll() is None:  # else it has said all it had to say
+        started["api"].wait_alive("/health/live")
+    lines = [json.loads(line) for line in started["api"].log.read_text().splitlines() if line.startswith("{")]
+    said = {line["message"]: line for line in lines}
+    assert said["API server started"]["service"] == "api"
+    assert any("encryption" in message.lower() for message in said)
 
 
 @pytest.mark.parametrize("name", WORKLOADS.values())

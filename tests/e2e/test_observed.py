@@ -11,6 +11,7 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from app.jobs.pools import POOLS
 from devstack.client import Pile
 from tests.support import scrapes
 from tests.support.app_processes import RunningApp
@@ -118,12 +119,41 @@ def test_each_delivery_is_a_span_of_its_own_and_the_failed_one_says_why(spans: l
     assert "503" in runs[0].events[0].attributes[1].value.string_value
 
 
+@pytest.mark.parametrize(
+    ("name", "attribute", "value"),
+    [
+        ("INSERT", "db.system", "postgresql"),
+        ("s3 PutObject", "rpc.method", "PutObject"),
+        ("qdrant upsert", "db.operation.name", "upsert"),
+        ("provider openai", "peer.service", "openai"),
+        ("publish collection-transforms", "messaging.system", "nats"),
+    ],
+)
+def test_the_span_of_a_call_says_what_was_asked_of_whom(
+    spans: list[tuple[str, Span]], name: str, attribute: str, value: str
+):
+    told = [
+        {each.key: each.value.string_value for each in span.attributes}
+        for _, span in spans
+        if span.name.startswith(name)
+    ]
+    assert told
+    assert {attributes[attribute] for attributes in told} == {value}
+
+
 @pytest.mark.parametrize("process", ["web", "collections", "datasets"])
 def test_one_request_id_finds_the_lines_of_every_process(
     running_app: RunningApp, upload: Upload, process: str
 ):
     lines = running_app.product.log(process).read_text().splitlines()
     assert [line for line in lines if f"request_id={upload.request_id}" in line], f"none in {process}.log"
+
+
+@pytest.mark.parametrize(
+    ("process", "words"), [("web", "API server started"), *((pool, "worker started") for pool in POOLS)]
+)
+def test_every_service_says_that_it_has_started(running_app: RunningApp, process: str, words: str):
+    running_app.wait_for(words, lambda: words in running_app.product.log(process).read_text())
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from devstack import dashboards
+from devstack.product import ROOT
 from tests.support import scrapes
 
 
@@ -38,6 +39,17 @@ def test_panels_have_ids_titles_units_and_the_chosen_source(name: str):
 @pytest.mark.parametrize(("where", "expression"), list(scrapes.expressions()))
 def test_every_expression_can_be_read(where: str, expression: str):
     assert scrapes.parsed(expression), where
+
+
+def test_the_page_for_operators_names_every_metric_that_rules_and_dashboards_ask_for():
+    page = (ROOT / "docs" / "observability.md").read_text()
+    names = {asked.metric for asked in scrapes.asked_for() if not asked.metric.startswith("process_")}
+    plain = {name.removesuffix("_bucket") for name in names}
+    assert {
+        name
+        for name in plain
+        if name not in page and f"…{name.removeprefix('database_connection_pool')}" not in page
+    } == set()
 
 
 def test_panels_that_need_other_exporters_say_so():

@@ -27,10 +27,11 @@ class TalkFault:
     """What the next answer does instead of its duty.
 
     break: ends in the middle; stall: says its first words and then nothing until the client leaves; silent:
-    says nothing until then; complain: an error between two pieces; garbage: no JSON; cut: meets its limit.
+    says nothing until then; whole: is no stream; complain: an error between two pieces; garbage: no JSON;
+    cut: meets its limit.
     """
 
-    kind: Literal["status", "break", "stall", "silent", "complain", "garbage", "cut"]
+    kind: Literal["status", "break", "stall", "silent", "complain", "garbage", "cut", "whole"]
     status: int = 500
     message: str = "the stub was told to fail"
 
@@ -43,6 +44,7 @@ class TalkingServer:
     relevance: Callable[[str, str], float] = lambda query, text: float(len(text))
     faults: deque[TalkFault] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)  # set with the first of them
     left: threading.Event = field(default_factory=threading.Event)
     port: int = 0
 
@@ -80,13 +82,14 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}
             state.requests.append({"path": self.path, "headers": headers, "body": body})
+            state.asked.set()
             fault = state.faults.popleft() if state.faults else None
             if fault and fault.kind == "status":
                 error = {"message": fault.message}
                 self._whole(fault.status, error if self.path.startswith("/v2") else {"error": error})
             elif self.path.endswith("/rerank"):
                 self._whole(200, {"results": _ranking(state, body)})
-            elif not body["stream"]:
+            elif not body["stream"] or (fault and fault.kind == "whole"):
                 self._whole(200, _envelope(self.path, state.say(body["messages"])))
             elif fault and fault.kind == "silent":
                 self._wait_until_left()
@@ -96,6 +99,7 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
         def _whole(self, status: int, answer: dict[str, Any]) -> None:
             payload = json.dumps(answer).encode()
             self.send_response(status)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload)
@@ -107,9 +111,14 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
             self.end_headers()
             events = _events(self.path, text, fault)
             sent = "".join(events).encode()
-            for start in range(0, len(sent), _SLICE):
-                part = sent[start : start + _SLICE]
-                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            parts = [sent[start : start + _SLICE] for start in range(0, len(sent), _SLICE)]
+            try:
+                for part in parts:
+                    self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            except OSError:
+                self.close_connection = True
+                state.left.set()
+                return
             if fault == "stall":
                 self._wait_until_left()
             else:

@@ -50,8 +50,11 @@ class RemoteLanguageModel(ABC):
             payload["temperature"] = temperature
         response = self._remote.post(self._url, payload)
         self._remote.check(response)
+        return self._whole(response.body)
+
+    def _whole(self, body: bytes) -> str:
         try:
-            text = self._text(response.json())
+            text = self._text(json.loads(body))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} answered something that is not a chat answer ({type(error).__name__})."
@@ -68,6 +71,9 @@ class RemoteLanguageModel(ABC):
         payload = self._conversation(turns, options)
         seconds = options.timeout_seconds
         with self._remote.stream(self._url, payload, timeout_seconds=seconds, stopped=stopped) as answer:
+            if "json" in answer.headers.get("content-type", ""):  # some gateways do not stream
+                yield self._whole(b"".join(answer.body))
+                return False
             return (yield from self._said(answer.body))
 
     def _conversation(self, turns: Sequence[Turn], options: AnswerOptions) -> dict[str, object]:

@@ -66,6 +66,9 @@
 {{- if hasPrefix "http://localhost" (include "se.publicUrl" .) }}
 - publicUrl is {{ include "se.publicUrl" . }}: only a port-forward reaches pages and API. Set publicUrl, or ingress.enabled and ingress.host.
 {{- end }}
+{{- if and .Values.ingress.enabled (not (get (.Values.api.env | default dict) "TRUSTED_PROXIES")) }}
+- api.env.TRUSTED_PROXIES is not set: behind the ingress everybody has its address, in the limits of requests and in the audit log. Name the network of the controller's pods.
+{{- end }}
 {{- if .Values.nats.enabled }}
 - nats.enabled runs one NATS server, for trials: what it holds is on one disk. Use a cluster of three and nats.external.
 {{- else if lt (int (get (.Values.api.env | default dict) "NATS_REPLICAS")) 3 }}

@@ -35,12 +35,8 @@ def running() -> Iterator[TalkingServer]:
 @pytest.fixture
 def server(running: TalkingServer) -> TalkingServer:
     fresh = TalkingServer()
-    running.say, running.faults, running.requests, running.left = (
-        fresh.say,
-        fresh.faults,
-        fresh.requests,
-        fresh.left,
-    )
+    running.say, running.faults, running.requests = fresh.say, fresh.faults, fresh.requests
+    running.asked, running.left = fresh.asked, fresh.left
     return running
 
 
@@ -98,6 +94,11 @@ def test_half_an_answer_is_an_error(model: Any, server: TalkingServer, kind: Any
     assert len(server.requests) == 1
 
 
+def test_a_server_that_does_not_stream_answers_at_once(model: Any, server: TalkingServer):
+    server.faults.append(TalkFault("whole"))
+    assert ask(model) == (["An answer [1]."], False)
+
+
 def test_an_empty_answer_is_an_error(model: Any, server: TalkingServer):
     server.say = lambda messages: "<think>and then the limit came"
     with pytest.raises(ProviderUnavailableError, match="answered nothing"):
@@ -119,11 +120,16 @@ def test_what_fails_before_the_first_word_is_tried_again_and_a_refusal_is_not(
 def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: TalkingServer, kind: Any):
     server.faults.append(TalkFault(kind))
     stopped = threading.Event()
-    timer = threading.Timer(0.2, stopped.set)
-    timer.start()
+
+    def stop_when_asked() -> None:
+        if server.asked.wait(10):
+            stopped.set()
+
+    stopper = threading.Thread(target=stop_when_asked)
+    stopper.start()
     with pytest.raises(ProviderUnavailableError, match="stopped"):
         ask(model, stopped=stopped)
-    timer.join()
+    stopper.join()
     assert server.left.wait(10)
 
 

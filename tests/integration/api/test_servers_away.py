@@ -37,6 +37,7 @@ def without(settings: Settings, recorder: Recorder) -> Iterator[Without]:
     yield change
     for container in made:
         container.close()
+        container.broker.close()  # readiness has asked NATS
 
 
 def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Without, container: Container):
@@ -48,6 +49,20 @@ def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Wi
     assert ready["status"] == "unhealthy"
     assert ready["components"]["postgres"]["status"] == "unhealthy"
     assert ready["components"]["s3"]["status"] == "healthy"
+
+
+def test_without_object_storage_and_tika_readiness_names_what_is_missing_and_stays(without: Without):
+    api = without(aws_endpoint_url=f"http://{NOBODY}", tika_server_endpoint=f"http://{NOBODY}")
+    missing = ["uploads, downloads and maps", "extraction of most file types"]
+    answers = (api.client.get("/health/ready") for _ in range(30))
+    # The first checks of a process load the servers' libraries, and may take too long for it.
+    status, ready = next(
+        (answer.status_code, answer.json)
+        for answer in answers
+        if answer.json and answer.json["without"] == missing
+    )
+    assert (status, ready["status"]) == (200, "degraded")
+    assert [name for name, part in ready["components"].items() if part["error"]] == ["s3", "tika"]
 
 
 def test_a_client_is_told_when_to_come_back(without: Without):

@@ -21,7 +21,7 @@ from typing import Any
 class Kind(Enum):
     """What a route promises about other people's things."""
 
-    OPEN = auto()  # tells anybody what it tells: marked @public, and listed in tests/meta/test_api.py
+    OPEN = auto()  # tells nothing of anybody; whether strangers hear it, tests/meta/test_api.py lists
     SAME = auto()  # tells everyone who is signed in the same
     MINE = auto()  # no id in its address: lists or makes things of whoever asks
     OWN = auto()  # an id in its address: its owner's only
@@ -34,7 +34,7 @@ class Kind(Enum):
 ROUTES: dict[Kind, str] = {
     Kind.OPEN: """
         openapi metrics health.live health.ready health.alive
-        auth.start auth.auth_callback auth.sign_out web.login web.static
+        auth.start auth.auth_callback auth.sign_out web.login web.static panel.static
     """,
     Kind.SAME: """
         embedders.list_providers files.list_allowed_file_types web.api_docs
@@ -42,6 +42,7 @@ ROUTES: dict[Kind, str] = {
         marketplace.list_public_datasets marketplace.list_recent_datasets
         marketplace.list_public_embedders marketplace.list_recent_embedders
         marketplace.list_public_llms marketplace.list_recent_llms
+        queues.list_queues panel_queues.index panel_parts.queues
     """,
     Kind.MINE: """
         collections.list_collections collections.search_collections collections.create_collection
@@ -58,9 +59,16 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
+        usage.get_usage bulk.delete_many bulk.trigger_many
         search.search jobs.list_jobs events.stream_events audit.list_audit_events users.get_me
         web.home web.home_part web.create_collection web.map_list web.map_passages web.search
         web.chat
+
+        dead_letters.list_dead_letters dead_letters.list_dead_letter_groups dead_letters.export_dead_letters
+        dead_letter_bulks.list_bulks dead_letter_bulks.prepare_bulk
+        admin.index panel_letters.index panel_letter_list.index_view panel_letter_list.export
+        panel_jobs.index_view panel_jobs.export panel_bulks.index panel_bulks.prepare
+        panel_parts.index panel_parts.groups
     """,
     Kind.OWN: """
         collections.update_collection collections.delete_collection collections.count_files_by_state
@@ -95,15 +103,24 @@ ROUTES: dict[Kind, str] = {
         visualizations.list_map_points visualizations.download_visualization
         visualizations.cancel_visualization visualizations.delete_visualization
         dataset_transforms.get_batch dataset_transforms.get_batch_stats dataset_transforms.retry_batch
+        exports.export_embedded_dataset exports.export_visualization
         chat.get_chat_session chat.delete_chat_session chat.list_chat_messages chat.ask chat.ask_stream
         chat.regenerate
-        jobs.get_job jobs.cancel_job
+        jobs.get_job jobs.cancel_job jobs.run_job_again
+        dead_letters.get_dead_letter dead_letters.edit_dead_letter dead_letters.discard_dead_letter
+        dead_letters.replay_dead_letter dead_letters.reveal_dead_letter dead_letters.undo_dead_letter
+        dead_letter_bulks.get_bulk dead_letter_bulks.list_bulk_problems dead_letter_bulks.start_bulk
+        dead_letter_bulks.pause_bulk dead_letter_bulks.resume_bulk dead_letter_bulks.cancel_bulk
+        panel_letters.letter panel_letters.edit panel_letters.edited panel_letters.discard
+        panel_letters.replay panel_letters.undo panel_bulks.bulk panel_bulks.steer
+        panel_jobs.details_view panel_jobs.cancel panel_jobs.run_again panel_parts.bulk panel_parts.job
         web.collection web.collection_part web.build_map web.document
         web.map_page web.map_part web.map_passage web.map_points web.map_preview web.map_topics
         web.chat_session web.chat_thread
     """,
     Kind.SHARED: """
-        collections.get_collection files.list_files files.get_file files.download_file datasets.get_dataset
+        collections.get_collection files.list_files files.get_file files.download_file files.preview_file
+        datasets.get_dataset exports.export_dataset
         items.list_items items.list_item_summaries items.list_chunks items.get_item items.get_item_text
         items.get_chunk embedders.get_embedder llms.get_llm
         marketplace.grab_collection marketplace.grab_dataset marketplace.grab_embedder marketplace.grab_llm
@@ -113,7 +130,10 @@ ROUTES: dict[Kind, str] = {
         api_tokens.list_api_tokens api_tokens.create_api_token
     """,
     Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
-    Kind.ADMIN: "status.get_nats_status",
+    Kind.ADMIN: """
+        status.get_nats_status usage.list_usage_by_owner
+        queues.pause_queue queues.resume_queue panel_queues.pause panel_queues.resume panel_letters.reveal
+    """,
 }
 
 # Viewers may: they change nothing, or only what is the viewer's own way in.
@@ -161,8 +181,17 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
     "chat.create_chat_session": {"embedded_dataset_id": "<embedded_dataset_id>", "llm_id": "<llm_id>"},
+    "queues.pause_queue": {"minutes": 1, "reason": "r"},
+    "dead_letters.discard_dead_letter": {"why": "w"},
+    "dead_letters.replay_dead_letter": {"why": "w"},
+    "dead_letters.edit_dead_letter": {"why": "w", "arguments": {}},
+    "dead_letter_bulks.prepare_bulk": {"act": "discard", "why": "w", "filter": {}},
     "chat.ask": {"content": "hello"},
     "chat.ask_stream": {"content": "hello"},
+    # In use, so that it stays.
+    "bulk.delete_many": {"kind": "embedders", "ids": ["<embedder_id>"]},
+    "bulk.trigger_many": {"kind": "collection-transforms", "ids": ["<collection_transform_id>"]},
+    "files.preview_file": {"chunk_size": 200},
     "search.search": {
         "query": "hello",
         "embedded_dataset_ids": ["<embedded_dataset_id>"],
@@ -171,13 +200,26 @@ BODIES: dict[str, dict[str, Any]] = {
     "web.map_passages": {"ids": ["<chunk_id>"]},
 }
 
-FORMS = {"web.create_collection": {"title": "t"}}
+FORMS = {
+    "web.create_collection": {"title": "t"},
+    "panel_letters.discard": {"why": "w"},
+    "panel_bulks.prepare": {"act": "discard", "why": "w", "filter-state": "open"},
+}
 
 # Parameters without which a route has no good answer.
 QUERIES = {"collections.search_collections": "q=t"}
 
 # References that lead to nothing of another's, and to no error either: what is not one's own is left out.
-LEFT_OUT = {("web.map_passages", "ids")}
+LEFT_OUT = {
+    ("web.map_passages", "ids"),
+    ("bulk.delete_many", "ids"),
+    ("bulk.trigger_many", "ids"),
+}
+
+# They end like references and only narrow what is one's own anyway.
+NARROWING = {
+    ("dead_letter_bulks.prepare_bulk", f"{name}_id") for name in ("bulk", "job", "message", "owner", "trace")
+}
 
 AWAY = "401, or the way to the sign-in page"
 GOOD = "a good answer without anything of another's"

@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 
 from app.container import Container
 from app.storage.postgres.tables import ApiToken, ChunkRow, Item, Job, Owner, SessionRow
+from app.storage.postgres.tables.dead_letters import LETTER_REASONS, DeadLetterBulk, DeadLetterRow
 from tests.integration.api.conftest import _work
 from tests.integration.api.test_visualizations import finish
 from tests.integration.matrix.table import BODIES, FORMS, QUERIES
@@ -48,6 +49,7 @@ class Things:
         list(_work(container))
         self._finish(container, scratch)
         self._chat()
+        self._letters(container)
 
     def _make(self, provider: EmbeddingServer, model: TalkingServer) -> dict[str, Any]:
         title = {"title": self.mark}
@@ -67,6 +69,7 @@ class Things:
         transform = self._post("/api/dataset-transforms", embedding)
         embedded = transform["embedded_datasets"][0]["embedded_dataset_id"]
         drawing = self._post("/api/visualization-transforms", {**title, "embedded_dataset_id": embedded})
+        spare = self._post("/api/collections", title)["collection_id"]
         token = self._post("/api/auth/tokens", {"name": self.mark})["api_token"]["api_token_id"]
         return {
             "collection_id": collection,
@@ -82,6 +85,10 @@ class Things:
             "transform_id": drawing["visualization_transform_id"],
             "visualization_id": drawing["last_visualization_id"],
             "api_token_id": token,
+            "spare_id": spare,
+            "queue": "collection-transforms",
+            "export_type": "csv",
+            "act": "pause",
         }
 
     def _finish(self, container: Container, scratch: Path) -> None:
@@ -93,6 +100,36 @@ class Things:
             self.ids["job_id"] = session.scalars(jobs.limit(1)).one()
             sessions = select(SessionRow.session_id).where(SessionRow.owner_id == self.owner_id)
             self.ids["session_id"] = session.scalars(sessions.limit(1)).one()
+
+    def _letters(self, container: Container) -> None:
+        """A job that died and the bulk that deals with it, as their consumers would have written them."""
+        died = {"queue": "collection-transforms", "error_message": self.mark, "cause": self.mark}
+        sizes = {"attempts": 1, "size_bytes": 1, "truncated_bytes": 0}
+        letter = DeadLetterRow(
+            **died,
+            **sizes,
+            stream_life=self.mark,
+            sequence=1,
+            job_id=self.ids["job_id"],
+            owner_id=self.owner_id,
+            reason=LETTER_REASONS[0],
+            fingerprint="0" * 16,
+            worker="w",
+            first_seen_at=func.now(),
+            died_at=func.now(),
+        )
+        bulk = DeadLetterBulk(
+            owner_id=self.owner_id,
+            act="discard",
+            filter={},
+            why=self.mark,
+            created_by=self.mark,
+            per_second=1,
+        )
+        with container.database.transaction() as session:
+            session.add_all([letter, bulk])
+            session.flush()
+            self.ids |= {"dead_letter_id": letter.dead_letter_id, "bulk_id": bulk.bulk_id}
 
     def _chat(self) -> None:
         asked = {"embedded_dataset_id": self.ids["embedded_dataset_id"], "llm_id": self.ids["llm_id"]}
@@ -165,6 +202,7 @@ class Answer:
 
     def __init__(self, response: TestResponse) -> None:
         self.status = response.status_code
+        self.headers = response.headers
         self.location = response.headers.get("Location", "")
         if response.mimetype == "text/event-stream":
             self.text = str(next(iter(response.response)))
@@ -177,7 +215,8 @@ class Answer:
         return self.status == 401 or (self.status == 303 and self.location.startswith("/login"))
 
     def __repr__(self) -> str:
-        return f"{self.status} {self.text[:120]}"
+        words = re.sub(r"<head>.*</head>|<[^>]*>|\s+", " ", self.text, flags=re.DOTALL)
+        return f"{self.status} {words.strip()[-200:] if '<html' in self.text else self.text[:200]}"
 
 
 def filled(template: Any, ids: Ids) -> Any:
@@ -205,7 +244,7 @@ def path_of(rule: Rule, ids: Ids) -> str:
 def addresses(app: Flask, ids: Ids) -> Iterator[tuple[str, str, str]]:
     """Endpoint, method and path of every route, filled with these ids."""
     for rule in app.url_map.iter_rules():
-        if rule.endpoint != "web.static" and all(name_of(rule, name, ids) for name in rule.arguments):
+        if not rule.endpoint.endswith(".static") and all(name_of(rule, name, ids) for name in rule.arguments):
             path = path_of(rule, ids)
             path += f"?{QUERIES[rule.endpoint]}" if rule.endpoint in QUERIES else ""
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 from flask import Flask
 from sqlalchemy import select, update
-from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from werkzeug.test import TestResponse
 
 from app.admin.reading import ReadSession
@@ -233,6 +234,24 @@ def test_a_page_tells_that_nats_is_away_and_shows_the_rest(
         page = vera.get(path)
         assert page.status_code == 200
         assert "NATS: nobody answers" in page.text
+
+
+def test_a_list_says_that_postgres_is_away_or_too_slow(
+    signed_in: Callable[[str], Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vera = signed_in("vera")
+    for error in (
+        OperationalError("SELECT", None, Exception("too slow")),
+        NoFreeConnectionError("no slot was free"),
+    ):
+
+        def fail(_: ReadSession, error: Exception = error) -> Any:
+            raise error
+
+        monkeypatch.setattr(ReadSession, "current", fail)
+        page = vera.get("/admin/jobs/")
+        assert page.status_code == 503
+        assert re.search("Postgres: (too slow|no slot was free)", page.text)
 
 
 def test_scripts_and_styles_of_a_page_carry_a_nonce_of_their_own(
