@@ -91,7 +91,7 @@ class Load:
         with self.client(pile) as http:
             answer = http.post("/api/search", json=body)
         answer.raise_for_status()
-        return any(marker in match["text"] for match in answer.json()["results"][0]["matches"])
+        return any(marker in match["text"].split() for match in answer.json()["results"][0]["matches"])
 
     def accounts(self) -> list[Account]:
         """Everybody's, each once."""
