@@ -22,11 +22,17 @@ _FRAME = re.compile(
     r"line \d+, in (?P<function>\S+)"
 )
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+# As users name files that we read; our errors about a file begin with its name, which may have spaces.
+_NAMED = (
+    r"\.(?:pdf|docx?|xlsx?|pptx?|od[tsp]|rtf|txt|md|rst|html?|xml|json|jsonl|csv|tsv|eml|msg|mbox|zip|tar|t?gz"
+    r"|epub|ipynb|py|log)\b"
+)
 # What differs from letter to letter of one cause, the longest first.
 _VARIABLE = (
     (re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\bhttps?://[^\s'\"]+"), "<url>"),
     (re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`"), "<text>"),
+    (re.compile(rf"^.{{1,255}}?{_NAMED}(?= [a-z])|[^\s'\"(]+{_NAMED}", re.IGNORECASE), "<file>"),
     (re.compile(r"\b0x[0-9a-f]+\b|\b[0-9a-f]{12,}\b", re.IGNORECASE), "<hex>"),
     (re.compile(r"(?:/[\w.+-]+){2,}"), "<path>"),
     (re.compile(r"\d+(?:[.,:]\d+)*"), "<n>"),

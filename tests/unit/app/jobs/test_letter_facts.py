@@ -23,6 +23,7 @@ TRACE = """Traceback (most recent call last):
             "no object 6ba7b810-9dad-11d1-80b4-00c04fd430c8",
         ),
         ("cannot open /srv/data/a.txt", "cannot open /tmp/x/b.pdf"),
+        ("Annual report 2024.pdf is damaged", "b.docx is damaged"),
         ("'ada' is not 'bob'", "'eve' is not 'frank'"),
         ("GET https://a.example/x?y=1 timed out after 1.5 s", "GET https://b.example/ timed out after 30 s"),
         ("bad\n  line", "bad line"),
