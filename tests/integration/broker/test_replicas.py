@@ -13,7 +13,7 @@ import pytest
 from app.jobs.pools import POOLS
 from brokers import QueueSpec, topology
 from tests.integration.broker.server import NatsCluster
-from tests.integration.broker.workers import make_options
+from tests.integration.broker.workers import make_options, wait_until
 
 STREAMS = {*(pool.stream for pool in POOLS.values()), "DLQ_TRANSFORMS", "TRANSFORM_STATUS"}
 
@@ -44,5 +44,10 @@ def test_every_stream_of_the_guide_is_on_three_servers(cluster: NatsCluster):
         for one in POOLS.values()
     ]
     topology.apply(make_options(cluster.url, replicas=3), queues)
-    kept = asyncio.run(servers_of_streams(cluster.url))
-    assert {stream: len(servers) for stream, servers in kept.items()} == dict.fromkeys(STREAMS, 3)
+
+    def kept() -> dict[str, int]:
+        return {
+            stream: len(servers) for stream, servers in asyncio.run(servers_of_streams(cluster.url)).items()
+        }
+
+    wait_until(lambda: kept() == dict.fromkeys(STREAMS, 3), what=f"three copies: {kept()}")  # after elections

@@ -49,20 +49,20 @@ def test_jobs_are_counted_by_outcome():
 
 def test_one_second_is_an_edge_and_requests_carry_the_route_not_the_address():
     app = Flask("x")
-    app.add_url_rule("/items/<int:item>", view_func=lambda item: f"{item}", endpoint="item")
-    app.add_url_rule("/boom", view_func=lambda: str(1 / 0), endpoint="boom")
+    app.add_url_rule("/edges/<int:item>", view_func=lambda item: f"{item}", endpoint="item")
+    app.add_url_rule("/edge-boom", view_func=lambda: str(1 / 0), endpoint="boom")
     app.add_url_rule("/live", view_func=lambda: "ok", endpoint="live")
     http_metrics.install(app, excluded_endpoints=["live"])
     client = app.test_client()
     unmatched = {"method": "GET", "path": "unmatched", "status": "404"}
     before = value("http_requests_total", **unmatched)
-    for path in ("/items/1", "/items/2", "/boom", "/live", "/nothing/here"):
+    for path in ("/edges/1", "/edges/2", "/edge-boom", "/live", "/nothing/here"):
         client.get(path)
-    assert value("http_requests_total", method="GET", path="/items/<int:item>", status="200") == 2
-    assert value("http_requests_total", method="GET", path="/boom", status="500") == 1
+    assert value("http_requests_total", method="GET", path="/edges/<int:item>", status="200") == 2
+    assert value("http_requests_total", method="GET", path="/edge-boom", status="500") == 1
     assert value("http_requests_total", **unmatched) == before + 1
     assert value("http_requests_total", method="GET", path="/live", status="200") == 0
-    labels = {"method": "GET", "path": "/items/<int:item>", "le": "1.0"}
+    labels = {"method": "GET", "path": "/edges/<int:item>", "le": "1.0"}
     assert value("http_request_duration_seconds_bucket", **labels) == 2
 
 
