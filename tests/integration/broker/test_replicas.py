@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from app.jobs.pools import POOLS
 from brokers import QueueSpec, topology
 from tests.integration.broker.server import NatsCluster
 from tests.integration.broker.workers import make_options, wait_until
+from tests.support.stack import run_apart
 
 STREAMS = {*(pool.stream for pool in POOLS.values()), "DLQ_TRANSFORMS", "TRANSFORM_STATUS"}
 
@@ -46,8 +46,7 @@ def test_every_stream_of_the_guide_is_on_three_servers(cluster: NatsCluster):
     topology.apply(make_options(cluster.url, replicas=3), queues)
 
     def kept() -> dict[str, int]:
-        return {
-            stream: len(servers) for stream, servers in asyncio.run(servers_of_streams(cluster.url)).items()
-        }
+        found = run_apart(servers_of_streams, cluster.url)
+        return {stream: len(servers) for stream, servers in found.items()}
 
     wait_until(lambda: kept() == dict.fromkeys(STREAMS, 3), what=f"three copies: {kept()}")  # after elections
