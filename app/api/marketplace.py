@@ -47,7 +47,7 @@ def list_recent_collections(query: RecentWindow) -> Response:
     "/collections/<int:collection_id>/grab", responses={201: CollectionReply, "409": Problem, "413": Problem}
 )
 def grab_collection(path: CollectionPath) -> Response:
-    r"""Copy a public collection with its files; the copy is private and one\'s own."""
+    """Copy a public collection with its files; the copy is private and yours."""
     copy = services().grabbing.collection(me(), path.collection_id)
     return reply(CollectionReply(services().collections.get(me(), copy)), 201)
 
@@ -73,7 +73,7 @@ def list_recent_datasets(query: RecentWindow) -> Response:
 
 @api.post("/datasets/<int:dataset_id>/grab", responses={201: DatasetReply, "409": Problem, "413": Problem})
 def grab_dataset(path: DatasetPath) -> Response:
-    r"""Copy a public dataset with its items; the copy is private and one\'s own."""
+    """Copy a public dataset with its items; the copy is private and yours."""
     copy = services().grabbing.dataset(me(), path.dataset_id)
     return reply(DatasetReply(services().datasets.get(me(), copy)), 201)
 
@@ -99,7 +99,7 @@ def list_recent_embedders(query: RecentWindow) -> Response:
 
 @api.post("/embedders/<int:embedder_id>/grab", responses={201: EmbedderReply})
 def grab_embedder(path: EmbedderPath) -> Response:
-    r"""Copy a public embedder, without its key; the copy is private and one\'s own."""
+    """Copy a public embedder, without its key; the copy is private and yours."""
     copy = services().grabbing.embedder(me(), path.embedder_id)
     return reply(EmbedderReply(services().embedders.get(me(), copy)), 201)
 
@@ -123,6 +123,6 @@ def list_recent_llms(query: RecentWindow) -> Response:
 
 @api.post("/llms/<int:llm_id>/grab", responses={201: LlmReply})
 def grab_llm(path: LlmPath) -> Response:
-    r"""Copy a public LLM, without its key; the copy is private and one\'s own."""
+    """Copy a public LLM, without its key; the copy is private and yours."""
     copy = services().grabbing.llm(me(), path.llm_id)
     return reply(LlmReply(services().llms.get(me(), copy)), 201)
