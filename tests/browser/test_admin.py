@@ -42,6 +42,11 @@ def dead(running_app: RunningApp) -> Dead:
     running_app.wait_for(
         "all broken files to die", lambda: running_app.http.get(path).json()["total_count"] >= _LETTERS
     )
+    running_app.wait_for(  # on a fresh machine the workers of maps compile first
+        "a worker at every queue",
+        lambda: all(queue["workers"] for queue in running_app.http.get("/api/queues").json()["queues"]),
+        seconds=150,
+    )
     return Dead(pile, good["file_id"])
 
 
