@@ -24,6 +24,9 @@ EVENT = StatusEvent(
     detail={"chunks": 12},
 )
 _LOOK_UP_SECONDS = 0.1
+# 40 s: a request that reaches the server while its consumer goes away may be answered by nothing at all,
+# and is taken for lost after 20 s of silence.
+_LOOKS = 400
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ class Listener:
         self.connected = first
 
     def next(self) -> Told:
-        for _ in range(100):
+        for _ in range(_LOOKS):
             if (told := next(self.told)) is not None:
                 return told
         raise AssertionError("nothing was told")
