@@ -210,7 +210,7 @@ class Container:
     @once
     def accounts(self) -> Accounts:
         """Who asks."""
-        return Accounts(self.settings, self.database, self.secrets)
+        return Accounts(self.settings, self.database, self.secrets, self.audit.trail)
 
     @once
     def rate_limits(self) -> RateLimits:

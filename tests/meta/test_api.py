@@ -13,6 +13,8 @@ from app.factory import create_app
 
 # Everything else needs a principal. Add a route here only if it may tell anybody what it tells.
 PUBLIC = {"openapi", "health.alive", "health.live", "health.ready", "metrics"}
+PUBLIC |= {f"programs.{name}" for name in ("begin_by_code", "redeem_code", "begin_by_device")}
+PUBLIC |= {"programs.poll_device", "programs.refresh_tokens"}
 PUBLIC |= {"web.login", "auth.start", "auth.auth_callback", "auth.sign_out"}  # the way in, and out
 UNDOCUMENTED = {"openapi", "metrics", "web.api_docs"}
 BODY_METHODS = {"post", "put", "patch"}

@@ -34,10 +34,11 @@ class Kind(Enum):
 ROUTES: dict[Kind, str] = {
     Kind.OPEN: """
         openapi metrics health.live health.ready health.alive
-        auth.start auth.auth_callback auth.sign_out web.login web.static panel.static
+        programs.begin_by_code programs.redeem_code programs.begin_by_device programs.poll_device
+        programs.refresh_tokens auth.start auth.auth_callback auth.sign_out web.login web.static panel.static
     """,
     Kind.SAME: """
-        embedders.list_providers files.list_allowed_file_types web.api_docs
+        embedders.list_providers files.list_allowed_file_types web.api_docs web.leave
         marketplace.list_public_collections marketplace.list_recent_collections
         marketplace.list_public_datasets marketplace.list_recent_datasets
         marketplace.list_public_embedders marketplace.list_recent_embedders
@@ -148,6 +149,9 @@ READS = {
 }
 
 BODIES: dict[str, dict[str, Any]] = {
+    "programs.redeem_code": {"code": "c", "nonce": "n", "pkce_verifier": "v"},
+    "programs.poll_device": {"device_code": "c"},
+    "programs.refresh_tokens": {"refresh_token": "t"},
     "api_tokens.create_api_token": {"name": "t", "scope": "read"},
     "collections.create_collection": {"title": "t"},
     "collections.update_collection": {"title": "t"},
