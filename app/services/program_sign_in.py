@@ -14,7 +14,8 @@ from app.services.sessions import Browser
 from app.services.users import UserInfo, Users
 
 if TYPE_CHECKING:
-    from app.security.oidc import Arrival, DeviceGrant, Provider
+    from app.security.device_grant import DeviceGrant
+    from app.security.oidc import Arrival, Provider
 
 
 @dataclass(frozen=True, slots=True)

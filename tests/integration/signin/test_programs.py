@@ -47,7 +47,7 @@ def program(app: Flask) -> Program:
 def good(answer: TestResponse) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     assert answer.json
-    return answer.json
+    return dict(answer.json)
 
 
 def actions(container: Container) -> list[tuple[str, str]]:
