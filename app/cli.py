@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from flask import Flask
 from app.commands import audit, dlq, secrets, users
 from app.commands.operator import as_operator
 from app.container import Container
-from app.jobs.reconcile import Finding
+from app.jobs.reconcile import BATCH, Finding
 from app.jobs.sweeps import Swept
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -76,12 +77,15 @@ def _apply_streams(container: Container, *, dry_run: bool) -> None:
 def _reconcile(container: Container) -> click.Command:
     @click.command("reconcile")
     @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
+    @click.option(
+        "--streams-lost",
+        is_flag=True,
+        help="Send every active job again, not only those that are missed: for streams that were made anew.",
+    )
     @as_operator
-    def reconcile(*, dry_run: bool) -> None:
+    def reconcile(*, dry_run: bool, streams_lost: bool) -> None:
         """Send jobs again that no message stands for; clean up what has no job or no row."""
-        finding = container.reconciler.run(dry_run=dry_run)
-        if finding is None:
-            sys.exit("another process is reconciling at this moment; try again")
+        finding = _send_again(container, dry_run=dry_run, streams_lost=streams_lost)
         swept = container.sweeps.run(dry_run=dry_run)
         plans = len(swept.collection_transforms) + len(swept.dataset_transforms)
         found = finding.counts() | swept.counts() | {"plans": plans}
@@ -91,6 +95,19 @@ def _reconcile(container: Container) -> click.Command:
             click.echo(line)
 
     return reconcile
+
+
+def _send_again(container: Container, *, dry_run: bool, streams_lost: bool) -> Finding:
+    """Passes until one finds less than it may; a dry run is one pass."""
+    lost_at = datetime.now(UTC) if streams_lost else None
+    total = Finding(0, 0, 0)
+    while True:
+        found = container.reconciler.run(dry_run=dry_run, streams_lost_at=lost_at)
+        if found is None:
+            sys.exit("another process is reconciling at this moment; try again")
+        total += found
+        if dry_run or found.total < BATCH:
+            return total
 
 
 def _report(finding: Finding, swept: Swept, would: str) -> Iterator[str]:
