@@ -10,27 +10,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope, Sender
 from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
+from app.jobs.reconciliations import write_down
 from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
-from app.storage.postgres.tables.reconciliations import Reconciliation
 
 logger = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 7_201_650_044
 BATCH = 1000  # jobs of one pass; whoever finds so many looks again
 _ACK_WAIT_SECONDS = {pool.queue: pool.ack_wait_seconds for pool in POOLS.values()}
-_QUIET = timedelta(hours=1)  # a pass that found nothing is written down no more often
-_KEPT = timedelta(days=30)
 _PUBLISH_GRACE = timedelta(seconds=10)  # the sender of a fresh job gets so long before we step in
 
 
@@ -90,7 +87,7 @@ class Reconciler:
             if not dry_run:
                 # Whoever was to admit held jobs may have died between its commit and that.
                 after_commit(session, self._admit)
-                write_down(session, finding.counts())
+                write_down(session, finding.counts(), finding.job_ids)
         if finding.total and not dry_run:
             logger.warning(
                 "sent again: %d never published, %d overdue, %d whose worker is gone",
@@ -150,17 +147,6 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         # The lost message knew how many attempts had failed; the row knows how many were begun.
         retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
     )
-
-
-def write_down(session: Session, found: Mapping[str, Any]) -> None:
-    """Keep what the pass of this transaction found; nothing at most once an hour, all of it for 30 days."""
-    session.execute(delete(Reconciliation).where(Reconciliation.started_at < func.now() - _KEPT))
-    recent = exists().where(Reconciliation.started_at > func.now() - _QUIET)
-    if any(found.values()) or not session.scalar(select(recent)):
-        # now() is when the transaction began.
-        session.add(
-            Reconciliation(started_at=func.now(), finished_at=func.clock_timestamp(), found=dict(found))
-        )
 
 
 def _count(rows: Sequence[Row[tuple[object, ...]]]) -> Finding:
