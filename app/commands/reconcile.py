@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import click
 
 from app.commands.dlq_output import AS_JSON, show
 from app.commands.operator import as_operator
 from app.container import Container
-from app.jobs.reconcile import Finding
+from app.jobs.reconcile import BATCH, Finding
 from app.jobs.reconciliations import Pass, newest_passes
 from app.jobs.sweeps import Swept
 
@@ -22,13 +23,18 @@ def command(container: Container) -> click.Command:
 
     @click.command("reconcile")
     @click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
+    @click.option(
+        "--streams-lost",
+        is_flag=True,
+        help="Send every active job again, not only those that are missed: for streams that were made anew.",
+    )
     @click.option("--history", is_flag=True, help="Show what the latest passes found, and do nothing.")
     @click.option(
         "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Passes shown."
     )
     @AS_JSON
     @as_operator
-    def reconcile(*, dry_run: bool, history: bool, limit: int, as_json: bool) -> None:
+    def reconcile(*, dry_run: bool, streams_lost: bool, history: bool, limit: int, as_json: bool) -> None:
         """Send jobs again that no message stands for; clean up what has no job or no row.
 
         Workers do so by themselves, and write down what they found for 30 days; a pass that found nothing at
@@ -37,15 +43,13 @@ def command(container: Container) -> click.Command:
         if history:
             _tell(newest_passes(container.database, limit), as_json=as_json)
         else:
-            _reconcile(container, dry_run=dry_run)
+            _reconcile(container, dry_run=dry_run, streams_lost=streams_lost)
 
     return reconcile
 
 
-def _reconcile(container: Container, *, dry_run: bool) -> None:
-    finding = container.reconciler.run(dry_run=dry_run)
-    if finding is None:
-        sys.exit("another process is reconciling at this moment; try again")
+def _reconcile(container: Container, *, dry_run: bool, streams_lost: bool) -> None:
+    finding = _send_again(container, dry_run=dry_run, streams_lost=streams_lost)
     swept = container.sweeps.run(dry_run=dry_run)
     plans = len(swept.collection_transforms) + len(swept.dataset_transforms)
     found = finding.counts() | swept.counts() | {"plans": plans}
@@ -53,6 +57,19 @@ def _reconcile(container: Container, *, dry_run: bool) -> None:
         container.audit.note("jobs.reconciled", details=found)
     for line in _report(finding, swept, "would " if dry_run else ""):
         click.echo(line)
+
+
+def _send_again(container: Container, *, dry_run: bool, streams_lost: bool) -> Finding:
+    """Passes until one finds less than it may; a dry run is one pass."""
+    lost_at = datetime.now(UTC) if streams_lost else None
+    total = Finding(0, 0, 0)
+    while True:
+        found = container.reconciler.run(dry_run=dry_run, streams_lost_at=lost_at)
+        if found is None:
+            sys.exit("another process is reconciling at this moment; try again")
+        total += found
+        if dry_run or found.total < BATCH:
+            return total
 
 
 def _report(finding: Finding, swept: Swept, would: str) -> Iterator[str]:

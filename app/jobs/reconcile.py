@@ -21,7 +21,7 @@ from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconciliations import write_down
 from app.storage.postgres.session import Database, after_commit
-from app.storage.postgres.tables.jobs import Job
+from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,12 @@ class Finding:
         """All jobs that were, or would be, sent again."""
         return sum(self.counts().values())
 
+    def __add__(self, other: Finding) -> Finding:
+        """Both passes together."""
+        counts = {cause: number + other.counts()[cause] for cause, number in self.counts().items()}
+        ids = {cause: [*self.job_ids.get(cause, ()), *other.job_ids.get(cause, ())] for cause in counts}
+        return Finding(**counts, job_ids=ids)
+
     def counts(self) -> dict[str, int]:
         """How many by cause."""
         return {
@@ -64,12 +70,16 @@ class Reconciler:
         self._sender = sender
         self._policies = policies
 
-    def run(self, *, dry_run: bool = False) -> Finding | None:
-        """One pass; None when another process holds the lock."""
+    def run(self, *, dry_run: bool = False, streams_lost_at: datetime | None = None) -> Finding | None:
+        """One pass; None when another process holds the lock.
+
+        With `streams_lost_at` every job that nobody heard of since then is sent again, however recent it is:
+        whoever made the streams anew need not wait until its message is missed. Each is sent once at most.
+        """
         with self._database.transaction() as session:
             if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
                 return None
-            late = session.execute(self._late(datetime.now(UTC))).all()
+            late = session.execute(self._late(datetime.now(UTC), streams_lost_at)).all()
             finding = _count(late)
             if late and not dry_run:
                 envelopes = [_republish(session, row) for row in late]
@@ -89,7 +99,7 @@ class Reconciler:
         for pool in POOLS.values():
             self._sender.admit(pool.queue)
 
-    def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
+    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
         unpublished = and_(
             Job.state == "pending",
             ~Job.held,
@@ -97,10 +107,13 @@ class Reconciler:
             Job.updated_at < now - _PUBLISH_GRACE,
         )
         overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now)
+        missed = or_(unpublished, overdue, self._lost(now))
+        if streams_lost_at is not None:
+            missed = and_(Job.state.in_(ACTIVE_STATES), ~Job.held, Job.updated_at < streams_lost_at)
         columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)
         return (
             select(*columns)
-            .where(or_(unpublished, overdue, self._lost(now)))
+            .where(missed)
             .order_by(Job.created_at)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
