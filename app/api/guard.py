@@ -30,6 +30,7 @@ from app.security.principal import Role
 F = TypeVar("F", bound=Callable[..., Any])
 
 JSON_BYTES = 1024 * 1024
+PUSH_BYTES = 32 * 1024 * 1024  # of items and of vectors
 # A body of at most this size is taken off the connection even when it is refused unread. Then the client gets
 # to read the answer and may use the connection again; after larger ones it closes (gunicorn.conf.py).
 FINISHED_BYTES = 8 * 1024 * 1024

@@ -53,6 +53,7 @@ from app.services.owners import Owners
 from app.services.planning import Planning
 from app.services.previews import Previews
 from app.services.progress import Progress
+from app.services.pushed_vectors import PushingVectors
 from app.services.queue_status import QueueStatus
 from app.services.queues import Queues, Topology
 from app.services.quickstart import Quickstart
@@ -161,6 +162,11 @@ class Services:
     def batches(self) -> Batches:
         """Embedding jobs of a transform."""
         return Batches(self._of.database, self._of.outbox)
+
+    @once
+    def pushing_vectors(self) -> PushingVectors:
+        """Embedded datasets whose vectors are made elsewhere."""
+        return PushingVectors(self._of.database, self._of.vectors)
 
     @once
     def embedded_datasets(self) -> EmbeddedDatasets:

@@ -151,7 +151,8 @@ class VectorCounts:
         )
         last = 0
         while True:
-            statement = select(*columns).where(columns[0] > last).order_by(columns[0]).limit(_PAGE)
+            made_here = EmbeddedDataset.dataset_transform_id.is_not(None)
+            statement = select(*columns).where(columns[0] > last, made_here).order_by(columns[0]).limit(_PAGE)
             with self.database.transaction() as session:
                 page = [_Target(*row) for row in session.execute(statement)]
             yield from page

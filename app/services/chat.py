@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.security.principal import Principal
 from app.services.described import check_title
 from app.services.paging import Page, check_window
+from app.services.pushed_vectors import refuse_standalone
 from app.services.views import view
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import page
@@ -93,9 +94,9 @@ class Chats:
         """Begin a conversation; raises NotFoundError that names the field, InvalidInputError."""
         named = check_title(title) if title is not None else _default_title()
         with self.database.transaction() as session:
-            owned(
-                session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, field="embedded_dataset_id"
-            )
+            field = "embedded_dataset_id"
+            source = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, field=field)
+            refuse_standalone(source, "chatted about", field=field)
             owned(session, LlmRow, llm_id, principal.owner_id, field="llm_id")
             row = ChatSession(
                 owner_id=principal.owner_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from app.errors import NotFoundError
+from app.ids import pushed_point_id
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.dataset_transforms import (
@@ -22,34 +23,37 @@ from app.services.dataset_transforms import (
 )
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
+from app.services.pushed_vectors import shown_id, shown_payload
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.filters import Equal
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress, embedding_progress
 from app.storage.postgres.queries.keyset import keyed_page
 from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.pace import progress
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Dataset, EmbeddedDataset, EmbedderRow, Job
-from app.storage.qdrant import VectorStore
+from app.storage.qdrant import Point, VectorStore
 
 _MOST_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedDatasetView:
-    """An embedded dataset with the names of what it joins."""
+    """An embedded dataset with the names of what it joins; one that stands alone joins nothing."""
 
     embedded_dataset_id: int
     title: str
     owner_id: str
-    dataset_transform_id: int
-    source_dataset_id: int
-    source_dataset_title: str
-    embedder_id: int
-    embedder_name: str
+    dataset_transform_id: int | None
+    source_dataset_id: int | None
+    source_dataset_title: str | None
+    embedder_id: int | None
+    embedder_name: str | None
     collection_name: str
     dimensions: int
+    is_standalone: bool
     created_at: datetime
     updated_at: datetime
 
@@ -127,18 +131,25 @@ class EmbeddedDatasets:
     def stats(self, principal: Principal, embedded_dataset_id: int) -> EmbeddingProgress:
         """How far it is; raises NotFoundError."""
         with self.database.transaction() as session:
-            owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
             which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
-            return embedding_progress(session, which)[0]
+            (found,) = embedding_progress(session, which)
+        return self._with_pushed(found, row.collection_name)
 
     def stats_of(
         self, principal: Principal, embedded_dataset_ids: Sequence[int]
     ) -> tuple[EmbeddingProgress, ...]:
         """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
         with self.database.transaction() as session:
-            for key in embedded_dataset_ids:
-                owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
-            return embedding_progress(session, EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids))
+            indexes = {
+                key: owned(
+                    session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids"
+                ).collection_name
+                for key in embedded_dataset_ids
+            }
+            several = EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids)
+            found = embedding_progress(session, several)
+        return tuple(self._with_pushed(one, indexes[one.embedded_dataset_id]) for one in found)
 
     def batches(
         self,
@@ -183,16 +194,30 @@ class EmbeddedDatasets:
             )
         except NotFoundError:  # the index is made with its first vectors
             return PointPage((), 0, None)
-        points = tuple(PointView(point.id, point.payload) for point in found.points)
+        points = tuple(PointView(shown_id(point), _payload(point)) for point in found.points)
         return PointPage(points, total, found.cursor)
 
     def vector(self, principal: Principal, embedded_dataset_id: int, point_id: UUID) -> tuple[float, ...]:
         """The numbers of one point, of unit length; raises NotFoundError."""
-        index = self._index(principal, embedded_dataset_id)
+        with self.database.transaction() as session:
+            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+        index = row.collection_name
+        key = pushed_point_id(index, point_id) if row.is_standalone else point_id
         try:
-            return tuple(map(float, self.vectors.get_vector(index, point_id)))
+            return tuple(map(float, self.vectors.get_vector(index, key)))
         except NotFoundError:
             raise NotFoundError(f"no point {point_id}") from None
+
+    def _with_pushed(self, found: EmbeddingProgress, index: str) -> EmbeddingProgress:
+        """Of one that stands alone no row tells how much there is, but its index."""
+        if found.embedder_id is not None:
+            return found
+        try:
+            number = self.vectors.count(index)
+        except NotFoundError:  # the index is made with its first vectors
+            number = 0
+        pace = progress("passages", total=number, done=number, failed=0, cancelled=0, running=0, rate=0.0)
+        return replace(found, chunks_total=number, chunks_embedded=number, progress=pace)
 
     def _index(self, principal: Principal, embedded_dataset_id: int) -> str:
         with self.database.transaction() as session:
@@ -202,10 +227,15 @@ class EmbeddedDatasets:
 def _joined() -> Select[tuple[EmbeddedDataset, str, str]]:
     return (
         select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
-        .join(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
-        .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+        .outerjoin(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
+        .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
     )
 
 
-def _view(row: EmbeddedDataset, dataset_title: str, embedder_name: str) -> EmbeddedDatasetView:
+def _payload(point: Point) -> dict[str, Any]:
+    """As it is stored; of a pushed one as it was pushed."""
+    return point.payload if shown_id(point) == point.id else shown_payload(point)
+
+
+def _view(row: EmbeddedDataset, dataset_title: str | None, embedder_name: str | None) -> EmbeddedDatasetView:
     return view(EmbeddedDatasetView, row, source_dataset_title=dataset_title, embedder_name=embedder_name)

@@ -37,9 +37,9 @@ class Target:
         """The target that an embedded dataset is."""
         return cls(
             embedded_dataset_id=row.embedded_dataset_id,
-            transform_id=row.dataset_transform_id,
-            dataset_id=row.source_dataset_id,
-            embedder_id=row.embedder_id,
+            transform_id=row.parents.dataset_transform_id,
+            dataset_id=row.parents.source_dataset_id,
+            embedder_id=row.parents.embedder_id,
             owner_id=row.owner_id,
             index=row.collection_name,
             dimensions=row.dimensions,

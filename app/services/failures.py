@@ -89,12 +89,9 @@ def _collections(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
 
 
 def _datasets(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
-    rows = session.execute(
-        select(
-            EmbeddedDataset.dataset_transform_id, EmbeddedDataset.source_dataset_id, EmbeddedDataset.owner_id
-        ).where(EmbeddedDataset.embedded_dataset_id.in_(set(ids)))
-    )
-    return [Subject("dataset", *row) for row in rows.tuples()]
+    rows = session.scalars(select(EmbeddedDataset).where(EmbeddedDataset.embedded_dataset_id.in_(set(ids))))
+    joined = [(row.parents, row.owner_id) for row in rows]
+    return [Subject("dataset", of.dataset_transform_id, of.source_dataset_id, owner) for of, owner in joined]
 
 
 def _visualizations(session: Session, ids: Iterable[int]) -> Iterable[Subject]:

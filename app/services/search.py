@@ -16,6 +16,7 @@ from app.errors import ExplorerError, InvalidInputError, NotFoundError
 from app.pipeline.embedding.base import Embedder
 from app.pipeline.reranking import Reranker
 from app.security.principal import Principal
+from app.services.pushed_vectors import refuse_standalone
 from app.services.query_vectors import QueryVectors, Vector
 from app.services.search_filters import parse_filters
 from app.services.search_ranking import Found, by_nearness, fused, reranked
@@ -85,6 +86,14 @@ class _Target:
     dataset_title: str
     embedder_name: str
 
+    @property
+    def embedder_id(self) -> int:
+        return self.row.parents.embedder_id
+
+    @property
+    def dataset_id(self) -> int:
+        return self.row.parents.source_dataset_id
+
 
 _Rank = Callable[[Sequence[str]], Sequence[tuple[int, float]]]
 _Groups = list[list[Found]]  # by document; in chunk mode each passage is its own group
@@ -130,11 +139,11 @@ class Search:
         with ThreadPoolExecutor(max_workers=min(_THREADS, len(targets)), thread_name_prefix="search") as pool:
             embedded = {
                 key: pool.submit(self._embed, principal.owner_id, key, text)
-                for key in dict.fromkeys(target.row.embedder_id for target in targets)
+                for key in dict.fromkeys(target.embedder_id for target in targets)
             }
             vectors = {key: _outcome(future) for key, future in embedded.items()}
             found: list[Future[_Groups]] = [
-                pool.submit(self._find, target, vectors[target.row.embedder_id], query, filters)
+                pool.submit(self._find, target, vectors[target.embedder_id], query, filters)
                 for target in targets
             ]
             answers: list[_Answer] = [_outcome(future) for future in found]
@@ -147,7 +156,8 @@ class Search:
     def _targets(self, principal: Principal, ids: Sequence[int]) -> list[_Target]:
         with self.database.transaction() as session:
             for key in ids:
-                owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
+                row = owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
+                refuse_standalone(row, "searched", field="embedded_dataset_ids")
             rows = session.execute(
                 select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
                 .join(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
@@ -178,7 +188,7 @@ class Search:
         if not query.hybrid:
             return near
         words = sought_words(query.query)
-        dataset_id, most = target.row.source_dataset_id, query.candidates or query.limit
+        dataset_id, most = target.dataset_id, query.candidates or query.limit
         with self.database.transaction() as session:
             by_words = passages_with_words(session, dataset_id, words, filters, limit=most)
         return [[one] for one in fused([one for group in near for one in group], by_words)[:most]]
@@ -309,9 +319,9 @@ def _block(target: _Target, answer: _Answer, passages: Mapping[UUID, _Passage], 
     return Block(
         embedded_dataset_id=target.row.embedded_dataset_id,
         embedded_dataset_title=target.row.title,
-        source_dataset_id=target.row.source_dataset_id,
+        source_dataset_id=target.dataset_id,
         source_dataset_title=target.dataset_title,
-        embedder_id=target.row.embedder_id,
+        embedder_id=target.embedder_id,
         embedder_name=target.embedder_name,
         collection_name=target.row.collection_name,
         matches=[match for group in groups for match in group],

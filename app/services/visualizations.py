@@ -82,7 +82,7 @@ class MapSource:
     transform_title: str
     embedded_dataset_id: int
     embedded_dataset_title: str
-    source_dataset_id: int
+    source_dataset_id: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,16 @@ BODIES: Mapping[str, Json] = {
     "dataset_transforms.update_dataset_transform": {"title": "Embed", "embedder_ids": ["<embedder_id>"]},
     "embedded_datasets.update_embedded_dataset": {"title": "Passages, embedded"},
     "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
+    "embedded_datasets.create_standalone": {"title": "Vectors of ours", "dimensions": 384},
+    "embedded_datasets.push_vectors": {
+        "points": [
+            {
+                "id": "8d7e0b1c-5f0a-4f6e-9a55-0b6f0c1d2e3f",
+                "vector": [0.25, 0.5, 0.75, 1.0],
+                "payload": {"text": "The tide rises twice a day."},
+            }
+        ]
+    },
     "visualization_transforms.create_visualization_transform": {
         "title": "Map of the papers",
         "embedded_dataset_id": "<embedded_dataset_id>",

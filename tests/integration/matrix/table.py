@@ -61,6 +61,7 @@ ROUTES: dict[Kind, str] = {
         visualization_transforms.create_visualization_transform
         visualization_transforms.stream_visualization_transforms
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
+        embedded_datasets.create_standalone
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
         usage.get_usage bulk.delete_many bulk.trigger_many
@@ -96,6 +97,7 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_points embedded_datasets.get_vector embedded_datasets.list_processed_batches
         embedded_datasets.list_visualizations_of_embedded_dataset
         embedded_datasets.update_embedded_dataset embedded_datasets.delete_embedded_dataset
+        embedded_datasets.push_vectors
         visualization_transforms.get_visualization_transform
         visualization_transforms.get_visualization_transform_stats visualization_transforms.list_runs
         visualization_transforms.get_run visualization_transforms.download_run
@@ -168,6 +170,7 @@ ELSEWHERE = {
     "programs.redeem_code": "the code is the provider's: tests/integration/signin/test_programs.py",
     "programs.poll_device": "a person must have let the device in: test_programs.py",
     "programs.refresh_tokens": "the token is in one answer only: test_programs.py",
+    "embedded_datasets.push_vectors": "it must be one that stands alone: api/test_pushed_vectors.py",
     "jobs.run_job_again": "a job must have died: tests/integration/dead_letters/test_run_again.py",
     "dead_letters.replay_dead_letter": "its message must be on the stream: dead_letters/test_acts.py",
     "dead_letters.edit_dead_letter": "its arguments are those of the dead job: dead_letters/test_acts.py",
