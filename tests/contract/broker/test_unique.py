@@ -25,7 +25,8 @@ def unique(*args: Any, **options: Any) -> Message[Any]:
 
 def locks(broker: JetStreamBroker) -> list[dict[str, Any]]:
     """All that lies on the key's subject."""
-    session, found, body = broker.connection.session(), [], {"next_by_subj": "transforms.unique.default.k"}
+    session, body = broker.connection.session(), {"next_by_subj": "transforms.unique.default.k"}
+    found: list[dict[str, Any]] = []
     with contextlib.suppress(nats.js.errors.NotFoundError):
         while True:
             after = {"seq": found[-1]["seq"] + 1 if found else 1}
