@@ -158,7 +158,7 @@ def test_a_map_is_drawn_of_it_and_its_deletion_takes_all(
     runs.build(run, BuildVisualization(visualization, drawn["visualization_transform_id"]))
     assert reader.texts == ["text 0", "text 1", "text 2"]
     points = api.get(f"/api/visualizations/{visualization}/points.json")["points"]
-    assert sorted(str(point["chunk_id"]) for point in points) == IDS
+    assert sorted(str(point["point_id"]) for point in points) == IDS
     source = api.get(f"/api/visualizations/{visualization}")
     assert (source["visualization"]["status"], source["source_dataset_id"]) == ("completed", None)
     index = api.get(f"/api/embedded-datasets/{alone}")["collection_name"]
