@@ -138,6 +138,7 @@ class Reader(Runner):
     texts: list[str]
 
     def run(self, job: ProjectionInput, **ports: Any) -> Projection:
+        assert job.texts_path is not None
         self.texts = sorted(map(json.loads, job.texts_path.read_text().splitlines()))
         assert np.load(job.vectors_path).shape == (3, 3)
         return super().run(job, **ports)
