@@ -56,6 +56,7 @@ ROUTES: dict[Kind, str] = {
         visualization_transforms.list_visualization_transforms
         visualization_transforms.create_visualization_transform
         visualization_transforms.stream_visualization_transforms
+        standalone.create_standalone
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
@@ -92,6 +93,7 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_points embedded_datasets.get_vector embedded_datasets.list_processed_batches
         embedded_datasets.list_visualizations_of_embedded_dataset
         embedded_datasets.update_embedded_dataset embedded_datasets.delete_embedded_dataset
+        standalone.push_vectors
         visualization_transforms.get_visualization_transform
         visualization_transforms.get_visualization_transform_stats visualization_transforms.list_runs
         visualization_transforms.get_run visualization_transforms.download_run
@@ -171,6 +173,8 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "dataset_transforms.update_dataset_transform": {"title": "t", "embedder_ids": ["<embedder_id>"]},
     "embedded_datasets.update_embedded_dataset": {"title": "t"},
+    "standalone.create_standalone": {"title": "t", "dimensions": 16, "embedder_id": "<embedder_id>"},
+    "standalone.push_vectors": {"points": [{"id": "0" * 32, "vector": [1.0, 0.0]}]},
     "visualization_transforms.create_visualization_transform": {
         "title": "t",
         "embedded_dataset_id": "<embedded_dataset_id>",
