@@ -159,6 +159,8 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),
     Variable("ENCRYPTION_RETIRED_KEYS", "comma-separated keys that only open what they sealed: see secrets.md", _hex_keys, (), secret=True),
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
+    Variable("PROVIDER_MAX_CONCURRENT_REQUESTS", "calls to one provider with one key at a time, by all processes; 0: no limit", _integer(0, 256), 0),
+    Variable("PROVIDER_REQUESTS_PER_MINUTE", "the same per minute", _integer(0, 10_000_000), 0),
     Variable("MODEL_CACHE_DIR", "the local embedder's compiled model", Path, Path(".data/models")),
     Variable("NUMBA_CACHE_DIR", "compiled map code, kept between processes", Path, Path(".data/numba")),
     Variable("SCRATCH_DIR", "temporary files of running jobs; empty for the system's", Path),

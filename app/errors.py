@@ -21,6 +21,7 @@ ExplorerError
 │   │   └── VectorsMissingError 503  an index holds less than was written to it
 │   ├── RateLimitedError      429  too many requests; the message says whose and how many are allowed
 │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
+│       └── ProviderPausedError 503  ... before, or too many calls now: none is made; jobs wait unharmed
 └── JobCancelledError         409  not a failure: somebody asked to stop
 """
 
@@ -180,6 +181,12 @@ class ProviderUnavailableError(TransientError):
     """A provider timed out, is rate limiting us, or failed on its side."""
 
     code = "provider_unavailable"
+
+
+class ProviderPausedError(ProviderUnavailableError):
+    """A provider is not called just now, as it fails or is full; a job waits and loses no attempt."""
+
+    code = "provider_paused"
 
 
 class JobCancelledError(ExplorerError):

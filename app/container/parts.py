@@ -27,17 +27,27 @@ from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
-from app.security.outbound import OutboundClient, OutboundOptions
+from app.security.outbound import OutboundOptions
 from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.services.provider_circuits import ProviderCircuits
+from app.services.provider_client import Fleet, ProviderClient
 from app.services.rate_limits import RateLimits
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
 from app.storage.s3 import BlobStore, BlobStoreOptions
-from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, topology
+from brokers import (
+    BrokerOptions,
+    Change,
+    JetStreamBroker,
+    JetStreamRateLimiterBackend,
+    QueueSpec,
+    inspect,
+    topology,
+)
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
@@ -126,7 +136,7 @@ class Container:
     @once
     def queue_numbers(self) -> Sampler:
         """Fills the gauges of streams and queues when somebody scrapes."""
-        return Sampler(lambda: queue_depths.measure(self.broker), forget_nats)
+        return Sampler(self._measure, forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -184,11 +194,28 @@ class Container:
         )
 
     @once
-    def http(self) -> OutboundClient:
+    def http(self) -> ProviderClient:
         """The one client for addresses that users name."""
         # An answer in a chat holds a connection for as long as it is written: searches need others
         hosts = self.settings.outbound_allowed_hosts
-        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
+        fleet = Fleet(
+            self.provider_circuits,
+            self.rate_limits,
+            lambda: self.provider_slots,
+            most_at_once=self.settings.provider_max_concurrent_requests,
+            per_minute=self.settings.provider_requests_per_minute,
+        )
+        return ProviderClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS), fleet)
+
+    @once
+    def provider_circuits(self) -> ProviderCircuits:
+        """Which providers are not called just now; all processes together."""
+        return ProviderCircuits(self.database)
+
+    @once
+    def provider_slots(self) -> JetStreamRateLimiterBackend:
+        """Counts calls under way, over a connection of its own: its failures are not those of messages."""
+        return JetStreamRateLimiterBackend(self.broker_options)
 
     @once
     def secrets(self) -> SecretBox:
@@ -222,6 +249,10 @@ class Container:
         """The use cases."""
         return Services(self)
 
+    def _measure(self) -> None:
+        self.provider_circuits.measure()
+        queue_depths.measure(self.broker)
+
     @property
     def health_checks(self) -> Mapping[str, Callable[[], object]]:
         """What readiness asks; each raises when its server does not answer."""
@@ -237,7 +268,15 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http", "accounts"):
+        for name in (
+            "feed",
+            "vectors",
+            "database",
+            "projection_runner",
+            "http",
+            "provider_slots",
+            "accounts",
+        ):
             if name in built:
                 built[name].close()
 
