@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app.config import Settings
 from app.container.accounts import Accounts
@@ -27,7 +28,7 @@ from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
-from app.security.outbound import OutboundOptions
+from app.security.outbound import OutboundClient, OutboundOptions
 from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
 
 _CONNECTIONS = 100
+_LIST_BYTES = 1024 * 1024
 
 
 class Container:
@@ -218,6 +220,13 @@ class Container:
         return JetStreamRateLimiterBackend(self.broker_options)
 
     @once
+    def own_http(self) -> OutboundClient:
+        """Calls the operator's inference services, which may be private: they are allowed by being named."""
+        urls = (self.settings.embedding_inference_api_url, self.settings.llm_inference_api_url)
+        hosts = tuple(urlsplit(url).netloc for url in urls if url)
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_response_bytes=_LIST_BYTES))
+
+    @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
@@ -237,7 +246,7 @@ class Container:
     @once
     def accounts(self) -> Accounts:
         """Who asks."""
-        return Accounts(self.settings, self.database, self.secrets)
+        return Accounts(self.settings, self.database, self.secrets, self.audit.trail)
 
     @once
     def rate_limits(self) -> RateLimits:
@@ -274,6 +283,7 @@ class Container:
             "database",
             "projection_runner",
             "http",
+            "own_http",
             "provider_slots",
             "accounts",
         ):
