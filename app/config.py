@@ -161,6 +161,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
     Variable("PROVIDER_MAX_CONCURRENT_REQUESTS", "calls to one provider with one key at a time, by all processes; 0: no limit", _integer(0, 256), 0),
     Variable("PROVIDER_REQUESTS_PER_MINUTE", "the same per minute", _integer(0, 10_000_000), 0),
+    Variable("PROVIDER_OPEN_SECS", "how long a provider that failed five times in a row is left alone at first", _integer(1, 300), 30),
     Variable("EMBEDDING_INFERENCE_API_URL", "embedding service of one's own, whose models are listed; may be private", _url("http", "https")),
     Variable("LLM_INFERENCE_API_URL", "the same of language models", _url("http", "https")),
     Variable("MODEL_CACHE_DIR", "the local embedder's compiled model", Path, Path(".data/models")),

@@ -33,7 +33,7 @@ from tasks.watch import RunStopped, Watch
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST_WAIT_SECONDS = 5.0
+_SHORTEST_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)

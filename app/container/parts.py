@@ -33,7 +33,7 @@ from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
-from app.services.provider_circuits import ProviderCircuits
+from app.services.provider_circuits import CircuitOptions, ProviderCircuits
 from app.services.provider_client import Fleet, ProviderClient
 from app.services.rate_limits import RateLimits
 from app.storage.postgres.schema import Schema
@@ -212,7 +212,8 @@ class Container:
     @once
     def provider_circuits(self) -> ProviderCircuits:
         """Which providers are not called just now; all processes together."""
-        return ProviderCircuits(self.database)
+        first = float(self.settings.provider_open_secs)
+        return ProviderCircuits(self.database, CircuitOptions(first_open_seconds=first))
 
     @once
     def provider_slots(self) -> JetStreamRateLimiterBackend:
