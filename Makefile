@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock sbom docs assets clean
+.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-api bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock sbom docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -71,6 +71,9 @@ bench-e2e: install assets ## documents per second through the whole pipe, beside
 
 bench-scaling: install ## items per second with 1, 2 and 4 worker processes (ARGS=--write)
 	@$(BIN)/python -m tests.bench.bench_scaling $(ARGS)
+
+bench-api: install ## pages over a million chunks; ten calls beside bare Flask (ARGS=--write)
+	@$(BIN)/python -m tests.bench.api $(ARGS)
 
 bench-memory: install ## peak memory of web and planning at 10k, 100k and 1M chunks (ARGS=--write)
 	@$(BIN)/python -m tests.bench.bench_memory $(ARGS)

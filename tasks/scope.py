@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -13,7 +14,13 @@ from uuid import UUID
 from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
 
 from app.container import Container
-from app.errors import ExplorerError, JobCancelledError, PermanentError, TransientError
+from app.errors import (
+    ExplorerError,
+    JobCancelledError,
+    PermanentError,
+    ProviderPausedError,
+    TransientError,
+)
 from app.jobs import messages, policy
 from app.observability import job_metrics, metrics, tracing
 from app.observability import logging as log_context
@@ -25,6 +32,8 @@ from tasks.actor import Handler
 from tasks.watch import RunStopped, Watch
 
 logger = logging.getLogger(__name__)
+
+_SHORTEST_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,9 @@ class Scope:
             status = "cancelled"
             logger.info("run given up: it was stopped, because the job was cancelled or taken over")
         except (Exception, TimeLimitExceeded) as error:
+            if isinstance(error, ProviderPausedError) and self._put_off(run, error):
+                status = "put_off"
+                return
             status = "failed"
             self._failed(run, _as_ours(error))
             raise
@@ -102,6 +114,16 @@ class Scope:
         cause = self.container.letters.cause_untold(job_id, publication + _replays_so_far())
         if cause is not None:
             raise PermanentError(cause)
+
+    def _put_off(self, run: Run, error: ProviderPausedError) -> bool:
+        """A provider that is not called just now costs no attempt; False when the job has waited too long."""
+        # Spread: the first of those that wait is the probe, and the others come once it has ended.
+        delay = max(_SHORTEST_WAIT_SECONDS, error.retry_after_seconds or 0) * random.uniform(1.0, 1.5)  # noqa: S311
+        retries = _retries_so_far()
+        if not self.container.services.jobs.put_off(run, error, delay_seconds=delay, retries=retries):
+            return False
+        logger.info("put off for %.0f s: %s", delay, error)
+        return True
 
     def _failed(self, run: Run, error: ExplorerError) -> None:
         retries = _retries_so_far()

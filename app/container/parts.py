@@ -33,12 +33,22 @@ from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.services.provider_circuits import CircuitOptions, ProviderCircuits
+from app.services.provider_client import Fleet, ProviderClient
 from app.services.rate_limits import RateLimits
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
 from app.storage.s3 import BlobStore, BlobStoreOptions
-from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, topology
+from brokers import (
+    BrokerOptions,
+    Change,
+    JetStreamBroker,
+    JetStreamRateLimiterBackend,
+    QueueSpec,
+    inspect,
+    topology,
+)
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
@@ -128,7 +138,7 @@ class Container:
     @once
     def queue_numbers(self) -> Sampler:
         """Fills the gauges of streams and queues when somebody scrapes."""
-        return Sampler(lambda: queue_depths.measure(self.broker), forget_nats)
+        return Sampler(self._measure, forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -186,11 +196,29 @@ class Container:
         )
 
     @once
-    def http(self) -> OutboundClient:
+    def http(self) -> ProviderClient:
         """The one client for addresses that users name."""
         # An answer in a chat holds a connection for as long as it is written: searches need others
         hosts = self.settings.outbound_allowed_hosts
-        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
+        fleet = Fleet(
+            self.provider_circuits,
+            self.rate_limits,
+            lambda: self.provider_slots,
+            most_at_once=self.settings.provider_max_concurrent_requests,
+            per_minute=self.settings.provider_requests_per_minute,
+        )
+        return ProviderClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS), fleet)
+
+    @once
+    def provider_circuits(self) -> ProviderCircuits:
+        """Which providers are not called just now; all processes together."""
+        first = float(self.settings.provider_open_secs)
+        return ProviderCircuits(self.database, CircuitOptions(first_open_seconds=first))
+
+    @once
+    def provider_slots(self) -> JetStreamRateLimiterBackend:
+        """Counts calls under way, over a connection of its own: its failures are not those of messages."""
+        return JetStreamRateLimiterBackend(self.broker_options)
 
     @once
     def own_http(self) -> OutboundClient:
@@ -231,6 +259,10 @@ class Container:
         """The use cases."""
         return Services(self)
 
+    def _measure(self) -> None:
+        self.provider_circuits.measure()
+        queue_depths.measure(self.broker)
+
     @property
     def health_checks(self) -> Mapping[str, Callable[[], object]]:
         """What readiness asks; each raises when its server does not answer."""
@@ -246,7 +278,16 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http", "own_http", "accounts"):
+        for name in (
+            "feed",
+            "vectors",
+            "database",
+            "projection_runner",
+            "http",
+            "own_http",
+            "provider_slots",
+            "accounts",
+        ):
             if name in built:
                 built[name].close()
 

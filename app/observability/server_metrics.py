@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -57,6 +58,11 @@ PROVIDER_DURATION = Histogram(
     "provider_request_duration_seconds", "Time of calls to embedding and language models",
     ["provider", "status"], buckets=SECONDS_LONG,
 )  # fmt: skip
+CIRCUITS_OPEN = Gauge(
+    "provider_circuits_open", "Providers that are not called just now, in the whole fleet",
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+CIRCUIT_CHANGES = Counter("provider_circuit_changes_total", "Circuits opened and closed here", ["to"])
 PART_UP = Gauge(
     "health_part_up", "1 where a part answers, as readiness judges it", ["part"],
     multiprocess_mode="mostrecent",
@@ -69,6 +75,8 @@ UPLOADS_REFUSED = Counter("uploads_refused_total", "Files that were not taken", 
 
 for _reason in ("unauthenticated", "forbidden"):
     AUTH_FAILURES.labels(_reason)
+for _to in ("open", "closed"):
+    CIRCUIT_CHANGES.labels(_to)
 _UNKNOWN = float("nan")
 
 
@@ -124,6 +132,16 @@ def set_part(part: str, *, is_up: bool) -> None:
 def set_held(queue: str, number: int) -> None:
     """How many jobs of a queue wait for their turn."""
     JOBS_HELD.labels(queue).set(number)
+
+
+def circuit_changed(to: Literal["open", "closed"]) -> None:
+    """Count a circuit that was opened or closed."""
+    CIRCUIT_CHANGES.labels(to).inc()
+
+
+def set_open_circuits(number: int | None) -> None:
+    """How many providers are left alone; None where nobody knows."""
+    CIRCUITS_OPEN.set(_UNKNOWN if number is None else number)
 
 
 def uploads_refused(reason: str) -> None:

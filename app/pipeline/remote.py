@@ -24,8 +24,8 @@ _LOG = logging.getLogger(__name__)
 _MESSAGE_CHARACTERS = 300
 # Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
-_TOO_MANY, _FIRST_FAILURE = 429, 400
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+TOO_MANY_REQUESTS, _FIRST_FAILURE = 429, 400
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Remote:
             response = OutboundResponse(stream.status, stream.headers, b"".join(stream.body))
         except ProviderUnavailableError as error:
             return error
-        if response.status in _RETRIED:
+        if response.status in RETRIED_STATUSES:
             return self._passing(response)
         self.check(response)
         raise AssertionError("check refuses what is no success")
@@ -131,7 +131,7 @@ class Remote:
                 made.status = _outcome(response.status)
         except ProviderUnavailableError as error:
             return error
-        return response if response.status not in _RETRIED else self._passing(response)
+        return response if response.status not in RETRIED_STATUSES else self._passing(response)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -139,7 +139,7 @@ class Remote:
     def _passing(self, response: OutboundResponse) -> ProviderUnavailableError:
         return ProviderUnavailableError(
             f"{self.name} answered {response.status}: {self._complaint(response)}",
-            retry_after_seconds=_retry_after_seconds(response.headers),
+            retry_after_seconds=retry_after_seconds(response.headers),
         )
 
     def _wait_seconds(self, failure: ProviderUnavailableError, attempt: int) -> float:
@@ -164,7 +164,7 @@ class Remote:
 
 
 def _outcome(status: int) -> str:
-    if status == _TOO_MANY:
+    if status == TOO_MANY_REQUESTS:
         return "rate_limited"
     return "success" if status < _FIRST_FAILURE else "failed"
 
@@ -184,7 +184,7 @@ def message_in(answer: object) -> str:
     return str(answer)
 
 
-def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Retry-After, in seconds or as a date (RFC 9110, 10.2.3); None when absent or unreadable."""
     value = headers.get("retry-after", "").strip()
     if value.replace(".", "", 1).isdecimal():

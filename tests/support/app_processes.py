@@ -23,6 +23,7 @@ _FAST = {
     # Retries of the real schedule would outlast a test; the schedule itself is tested with the broker.
     "RETRY_BACKOFF_SECS": "1,2,3,4",
     "RECONCILE_INTERVAL_SECS": "2",
+    "PROVIDER_OPEN_SECS": "1",
     "QDRANT_TIMEOUT_SECS": "5",
     "OUTBOUND_ALLOWED_HOSTS": "127.0.0.1",
     "ENCRYPTION_MASTER_KEY": "5e" * 32,
