@@ -46,7 +46,7 @@ _ARRIVE = text(
     f"CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS "  # noqa: S608 constants
     f"SELECT {_NAMES}, sequence AS parent_sequence FROM dead_letters WITH NO DATA"
 )
-# The parent is the letter whose replay this was, or the one that was edited into this one's job.
+# The parent is the letter whose replay this was, or the last one that was edited or moved into its job.
 _INSERT = text(
     f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "  # noqa: S608 constants
     f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, jobs.owner_id, jobs.arguments, "
@@ -55,7 +55,9 @@ _INSERT = text(
     "FROM arriving LEFT JOIN jobs ON jobs.job_id = arriving.job_id "
     "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.stream_life "
     "AND replayed.sequence = arriving.parent_sequence "
-    "LEFT JOIN dead_letters AS edited ON edited.successor_job_id = arriving.job_id "
+    "LEFT JOIN LATERAL (SELECT dead_letter_id, depth FROM dead_letters "
+    "WHERE successor_job_id = arriving.job_id AND died_at < arriving.died_at "
+    "ORDER BY died_at DESC LIMIT 1) AS edited ON true "
     "ORDER BY arriving.sequence ON CONFLICT (stream_life, sequence) DO NOTHING RETURNING dead_letter_id"
 )
 

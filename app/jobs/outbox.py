@@ -92,6 +92,10 @@ class Outbox:
             after_commit(session, lambda: self._sender.send(fresh))
         return [ids[_key(row)] for row in rows]
 
+    def send_after(self, session: Session, envelope: Envelope) -> None:
+        """Once the transaction has committed, send a message for a job that has a row already."""
+        after_commit(session, lambda: self._sender.send([envelope]))
+
     def admit_after(self, session: Session, queue: str) -> None:
         """Once the transaction has committed, let held jobs of the queue go while there is room."""
         queues: set[str] = session.info.setdefault(_QUEUES, set())

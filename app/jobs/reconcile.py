@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope, Sender
-from app.jobs.policy import MAX_ATTEMPTS, Policies
+from app.jobs.policy import MAX_ATTEMPTS, Policies, seconds_until
 from app.jobs.pools import POOLS
 from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables.jobs import Job
@@ -92,7 +92,7 @@ class Reconciler:
         for pool in POOLS.values():
             self._sender.admit(pool.queue)
 
-    def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
+    def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
         unpublished = and_(
             Job.state == "pending",
             ~Job.held,
@@ -100,7 +100,10 @@ class Reconciler:
             Job.updated_at < now - _PUBLISH_GRACE,
         )
         overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now)
-        columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)
+        columns = (
+            Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt,
+            Job.not_before,
+        )  # fmt: skip
         return (
             select(*columns)
             .where(or_(unpublished, overdue, self._lost(now)))
@@ -134,6 +137,7 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         kind=row.kind,
         queue=row.queue,
         publication=row.publication + 1,
+        delay_seconds=seconds_until(row.not_before),
         # The lost message knew how many attempts had failed; the row knows how many were begun.
         retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
     )

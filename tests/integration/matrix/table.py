@@ -109,6 +109,9 @@ ROUTES: dict[Kind, str] = {
         jobs.get_job jobs.cancel_job jobs.run_job_again
         dead_letters.get_dead_letter dead_letters.edit_dead_letter dead_letters.discard_dead_letter
         dead_letters.replay_dead_letter dead_letters.reveal_dead_letter dead_letters.undo_dead_letter
+        dead_letters.list_dead_letter_destinations dead_letters.reroute_dead_letter
+        dead_letters.mark_dead_letter_read dead_letter_bulks.undo_bulk
+        panel_letters.reroute panel_letters.read
         dead_letter_bulks.get_bulk dead_letter_bulks.list_bulk_problems dead_letter_bulks.start_bulk
         dead_letter_bulks.pause_bulk dead_letter_bulks.resume_bulk dead_letter_bulks.cancel_bulk
         panel_letters.letter panel_letters.edit panel_letters.edited panel_letters.discard
@@ -184,6 +187,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "queues.pause_queue": {"minutes": 1, "reason": "r"},
     "dead_letters.discard_dead_letter": {"why": "w"},
     "dead_letters.replay_dead_letter": {"why": "w"},
+    "dead_letters.reroute_dead_letter": {"why": "w", "to": "plan_collection_transform"},
     "dead_letters.edit_dead_letter": {"why": "w", "arguments": {}},
     "dead_letter_bulks.prepare_bulk": {"act": "discard", "why": "w", "filter": {}},
     "chat.ask": {"content": "hello"},
@@ -203,6 +207,7 @@ BODIES: dict[str, dict[str, Any]] = {
 FORMS = {
     "web.create_collection": {"title": "t"},
     "panel_letters.discard": {"why": "w"},
+    "panel_letters.reroute": {"to": "plan_collection_transform"},
     "panel_bulks.prepare": {"act": "discard", "why": "w", "filter-state": "open"},
 }
 
