@@ -9,6 +9,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
+from app.api.guard import takes_bytes, takes_files
 from app.api.openapi import answers
 from app.api.replies import attachment, nothing, reply
 from app.api.schemas.base import WITH_CONFLICT
@@ -20,17 +21,23 @@ from app.api.schemas.dead_letters import (
     DestinationList,
     EditBody,
     EditedReply,
+    ImportReply,
     LetterDetailReply,
     LetterExportQuery,
     LetterGroupsQuery,
     LetterGroupsReply,
+    LetterImportForm,
+    LetterImportQuery,
     ReplayBody,
     RerouteBody,
     WhyBody,
 )
+from app.security.marks import least_role
+from app.security.principal import Role
 from app.services.letter_export import export
 
 NDJSON = "application/x-ndjson"
+_IMPORT_BYTES = 64 * 1024 * 1024
 _ONE = "/<int:dead_letter_id>"
 
 api = APIBlueprint(
@@ -66,6 +73,19 @@ def export_dead_letters(query: LetterExportQuery) -> Response:
     response = Response(_after(first, lines), mimetype=NDJSON)
     response.headers["Content-Disposition"] = attachment("dead-letters.ndjson")
     return response
+
+
+@api.post("/import", responses={200: ImportReply})
+@takes_files
+@takes_bytes(_IMPORT_BYTES)
+@least_role(Role.ADMIN)
+def import_dead_letters(query: LetterImportQuery, form: LetterImportForm) -> Response:
+    """Bring letters back from an export with payloads (multipart field `file`; admins).
+
+    Safe to repeat: what is here, or was replayed, is passed over and named with the reason.
+    """
+    lines = form.file.stream
+    return reply(ImportReply(services().letter_import.run(me(), lines, dry_run=query.dry_run)))
 
 
 def _after(first: str, lines: Iterator[str]) -> Iterator[str]:

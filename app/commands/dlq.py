@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from datetime import datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -18,6 +18,7 @@ from app.commands.operator import OPERATOR, as_operator
 from app.container import Container
 from app.services.dead_letters import LetterDetail, LetterGroup
 from app.services.letter_export import export as export_lines
+from app.services.letter_import import ImportReport
 
 _WATCHED = 100  # letters of one look
 _KEY = click.argument("dead_letter_id", type=int)
@@ -43,6 +44,7 @@ def group(container: Container) -> click.Group:
         _discard,
         _undo,
         _export,
+        _import,
         _watch,
     ):
         dlq.add_command(command(container))
@@ -282,6 +284,25 @@ def _export(container: Container) -> click.Command:
             click.echo(line, nl=False)
 
     return export
+
+
+def _import(container: Container) -> click.Command:
+    @click.command("import")
+    @click.argument("file", type=click.File("rb"))
+    @click.option("--dry-run", is_flag=True, help="Only say what would come back.")
+    @AS_JSON
+    @as_operator
+    def import_letters(*, file: IO[bytes], dry_run: bool, as_json: bool) -> None:
+        """Bring letters back from an export with --payloads; - reads standard input. Safe to repeat."""
+        done = container.services.letter_import.run(OPERATOR, file, dry_run=dry_run)
+        show(done, as_json, _import_text)
+
+    return import_letters
+
+
+def _import_text(done: ImportReport) -> str:
+    lines = [f"line {one.line}: {one.why}" for one in done.reasons]
+    return "\n".join([f"{done.imported} letters came back, {done.passed_over} did not", *lines])
 
 
 def _watch(container: Container) -> click.Command:

@@ -46,6 +46,7 @@ from app.services.letter_acts import LetterActs
 from app.services.letter_bulks import LetterBulks
 from app.services.letter_content import Contents
 from app.services.letter_ends import LetterEnds
+from app.services.letter_import import LetterImport
 from app.services.letter_moves import LetterMoves
 from app.services.llms import Llms
 from app.services.overview import Overview
@@ -306,6 +307,12 @@ class Services:
             undo_period=timedelta(seconds=of.settings.dlq_undo_secs),
             max_replays=of.broker_options.max_replays,
         )
+
+    @once
+    def letter_import(self) -> LetterImport:
+        """Letters that come back from an export."""
+        of = self._of
+        return LetterImport(of.database, of.audit.trail, of.broker, of.letter_index, self.letter_ends)
 
     @once
     def letter_moves(self) -> LetterMoves:

@@ -86,7 +86,14 @@ def facts_of(letter: DeadLetter, stream_life: str) -> dict[str, Any]:
         "first_seen_at": _first_attempt(letter) or letter.dead_at,
         "died_at": letter.dead_at,
         "expires_at": letter.expires_at,
+        "origin": _storable(letter.provenance.origin) if letter.provenance is not None else None,
     }
+
+
+def place_of(origin: str) -> tuple[str, int] | None:
+    """Life of the stream and sequence of an origin, "life:sequence"; None for what is none."""
+    life, _, sequence = origin.rpartition(":")
+    return (life, int(sequence)) if life and sequence.isascii() and sequence.isdigit() else None
 
 
 def _first_attempt(letter: DeadLetter) -> datetime | None:

@@ -19,7 +19,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
-from app.jobs.letter_facts import facts_of
+from app.jobs.letter_facts import facts_of, place_of
 from app.jobs.messages import job_of
 from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database
@@ -39,22 +39,27 @@ _MOST_GONE = 1000
 _COLUMNS = (
     "stream_life", "sequence", "message_id", "job_id", "actor", "queue", "pool", "reason", "error_class",
     "error_message", "cause", "fingerprint", "attempts", "worker", "trace_id", "size_bytes",
-    "truncated_bytes", "first_seen_at", "died_at", "expires_at",
+    "truncated_bytes", "first_seen_at", "died_at", "expires_at", "origin",
 )  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
 _ARRIVE = text(
     f"CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS "  # noqa: S608 constants
-    f"SELECT {_NAMES}, sequence AS parent_sequence FROM dead_letters WITH NO DATA"
+    f"SELECT {_NAMES}, stream_life AS parent_life, sequence AS parent_sequence, depth AS known_depth "
+    "FROM dead_letters WITH NO DATA"
 )
-# The parent is the letter whose replay this was, or the last one that was edited or moved into its job.
+# The parent is the letter whose replay this was, or the last one that was edited or moved into its job. That
+# of an imported letter may be an imported one as well.
 _INSERT = text(
     f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "  # noqa: S608 constants
     f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, jobs.owner_id, jobs.arguments, "
-    "coalesce(replayed.dead_letter_id, edited.dead_letter_id), "
-    "coalesce(replayed.depth + 1, edited.depth + 1, 0) "
+    "coalesce(returned.dead_letter_id, replayed.dead_letter_id, edited.dead_letter_id), "
+    "coalesce(arriving.known_depth, replayed.depth + 1, edited.depth + 1, 0) "
     "FROM arriving LEFT JOIN jobs ON jobs.job_id = arriving.job_id "
-    "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.stream_life "
+    "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.parent_life "
     "AND replayed.sequence = arriving.parent_sequence "
+    "LEFT JOIN LATERAL (SELECT dead_letter_id FROM dead_letters "
+    "WHERE origin = arriving.parent_life || ':' || arriving.parent_sequence "
+    "ORDER BY dead_letter_id DESC LIMIT 1) AS returned ON true "
     "LEFT JOIN LATERAL (SELECT dead_letter_id, depth FROM dead_letters "
     "WHERE successor_job_id = arriving.job_id AND died_at < arriving.died_at "
     "ORDER BY died_at DESC LIMIT 1) AS edited ON true "
@@ -89,6 +94,11 @@ class LetterIndex:
                 self._write(batch.letters, batch.life.created)
                 dead_feed.acknowledge(self.broker, batch)
         return len(batch.letters)
+
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Index letters that were just stored; how many rows were added. Raises UnavailableError."""
+        with _nats():
+            return self._write(letters, dead_feed.lifetime(self.broker).created)
 
     def rebuild(self) -> Iterator[tuple[int, int]]:
         """Index every letter of the stream that has no row; yields (letters seen, rows added) as it goes.
@@ -144,7 +154,8 @@ class LetterIndex:
 
     def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
         """Only a replay must be read as a whole: its id tells neither its job nor its parent."""
-        facts: dict[str, Any] = {**facts_of(letter, life), "parent_sequence": None}
+        facts: dict[str, Any] = {**facts_of(letter, life), "parent_life": life, "parent_sequence": None}
+        facts["known_depth"] = None
         if letter.replays:
             message = self._message(letter.id)
             job = job_of(message) if message is not None else None
@@ -152,6 +163,10 @@ class LetterIndex:
             facts["job_id"] = job[0] if job else None
             parent = lineage.get("dead_letter") if isinstance(lineage, dict) else None
             facts["parent_sequence"] = parent if isinstance(parent, int) else None
+        if letter.provenance is not None:
+            place = place_of(letter.provenance.parent or "")
+            facts["parent_life"], facts["parent_sequence"] = place or (None, None)
+            facts["known_depth"] = letter.provenance.depth
         return facts
 
     def _message(self, sequence: int) -> Message[Any] | None:

@@ -6,7 +6,7 @@ and are read when somebody opens it. Admins see all letters, others those of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,6 +79,7 @@ class DeadLetterView:
     parent_id: int | None
     depth: int
     bulk_id: int | None
+    origin: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,14 @@ class DeadLetters:
         """The row of one letter, unread; raises NotFoundError."""
         with self.database.transaction() as session:
             return view(DeadLetterView, letter_of(session, principal, dead_letter_id))
+
+    def origins(self, ids: Iterable[int]) -> dict[int, str]:
+        """Of letters, "life:sequence" of what each was first: what an export names them by."""
+        row = DeadLetterRow
+        named = select(row.dead_letter_id, row.origin, row.stream_life, row.sequence)
+        with self.database.transaction() as session:
+            rows = session.execute(named.where(row.dead_letter_id.in_(set(ids)))).all()
+        return {key: origin or f"{life}:{sequence}" for key, origin, life, sequence in rows}
 
     def iterate(self, principal: Principal, wanted: LetterFilter) -> Iterator[DeadLetterView]:
         """All of them, page by page; what dies meanwhile is left out. Raises InvalidInputError."""

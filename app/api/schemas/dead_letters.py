@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
+from flask_openapi3.models.file import FileStorage
 from pydantic import AwareDatetime, BaseModel, Field, RootModel
 
 from app.api.schemas.base import Body, QueryString
@@ -11,6 +12,7 @@ from app.services.dead_letter_filters import LetterFilter
 from app.services.dead_letters import DeadLetterPage, DeadLetterView, LetterDetail, LetterGroups
 from app.services.letter_acts import Edited
 from app.services.letter_bulks import BulkOrder, BulkPreview, BulkProblem, BulkUndone, BulkView
+from app.services.letter_import import ImportReport
 from app.services.letter_moves import Destination
 from app.services.paging import Page
 
@@ -74,6 +76,22 @@ class LetterExportQuery(LetterFilterQuery):
     """Which letters, and whether with what they hold."""
 
     payloads: bool = False
+
+
+class LetterImportForm(BaseModel):
+    """An export with payloads: a letter a line."""
+
+    file: FileStorage
+
+
+class LetterImportQuery(QueryString):
+    """A dry run only says what would come back."""
+
+    dry_run: bool = False
+
+
+class ImportReply(RootModel[ImportReport]):
+    """What came back, and what did not."""
 
 
 class WhyBody(Body):

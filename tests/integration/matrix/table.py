@@ -135,6 +135,7 @@ ROUTES: dict[Kind, str] = {
     Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
     Kind.ADMIN: """
         status.get_nats_status usage.list_usage_by_owner
+        dead_letters.import_dead_letters
         queues.pause_queue queues.resume_queue panel_queues.pause panel_queues.resume panel_letters.reveal
     """,
 }
