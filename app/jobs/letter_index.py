@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -47,22 +48,29 @@ _ARRIVE = text(
     f"SELECT {_NAMES}, stream_life AS parent_life, sequence AS parent_sequence, depth AS known_depth "
     "FROM dead_letters WITH NO DATA"
 )
+# How many name a parent decides how that is found: nearly none do, and the table may have a million rows.
+_LOOK = text("ANALYZE arriving")
 # The parent is the letter whose replay this was, or the last one that was edited or moved into its job. That
 # of an imported letter may be an imported one as well.
 _INSERT = text(
-    f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "  # noqa: S608 constants
+    "WITH edited AS MATERIALIZED (SELECT DISTINCT ON (arriving.sequence) arriving.sequence, "  # noqa: S608 constants
+    "earlier.dead_letter_id, earlier.depth FROM arriving "
+    "JOIN dead_letters AS earlier ON earlier.successor_job_id = arriving.job_id "
+    "AND earlier.died_at < arriving.died_at ORDER BY arriving.sequence, earlier.died_at DESC), "
+    "returned AS MATERIALIZED (SELECT DISTINCT ON (arriving.sequence) arriving.sequence, "
+    "earlier.dead_letter_id FROM arriving "
+    "JOIN dead_letters AS earlier "
+    "ON earlier.origin = arriving.parent_life || ':' || arriving.parent_sequence "
+    "ORDER BY arriving.sequence, earlier.dead_letter_id DESC) "
+    f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "
     f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, jobs.owner_id, jobs.arguments, "
     "coalesce(returned.dead_letter_id, replayed.dead_letter_id, edited.dead_letter_id), "
     "coalesce(arriving.known_depth, replayed.depth + 1, edited.depth + 1, 0) "
     "FROM arriving LEFT JOIN jobs ON jobs.job_id = arriving.job_id "
     "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.parent_life "
     "AND replayed.sequence = arriving.parent_sequence "
-    "LEFT JOIN LATERAL (SELECT dead_letter_id FROM dead_letters "
-    "WHERE origin = arriving.parent_life || ':' || arriving.parent_sequence "
-    "ORDER BY dead_letter_id DESC LIMIT 1) AS returned ON true "
-    "LEFT JOIN LATERAL (SELECT dead_letter_id, depth FROM dead_letters "
-    "WHERE successor_job_id = arriving.job_id AND died_at < arriving.died_at "
-    "ORDER BY died_at DESC LIMIT 1) AS edited ON true "
+    "LEFT JOIN returned ON returned.sequence = arriving.sequence "
+    "LEFT JOIN edited ON edited.sequence = arriving.sequence "
     "ORDER BY arriving.sequence ON CONFLICT (stream_life, sequence) DO NOTHING RETURNING dead_letter_id"
 )
 
@@ -106,12 +114,17 @@ class LetterIndex:
         Raises UnavailableError.
         """
         seen = added = 0
-        with _nats():
+        with _nats(), ThreadPoolExecutor(1) as writer:  # Postgres works while the next page is made ready
             life = dead_feed.lifetime(self.broker)
+            writing: Future[int] | None = None
             for page in dead_feed.everything(self.broker, life):
-                added += self._write(page, life.created)
+                rows = [self._facts(letter, life.created) for letter in page]
+                added += writing.result() if writing else 0
+                writing = writer.submit(self._store, rows)
                 seen += len(page)
                 yield seen, added
+            if writing:
+                yield seen, added + writing.result()
 
     def compare(self, *, dry_run: bool = False) -> Compared:
         """Index the letters that the consumer has passed over, and name rows whose letters left otherwise.
@@ -148,7 +161,9 @@ class LetterIndex:
             return {sequence: (key, is_open) for sequence, key, is_open in session.execute(rows)}
 
     def _write(self, letters: Sequence[DeadLetter], life: str) -> int:
-        rows = [self._facts(letter, life) for letter in letters]
+        return self._store([self._facts(letter, life) for letter in letters])
+
+    def _store(self, rows: Sequence[Mapping[str, Any]]) -> int:
         with self.database.transaction() as session:
             return _insert(session, rows)
 
@@ -179,6 +194,7 @@ class LetterIndex:
 def _insert(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
     session.execute(_ARRIVE)
     copy_rows(session, "arriving", rows)
+    session.execute(_LOOK)
     return len(session.execute(_INSERT).all())
 
 
