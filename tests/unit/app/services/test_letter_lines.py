@@ -8,7 +8,7 @@ import pytest
 from app.errors import InvalidInputError
 from app.services.letter_lines import letter_of_line, parsed
 
-CONTENT = {
+CONTENT: dict[str, Any] = {
     "payload": {"options": {"replay_of": {"depth": 2}}},
     "payload_hex": None,
     "trace": "Traceback",
