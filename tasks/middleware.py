@@ -18,6 +18,7 @@ from app.jobs.messages import given_up, job_of
 from app.jobs.reconcile import BATCH
 from app.observability import job_metrics
 from app.observability.health import HealthServer
+from app.services import security_numbers
 from app.services.burial import Burial
 from brokers import DeadReason
 
@@ -140,3 +141,4 @@ class Housekeeping(Middleware):
 
     def _measure(self) -> None:
         queue_depths.measure_held(self._container.database)
+        security_numbers.measure(self._container.all_secrets)

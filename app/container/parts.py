@@ -21,9 +21,9 @@ from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability import security_metrics, server_metrics
 from app.observability.logging import product_version
 from app.observability.sampling import Sampler
-from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
@@ -33,6 +33,7 @@ from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
 from app.services.rate_limits import RateLimits
+from app.services.secrets import Secrets
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
@@ -97,6 +98,7 @@ class Container:
     @once
     def broker(self) -> JetStreamBroker:
         """NATS JetStream; every process may send to every queue."""
+        server_metrics.expect_queues(spec.name for spec in self.queue_specs)
         return JetStreamBroker(self.broker_options, self.queue_specs)
 
     @once
@@ -109,6 +111,7 @@ class Container:
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
             version=product_version(),
+            on_event=server_metrics.broker_told,
         )
 
     @property
@@ -126,7 +129,7 @@ class Container:
     @once
     def queue_numbers(self) -> Sampler:
         """Fills the gauges of streams and queues when somebody scrapes."""
-        return Sampler(lambda: queue_depths.measure(self.broker), forget_nats)
+        return Sampler(lambda: queue_depths.measure(self.broker), server_metrics.forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -188,12 +191,21 @@ class Container:
         """The one client for addresses that users name."""
         # An answer in a chat holds a connection for as long as it is written: searches need others
         hosts = self.settings.outbound_allowed_hosts
-        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
+        return OutboundClient(
+            OutboundOptions(
+                allowed_hosts=hosts, max_connections=_CONNECTIONS, on_refusal=security_metrics.call_refused
+            )
+        )
 
     @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
+
+    @once
+    def all_secrets(self) -> Secrets:
+        """Every secret at rest, for operators."""
+        return Secrets(self.database, self.secrets, self.audit.trail)
 
     @once
     def audit(self) -> Audit:

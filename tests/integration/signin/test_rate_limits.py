@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from prometheus_client import REGISTRY
 from sqlalchemy import func, insert, select
 from werkzeug.test import TestResponse
 
@@ -70,12 +71,17 @@ def test_two_replicas_keep_one_limit(database: Database):
 
 
 def test_a_refusal_names_the_limit_and_when_there_is_room_again(database: Database):
-    limit = Limit("k", 3, "of a test")
+    limit = Limit("user:k", 3, "of a test")
     for _ in range(3):
         RateLimits(database).count(limit)
     with pytest.raises(RateLimitedError, match="more than 3 requests per minute of a test") as refused:
         RateLimits(database).count(limit)
     assert 1 <= (refused.value.retry_after_seconds or 0) <= 20
+    counted = REGISTRY.get_sample_value("rate_limit_refusals_total", {"limit": "user"})
+    assert counted
+    with pytest.raises(RateLimitedError):
+        RateLimits(database).count(limit)
+    assert REGISTRY.get_sample_value("rate_limit_refusals_total", {"limit": "user"}) == counted + 1
 
 
 def test_empty_buckets_are_cleared_away(database: Database):
