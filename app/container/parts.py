@@ -16,6 +16,7 @@ from app.jobs import queue_depths
 from app.jobs.dispatch import Dispatcher
 from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
+from app.jobs.message_trace import MessageTrace
 from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
@@ -99,7 +100,9 @@ class Container:
     def broker(self) -> JetStreamBroker:
         """NATS JetStream; every process may send to every queue."""
         server_metrics.expect_queues(spec.name for spec in self.queue_specs)
-        return JetStreamBroker(self.broker_options, self.queue_specs)
+        broker = JetStreamBroker(self.broker_options, self.queue_specs)
+        broker.add_middleware(MessageTrace())
+        return broker
 
     @once
     def broker_options(self) -> BrokerOptions:

@@ -99,7 +99,7 @@ class Reconciler:
         for pool in POOLS.values():
             self._sender.admit(pool.queue)
 
-    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
+    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
         unpublished = and_(
             Job.state == "pending",
             ~Job.held,
@@ -110,7 +110,16 @@ class Reconciler:
         missed = or_(unpublished, overdue, self._lost(now))
         if streams_lost_at is not None:
             missed = and_(Job.state.in_(ACTIVE_STATES), ~Job.held, Job.updated_at < streams_lost_at)
-        columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)
+        columns = (
+            Job.job_id,
+            Job.kind,
+            Job.queue,
+            Job.state,
+            Job.publication,
+            Job.published_at,
+            Job.attempt,
+            Job.trace,
+        )
         return (
             select(*columns)
             .where(missed)
@@ -144,6 +153,7 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         kind=row.kind,
         queue=row.queue,
         publication=row.publication + 1,
+        trace=row.trace,
         # The lost message knew how many attempts had failed; the row knows how many were begun.
         retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
     )

@@ -162,6 +162,13 @@ def test_the_way_in_is_narrower(limited: Callable[..., Flask]):
     )
     found = [client.get(path, base_url=PUBLIC_URL).status_code for path in paths]
     assert found == [303, 303, 401, 429, 200]
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = client.get("/login/start", base_url=PUBLIC_URL, headers=browser)
+    assert (page.status_code, page.mimetype) == (429, "text/html")
+    assert page.headers["Retry-After"]
+    assert "Too fast" in page.text
+    told = client.get("/login/start", base_url=PUBLIC_URL, headers={"Accept": "*/*"})
+    assert (told.status_code, told.mimetype) == (429, "application/problem+json")
 
 
 @pytest.mark.parametrize(
