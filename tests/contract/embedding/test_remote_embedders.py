@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import (
     DimensionMismatchError,
@@ -51,6 +52,13 @@ def test_a_passing_fault_is_retried(remote: Case, fault: Fault):
     server = faulty(remote, fault)
     assert quick(remote).embed(["a text"], purpose="document").vectors.shape == (1, 16)
     assert len(server.requests) == 2
+
+
+def test_the_tokens_of_an_answer_are_counted(remote: Case):
+    labels = {"provider": remote.spec.provider, "direction": "input"}
+    before = REGISTRY.get_sample_value("provider_tokens_total", labels) or 0
+    quick(remote).embed(["a text", "another"], purpose="document")
+    assert REGISTRY.get_sample_value("provider_tokens_total", labels) == before + 2
 
 
 def test_a_long_retry_after_is_handed_to_the_job(remote: Case):

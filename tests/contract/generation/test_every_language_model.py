@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import InvalidInputError, ProviderRefusedError, ProviderUnavailableError
 from app.pipeline.generation.base import LanguageModelSpec
@@ -55,6 +56,17 @@ def test_the_instruction_and_the_question_go_in_and_the_answer_comes_out(spec, s
     assert request["body"]["max_tokens"] == 60
     assert "temperature" not in request["body"]
     assert request["headers"]["authorization"] == "Bearer sk-secret"
+
+
+def test_the_tokens_of_an_answer_are_counted(spec, server, http):
+    def counted(direction: str) -> float:
+        return REGISTRY.get_sample_value(
+            "provider_tokens_total", {"provider": spec.provider, "direction": direction}
+        ) or 0.0  # fmt: skip
+
+    before = counted("input"), counted("output")
+    ask(spec, http)
+    assert (counted("input"), counted("output")) == (before[0] + 3, before[1] + 2)
 
 
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import ProviderRefusedError, ProviderUnavailableError
 from app.pipeline.generation.base import AnswerOptions, LanguageModelSpec, Turn
@@ -81,6 +82,25 @@ def test_thoughts_are_no_part_of_it_and_a_cut_is_told(model: Any, server: Talkin
     server.faults.append(TalkFault("cut"))
     pieces, was_cut = ask(model)
     assert ("".join(pieces), was_cut) == ("Yes <b>.", True)
+
+
+def test_a_streamed_answer_is_counted_with_its_tokens(
+    request: pytest.FixtureRequest, model: Any, server: TalkingServer
+):
+    provider = request.node.callspec.params["model"]
+
+    def counted() -> list[float]:
+        names = [
+            ("provider_request_duration_seconds_count", {"status": "success"}),
+            ("provider_tokens_total", {"direction": "input"}),
+            ("provider_tokens_total", {"direction": "output"}),
+        ]
+        labelled = [(name, {"provider": provider, **labels}) for name, labels in names]
+        return [REGISTRY.get_sample_value(name, labels) or 0.0 for name, labels in labelled]
+
+    before = counted()
+    ask(model)
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1, 4, 2]
 
 
 @pytest.mark.parametrize(
