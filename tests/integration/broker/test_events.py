@@ -20,7 +20,7 @@ def test_events_reach_a_subscriber_in_order_until_it_unsubscribes(broker: JetStr
         lambda *event: seen.append(event),
         on_start=lambda sequence: started.set() if sequence == 1 else None,
     )
-    assert started.wait(10)
+    assert started.wait(30)
     for number in range(1, 300):
         publish_event(broker, "transforms.status.job.7", b"%d" % number)
     wait_until(lambda: len(seen) == 299)
@@ -42,11 +42,11 @@ def test_a_subscriber_resumes_at_a_sequence_and_survives_a_server_restart(
     subscription = subscribe_events(
         broker, "transforms.status.a", lambda *event: seen.append(event), start_sequence=3
     )
-    wait_until(lambda: len(seen) == 3, 5)
+    wait_until(lambda: len(seen) == 3, 30)
     server.kill()
     server.start()
-    wait_until(lambda: _published(broker), 5)
-    wait_until(lambda: len(seen) == 4, 10)
+    wait_until(lambda: _published(broker), 30)
+    wait_until(lambda: len(seen) == 4, 30)
     assert [sequence for sequence, _, _ in seen] == [3, 4, 5, 6]
     subscription.close()
 

@@ -122,7 +122,7 @@ def test_a_delayed_message_that_found_no_room_when_it_was_due_is_nudged_once(
     assert found is not None
     assert broker.connection.run(overdue.Overdue(session, spec).nudge(datetime.now(UTC))) == 1
     assert broker.connection.run(walk._fire(found, datetime.now(UTC))) is False  # another worker was first
-    wait_until(lambda: inspect.depths(broker)[0] == inspect.QueueDepth("quick", 1, 1, 0, 0), 5)
+    wait_until(lambda: inspect.depths(broker)[0] == inspect.QueueDepth("quick", 1, 1, 0, 0))
     broker.close()
 
 
