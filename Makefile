@@ -98,8 +98,8 @@ bench-dlq: install ## a million dead letters: pages, groups, rebuild, bulk repla
 bench-secrets: install ## rotate 100,000 secrets under load and kills; the cost of the audit log (NUMBER= KILLS=)
 	@$(BIN)/python -m tests.bench.bench_secrets
 
-chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5 ONLY=F06 BROKEN=fence)
-	@SEED="$(SEED)" MINUTES="$(MINUTES)" ONLY="$(ONLY)" BROKEN="$(BROKEN)" HURRY="$(HURRY)" LOGS="$(LOGS)" $(BIN)/python -m tests.chaos
+chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5 NODES=3 ONLY=F06 BROKEN=fence)
+	@SEED="$(SEED)" MINUTES="$(MINUTES)" NODES="$(NODES)" ONLY="$(ONLY)" BROKEN="$(BROKEN)" HURRY="$(HURRY)" LOGS="$(LOGS)" $(BIN)/python -m tests.chaos
 
 $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@echo "· installing the rivals"

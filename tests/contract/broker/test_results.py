@@ -344,7 +344,7 @@ def test_a_job_whose_result_met_no_server_runs_again(
 ) -> None:
     server = NatsServer(tmp_path / "nats")
     server.start()
-    options = make_options(server.url, connect_timeout_seconds=0.3, publish_timeout_seconds=0.5)
+    options = make_options(server.url, connect_timeout_seconds=3.0, publish_timeout_seconds=3.0)
     topology.apply(options, QUEUES)
     broker = JetStreamBroker(options, QUEUES)
     broker.add_middleware(Results(backend=JetStreamResultBackend(broker)))  # type: ignore[no-untyped-call]
@@ -372,7 +372,7 @@ def test_a_group_whose_count_met_no_server_still_completes(
 ) -> None:
     server = NatsServer(tmp_path / "nats")
     server.start()
-    options = make_options(server.url, connect_timeout_seconds=0.3, publish_timeout_seconds=0.5)
+    options = make_options(server.url, connect_timeout_seconds=3.0, publish_timeout_seconds=3.0)
     topology.apply(options, QUEUES)
     broker = JetStreamBroker(options, QUEUES)
     broker.add_middleware(GroupCallbacks(JetStreamRateLimiterBackend(broker)))

@@ -94,7 +94,7 @@ def test_an_account_over_its_storage_limit_refuses_in_words_and_loses_nothing(li
 
 def test_a_server_over_its_storage_limit_is_not_said_to_be_away(tmp_path: Path) -> None:
     server = serve(tmp_path / "nats", tmp_path / "nats.conf", _SMALL)
-    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=0.5), QUEUES)
+    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=2.0), QUEUES)
     with pytest.raises(BrokerConnectionError, match=r"says no for now .*insufficient resources"):
         while True:
             broker.enqueue(message("job", "x" * 2000))
