@@ -3,7 +3,10 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from brokers import JetStreamBroker, publish_event, subscribe_events
+from brokers.jetstream.pull import Pull
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import wait_until
 
@@ -31,6 +34,20 @@ def test_events_reach_a_subscriber_in_order_until_it_unsubscribes(broker: JetStr
     publish_event(broker, "transforms.status.job.7", b"unheard", confirm=True)
     time.sleep(0.2)
     assert len(seen) == 299
+
+
+def test_a_burst_larger_than_what_is_asked_for_at_once_needs_no_look_at_the_clock(
+    broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pull, "_tick", lambda _: None)
+    for number in range(1, 601):
+        publish_event(broker, "transforms.status.a", b"%d" % number, confirm=number == 600)
+    seen: Seen = []
+    subscription = subscribe_events(
+        broker, "transforms.status.a", lambda *event: seen.append(event), start_sequence=1
+    )
+    wait_until(lambda: len(seen) == 600, 30)
+    subscription.close()
 
 
 def test_a_subscriber_resumes_at_a_sequence_and_survives_a_server_restart(
