@@ -142,7 +142,7 @@ def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: Tal
     stopped = threading.Event()
 
     def stop_when_asked() -> None:
-        if server.asked.wait(10):
+        if server.asked.wait(30):
             stopped.set()
 
     stopper = threading.Thread(target=stop_when_asked)
@@ -150,11 +150,11 @@ def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: Tal
     with pytest.raises(ProviderUnavailableError, match="stopped"):
         ask(model, stopped=stopped)
     stopper.join()
-    assert server.left.wait(10)
+    assert server.left.wait(30)
 
 
 def test_an_answer_that_does_not_end_in_time_is_given_up(model: Any, server: TalkingServer):
     server.faults.append(TalkFault("stall"))
     with pytest.raises(ProviderUnavailableError, match="within 1 seconds"):
         ask(model, seconds=1.0)
-    assert server.left.wait(10)
+    assert server.left.wait(30)
