@@ -84,6 +84,8 @@ class BrokerOptions:
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
                           time limit is ended (uses faulthandler's one timer); None: never
+    pulse                 a small process beside each worker process renews what runs there while native code
+                          holds the interpreter's lock (pulse.py)
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
 
     How much there may be at a time:
@@ -127,6 +129,7 @@ class BrokerOptions:
     close_timeout_seconds: float = 3.0
     patrol_seconds: float = 5.0
     hung_grace_seconds: float | None = None
+    pulse: bool = True
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
