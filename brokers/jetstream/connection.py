@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import random
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
+from brokers.jetstream.backoff import Backoff
 from brokers.jetstream.errors import AWAY, connection_error, missing
 from brokers.jetstream.loop import LoopThread, bell
 from brokers.jetstream.options import BrokerOptions
@@ -73,6 +73,8 @@ class Session:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._outage_logged = False
         self._closed = False
+        self._backoff = Backoff(options)
+        self._connected_at = 0.0
         self.publisher = Publisher(self)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -141,12 +143,11 @@ class Session:
     async def _connect(self) -> None:
         client: Any = Client()
         self._client = client
-        jitter = random.uniform(0.5, 1.5)  # noqa: S311 (spreads reconnects of a fleet, keeps no secret)
         await client.connect(
             list(self.options.server_urls),
             name=self.options.client_name,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=self.options.reconnect_seconds * jitter,
+            reconnect_time_wait=self._backoff.next(),
             connect_timeout=self.options.connect_timeout_seconds,
             tls=self.options.tls_context(),
             user_credentials=self.options.credentials_file,
@@ -163,6 +164,8 @@ class Session:
 
     async def _on_reconnect(self) -> None:
         self.generation += 1
+        self._connected_at = time.monotonic()
+        self._backoff.reset()
         if self._outage_logged:
             log.warning("Connected to NATS again.")
         self._outage_logged = False
@@ -176,7 +179,15 @@ class Session:
     async def _on_error(self, error: Exception) -> None:
         level = logging.DEBUG if self._outage_logged else logging.WARNING
         self._outage_logged = True
+        if self._client is not None and not self._client.is_connected:
+            self._client.options["reconnect_time_wait"] = self._backoff.next()  # read before each try
         log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, error)
+
+    @property
+    def just_back(self) -> bool:
+        """Whether we are connected anew so recently that others may not be so yet."""
+        longest = self.options.max_reconnect_seconds * 1.5
+        return self.generation > 1 and time.monotonic() - self._connected_at < longest
 
     @property
     def shown_servers(self) -> str:

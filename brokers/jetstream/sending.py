@@ -12,6 +12,7 @@ from dramatiq.message import Message
 
 from brokers.jetstream import unique
 from brokers.jetstream.errors import JetStreamError, PublishRefusedError
+from brokers.jetstream.oddities import note_options, note_schedule
 from brokers.jetstream.outgoing import outgoing
 from brokers.jetstream.publisher import Outgoing
 from brokers.jetstream.schedule import delay_until
@@ -78,7 +79,10 @@ def _prepare_all(
 def _prepare(broker: JetStreamBroker, message: Message[Any], delay: int | None) -> _Prepared:
     spec = broker.spec(message.queue_name)
     message = message.copy()
-    eta_delay = delay_until(message.options.pop("eta", None))
+    note_options(message)
+    eta = message.options.pop("eta", None)
+    note_schedule(message, eta, delay)
+    eta_delay = delay_until(eta)
     delay = eta_delay if delay is None else delay
     broker.emit_before("enqueue", message, delay)
     return _Prepared(message, delay, outgoing(broker.options, spec, message, delay))

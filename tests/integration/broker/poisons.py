@@ -13,10 +13,14 @@ from typing import Any
 
 import dramatiq
 from dramatiq.middleware import Interrupt
+from dramatiq.results import Results
 
-from brokers import JetStreamBroker, default_middleware
+from brokers import JetStreamBroker, JetStreamResultBackend, default_middleware
 from tests.integration.broker.actors import Teller, setting, work, write
-from tests.integration.broker.workers import QUEUES, make_options
+from tests.integration.broker.workers import QUEUES, make_options, message
+
+MAX_PAYLOAD_BYTES = 131_072
+_HEADER_BYTES = 400  # more than a message has, and less than an error adds to its retry
 
 
 def leave(name: str) -> None:
@@ -54,13 +58,28 @@ def deep_recursion(name: str) -> None:
     json.loads("[" * 1_000_000)
 
 
-def grow(name: str) -> None:
-    """Its retry is larger than the server takes."""
-    write("start", name)
+def grow(name: str, padding: str) -> None:
+    """Its retry, which tells of the error, is larger than the server takes."""
+    write("start", name, len(padding))
     raise RuntimeError(name)
 
 
+def grown(queue: str) -> dramatiq.Message[Any]:
+    """A message for `grow` that is just small enough for a server with MAX_PAYLOAD_BYTES."""
+    spare = MAX_PAYLOAD_BYTES - _HEADER_BYTES - len(message("grow", "grow", "", queue=queue).encode())
+    return message("grow", "grow", "x" * spare, queue=queue)
+
+
+def unpicklable(name: str) -> object:
+    write("start", name)
+    return object()
+
+
 def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
+    results: Any = Results
+    broker.add_middleware(results(backend=JetStreamResultBackend(broker)))
+    stored: Any = dramatiq.actor(queue_name=queue, broker=broker, store_results=True)
+    stored(unpicklable)
     for function in (leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work):
         decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)
         decorate(function)

@@ -13,11 +13,23 @@ from typing import Any
 import pytest
 
 from brokers import DeadReason, JetStreamBroker, dead_letter
+from tests.integration.broker import poisons
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import Workers, message, publish_raw, wait_until
 
-_MODULE = "tests.integration.broker.poisons"
+_MODULE = poisons.__name__
 _MOST_BYTES = 600_000_000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """Takes less than our default limit, so that a message can outgrow it."""
+    configuration = tmp_path / "nats.conf"
+    configuration.write_text(f"max_payload: {poisons.MAX_PAYLOAD_BYTES}\n")
+    server = NatsServer(tmp_path / "nats", "-c", str(configuration))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -73,17 +85,25 @@ def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_other
     assert len(dead_letter.list_dead(broker)) == 1
 
 
-def test_what_no_worker_can_run_is_dead_at_once_while_others_go_on(
+def test_what_no_worker_can_run_or_end_is_dead_at_once_while_others_go_on(
     broker: JetStreamBroker, supervised: Workers
 ) -> None:
     publish_raw(broker, b"\xff\xfe\x00")
     broker.enqueue(message("nobody_knows"))
     publish_raw(broker, message("work").encode(), {"Dramatiq-Format": "99"})
+    broker.enqueue(poisons.grown("quick"))
+    broker.enqueue(message("unpicklable", "unpicklable"))
     broker.enqueue(message("work", "healthy"))
-    wait_until(lambda: broker.get_queue_message_counts("quick") == (0, 0, 3))
-    assert {letter.reason for letter in dead_letter.list_dead(broker)} == {
-        DeadReason.UNDECODABLE,
-        DeadReason.UNKNOWN_ACTOR,
-        DeadReason.FUTURE_VERSION,
+    wait_until(lambda: broker.get_queue_message_counts("quick") == (0, 0, 5))
+    letters = dead_letter.list_dead(broker)
+    assert {(letter.reason, letter.actor) for letter in letters} == {
+        (DeadReason.UNDECODABLE, None),
+        (DeadReason.UNKNOWN_ACTOR, "nobody_knows"),
+        (DeadReason.FUTURE_VERSION, None),
+        (DeadReason.REJECTED, "grow"),
+        (DeadReason.RESULT_NOT_STORABLE, "unpicklable"),
     }
+    (outgrown,) = (letter for letter in letters if letter.actor == "grow")
+    assert outgrown.error_class == "brokers.jetstream.errors.MessageTooLargeError"
+    assert [supervised.count("start", poison) for poison in ("grow", "unpicklable")] == [1, 1]
     assert supervised.count("start", "healthy") == supervised.count("end", "healthy") == 1

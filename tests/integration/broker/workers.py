@@ -29,6 +29,7 @@ def make_options(url: str, **changes: Any) -> BrokerOptions:
         "hand_back_seconds": 0.5,
         "patrol_seconds": 1.0,
         "reconnect_seconds": 0.2,
+        "max_reconnect_seconds": 0.4,
         "connect_timeout_seconds": 1.0,
         "publish_timeout_seconds": 2.0,
     }
