@@ -6,9 +6,11 @@ import ctypes
 import json
 import os
 import re
+import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import dramatiq
@@ -17,8 +19,9 @@ from dramatiq.results import Results
 
 from brokers import JetStreamBroker, JetStreamResultBackend, default_middleware
 from tests.integration.broker.actors import Teller, setting, work, write
-from tests.integration.broker.workers import QUEUES, make_options, message
+from tests.integration.broker.workers import QUEUES, Workers, make_options, message
 
+_MOST_BYTES = 600_000_000
 MAX_PAYLOAD_BYTES = 131_072
 _HEADER_BYTES = 400  # more than a message has, and less than an error adds to its retry
 
@@ -73,6 +76,18 @@ def grown(queue: str) -> dramatiq.Message[Any]:
 def unpicklable(name: str) -> object:
     write("start", name)
     return object()
+
+
+def kill_the_greedy(workers: Workers) -> None:
+    """What the kernel does to who takes more memory than there is."""
+    for line in workers.lines():
+        if line[:2] == ("start", "memory_bomb"):
+            status = Path(f"/proc/{line[2]}/statm")
+            if (
+                status.exists()
+                and int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > _MOST_BYTES
+            ):
+                os.kill(int(line[2]), signal.SIGKILL)
 
 
 def declare(broker: JetStreamBroker, queue: str = "quick") -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,7 +16,6 @@ from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import Workers, message, publish_raw, wait_until
 
 _MODULE = poisons.__name__
-_MOST_BYTES = 600_000_000
 
 
 @pytest.fixture
@@ -52,18 +49,6 @@ def supervised(server: NatsServer, workers: Workers) -> Iterator[Workers]:
         supervisor.join()
 
 
-def kill_the_greedy(workers: Workers) -> None:
-    """What the kernel does to who takes more memory than there is."""
-    for line in workers.lines():
-        if line[:2] == ("start", "memory_bomb"):
-            status = Path(f"/proc/{line[2]}/statm")
-            if (
-                status.exists()
-                and int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > _MOST_BYTES
-            ):
-                os.kill(int(line[2]), signal.SIGKILL)
-
-
 @pytest.mark.parametrize("poison", ["leave", "segfault", "memory_bomb", "hold_the_lock", "deep_recursion"])
 def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_others_go_on(
     broker: JetStreamBroker, supervised: Workers, poison: str
@@ -74,7 +59,7 @@ def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_other
         broker.enqueue(message("work", f"healthy{number}", 0.05))
 
     def dead() -> list[Any]:
-        kill_the_greedy(supervised)
+        poisons.kill_the_greedy(supervised)
         return dead_letter.list_dead(broker)
 
     (letter,) = wait_until(dead, 60, "the poison is a dead letter")

@@ -66,9 +66,11 @@ def take(broker: JetStreamBroker, seconds: float = 3.0) -> tuple[Any, JetStreamM
     return consumer, wait_until(lambda: next(consumer), seconds)
 
 
-def publish_raw(broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None) -> None:
+def publish_raw(
+    broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None, queue: str = "quick"
+) -> None:
     session = broker.connection.session()
-    broker.connection.run(session.publish("transforms.ready.quick", payload, headers or {}))
+    broker.connection.run(session.publish(f"transforms.ready.{queue}", payload, headers or {}))
 
 
 class Workers:
