@@ -5,7 +5,8 @@ WORKDIR /src/app/web/assets
 COPY app/web/assets/package.json app/web/assets/package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY app/web/assets ./
-RUN npm run build
+RUN npm run build \
+    && npm sbom --omit dev --package-lock-only --sbom-format cyclonedx > /src/sbom-pages.cdx.json
 
 FROM python:3.11-slim-bookworm AS packages
 # One of the packages is compiled where its wheel does not fit the machine. Debian keeps no old versions, so
@@ -20,6 +21,13 @@ RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
 
+# What is in the image is read from what was installed, by a program that does not get into it.
+FROM packages AS sbom
+COPY requirements-sbom.txt pyproject.toml ./
+RUN python -m venv /opt/sbom \
+    && /opt/sbom/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-sbom.txt \
+    && /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.cdx.json /opt/venv/bin/python
+
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="Semantic Explorer" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -32,6 +40,8 @@ RUN apt-get update \
     && useradd --uid 10001 --gid explorer --no-create-home --home-dir /tmp --shell /usr/sbin/nologin explorer \
     && install -d -o explorer -g explorer /var/cache/semantic-explorer
 COPY --from=packages /opt/venv /opt/venv
+COPY --from=sbom /src/sbom.cdx.json /usr/share/doc/semantic-explorer/
+COPY --from=pages /src/sbom-pages.cdx.json /usr/share/doc/semantic-explorer/
 WORKDIR /srv/semantic-explorer
 COPY pyproject.toml gunicorn.conf.py wsgi.py LICENSE ./
 COPY alembic ./alembic

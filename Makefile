@@ -14,7 +14,7 @@ PORT ?= 8080
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock docs assets clean
+.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock sbom docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -119,7 +119,13 @@ lock: install ## compile requirements*.txt from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements.txt
 	@$(BIN)/uv pip compile pyproject.toml --group dev -c requirements.txt --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements-dev.txt
 	@$(BIN)/uv pip compile --group bench -c requirements-dev.txt --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements-bench.txt
+	@$(BIN)/uv pip compile --group sbom -c requirements-dev.txt --quiet --no-header --universal --python-version 3.11 --generate-hashes -o requirements-sbom.txt
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --quiet --no-header --universal --generate-hashes -o requirements-uv.txt
+
+sbom: install ## what the image is made of, as CycloneDX: dist/sbom.cdx.json, dist/sbom-pages.cdx.json
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
+	@$(BIN)/python -m devstack.node app/web/assets sbom --omit dev --package-lock-only --sbom-format cyclonedx > dist/sbom-pages.cdx.json
 
 docs: install ## regenerate the generated pages of docs/
 	@$(BIN)/python -m devstack.docs

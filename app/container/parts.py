@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app.config import Settings
 from app.container.accounts import Accounts
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
 
 _CONNECTIONS = 100
+_LIST_BYTES = 1024 * 1024
 
 
 class Container:
@@ -191,6 +193,13 @@ class Container:
         return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
 
     @once
+    def own_http(self) -> OutboundClient:
+        """Calls the operator's inference services, which may be private: they are allowed by being named."""
+        urls = (self.settings.embedding_inference_api_url, self.settings.llm_inference_api_url)
+        hosts = tuple(urlsplit(url).netloc for url in urls if url)
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_response_bytes=_LIST_BYTES))
+
+    @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
@@ -210,7 +219,7 @@ class Container:
     @once
     def accounts(self) -> Accounts:
         """Who asks."""
-        return Accounts(self.settings, self.database, self.secrets)
+        return Accounts(self.settings, self.database, self.secrets, self.audit.trail)
 
     @once
     def rate_limits(self) -> RateLimits:
@@ -237,7 +246,7 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http", "accounts"):
+        for name in ("feed", "vectors", "database", "projection_runner", "http", "own_http", "accounts"):
             if name in built:
                 built[name].close()
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.jobs.contracts import Contract, PlanCollectionTransform, PlanDatasetTransform
 from app.jobs.outbox import Outbox
-from app.jobs.reconcile import write_down
+from app.jobs.reconciliations import write_down
 from app.storage.postgres.tables import (
     ACTIVE_STATES,
     CollectionTransform,

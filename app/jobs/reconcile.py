@@ -10,27 +10,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope, Sender
 from app.jobs.policy import MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
+from app.jobs.reconciliations import write_down
 from app.storage.postgres.session import Database, after_commit
-from app.storage.postgres.tables.jobs import Job
-from app.storage.postgres.tables.reconciliations import Reconciliation
+from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
 logger = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 7_201_650_044
 BATCH = 1000  # jobs of one pass; whoever finds so many looks again
 _ACK_WAIT_SECONDS = {pool.queue: pool.ack_wait_seconds for pool in POOLS.values()}
-_QUIET = timedelta(hours=1)  # a pass that found nothing is written down no more often
-_KEPT = timedelta(days=30)
 _PUBLISH_GRACE = timedelta(seconds=10)  # the sender of a fresh job gets so long before we step in
 
 
@@ -47,6 +44,12 @@ class Finding:
     def total(self) -> int:
         """All jobs that were, or would be, sent again."""
         return sum(self.counts().values())
+
+    def __add__(self, other: Finding) -> Finding:
+        """Both passes together."""
+        counts = {cause: number + other.counts()[cause] for cause, number in self.counts().items()}
+        ids = {cause: [*self.job_ids.get(cause, ()), *other.job_ids.get(cause, ())] for cause in counts}
+        return Finding(**counts, job_ids=ids)
 
     def counts(self) -> dict[str, int]:
         """How many by cause."""
@@ -67,12 +70,16 @@ class Reconciler:
         self._sender = sender
         self._policies = policies
 
-    def run(self, *, dry_run: bool = False) -> Finding | None:
-        """One pass; None when another process holds the lock."""
+    def run(self, *, dry_run: bool = False, streams_lost_at: datetime | None = None) -> Finding | None:
+        """One pass; None when another process holds the lock.
+
+        With `streams_lost_at` every job that nobody heard of since then is sent again, however recent it is:
+        whoever made the streams anew need not wait until its message is missed. Each is sent once at most.
+        """
         with self._database.transaction() as session:
             if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
                 return None
-            late = session.execute(self._late(datetime.now(UTC))).all()
+            late = session.execute(self._late(datetime.now(UTC), streams_lost_at)).all()
             finding = _count(late)
             if late and not dry_run:
                 envelopes = [_republish(session, row) for row in late]
@@ -80,7 +87,7 @@ class Reconciler:
             if not dry_run:
                 # Whoever was to admit held jobs may have died between its commit and that.
                 after_commit(session, self._admit)
-                write_down(session, finding.counts())
+                write_down(session, finding.counts(), finding.job_ids)
         if finding.total and not dry_run:
             logger.warning(
                 "sent again: %d never published, %d overdue, %d whose worker is gone",
@@ -92,7 +99,7 @@ class Reconciler:
         for pool in POOLS.values():
             self._sender.admit(pool.queue)
 
-    def _late(self, now: datetime):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
+    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
         unpublished = and_(
             Job.state == "pending",
             ~Job.held,
@@ -100,10 +107,13 @@ class Reconciler:
             Job.updated_at < now - _PUBLISH_GRACE,
         )
         overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now)
+        missed = or_(unpublished, overdue, self._lost(now))
+        if streams_lost_at is not None:
+            missed = and_(Job.state.in_(ACTIVE_STATES), ~Job.held, Job.updated_at < streams_lost_at)
         columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)
         return (
             select(*columns)
-            .where(or_(unpublished, overdue, self._lost(now)))
+            .where(missed)
             .order_by(Job.created_at)
             .limit(BATCH)
             .with_for_update(skip_locked=True)
@@ -137,17 +147,6 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         # The lost message knew how many attempts had failed; the row knows how many were begun.
         retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
     )
-
-
-def write_down(session: Session, found: Mapping[str, Any]) -> None:
-    """Keep what the pass of this transaction found; nothing at most once an hour, all of it for 30 days."""
-    session.execute(delete(Reconciliation).where(Reconciliation.started_at < func.now() - _KEPT))
-    recent = exists().where(Reconciliation.started_at > func.now() - _QUIET)
-    if any(found.values()) or not session.scalar(select(recent)):
-        # now() is when the transaction began.
-        session.add(
-            Reconciliation(started_at=func.now(), finished_at=func.clock_timestamp(), found=dict(found))
-        )
 
 
 def _count(rows: Sequence[Row[tuple[object, ...]]]) -> Finding:

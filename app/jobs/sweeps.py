@@ -23,7 +23,7 @@ from app.jobs.contracts import Contract, DeleteObjects, DropVectorIndex
 from app.jobs.letters import LettersAndRows
 from app.jobs.lost_work import plan_lost_work
 from app.jobs.outbox import Outbox
-from app.jobs.reconcile import write_down
+from app.jobs.reconciliations import write_down
 from app.jobs.stored_objects import StoredObjects
 from app.jobs.vector_counts import Differing, VectorCounts
 from app.storage.postgres.session import Database

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, func, select
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.errors import NotFoundError
 from app.security.principal import Principal
 from app.storage.postgres.queries import overview as counts_of
-from app.storage.postgres.queries.pace import Progress, progress, rate_of
+from app.storage.postgres.queries.pace import Progress, progress, rate_of, seconds_left
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ACTIVE_STATES,
@@ -69,10 +69,7 @@ class MapOverview:
     @property
     def eta_seconds(self) -> float | None:
         """Time left at the pace so far; None while nothing is done."""
-        if self.status != "processing" or self.started_at is None:
-            return None
-        rate = rate_of(self.progress, (datetime.now(UTC) - self.started_at).total_seconds())
-        return (1 - self.progress) / rate if rate else None
+        return seconds_left(self.progress, self.started_at) if self.status == "processing" else None
 
 
 @dataclass(frozen=True, slots=True)

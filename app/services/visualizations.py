@@ -18,6 +18,7 @@ from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.pace import seconds_left
 from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -33,7 +34,11 @@ MOST_POINTS_PER_PAGE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class VisualizationView:
-    """A run and what it made; `progress` runs from 0 to 1."""
+    """A run and what it made.
+
+    `progress` runs from 0 to 1; `eta_seconds` is what is left at the pace so far, None where that cannot be
+    told or nothing is being made.
+    """
 
     visualization_id: int
     visualization_transform_id: int
@@ -41,6 +46,7 @@ class VisualizationView:
     status: str
     stage: str | None
     progress: float
+    eta_seconds: float | None
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -192,7 +198,8 @@ class Visualizations:
 
 def visualization_view(row: Visualization) -> VisualizationView:
     """A run as its owner sees it."""
-    return view(VisualizationView, row, has_points=row.points_key is not None)
+    left = seconds_left(row.progress, row.started_at) if row.status == "processing" else None
+    return view(VisualizationView, row, eta_seconds=left, has_points=row.points_key is not None)
 
 
 def _key(row: Visualization) -> str:

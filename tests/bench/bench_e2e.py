@@ -178,6 +178,7 @@ def main() -> int:
         "passages",
         "seconds",
         "files/s",
+        "passages/s",
         "first answer, s",
         "time over the loop's",
     ]
@@ -196,6 +197,7 @@ def _rows(name: str, results: dict[str, list[Result]]) -> Iterator[list[str]]:
             str(runs[0].chunks),
             spread([run.seconds for run in runs]),
             spread([run.rate for run in runs]),
+            spread([run.chunks / run.seconds for run in runs], 0),
             spread(first) if first else "n/a",
             spread(ratios, 2) if label == "product" else "1",
         ]

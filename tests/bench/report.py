@@ -54,8 +54,10 @@ class Report:
 
     def end(self) -> int:
         """Print the section, and put it into the page where --write says so; the exit status."""
-        told = vars(self._options).items()
-        said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in told if name != "write")
+        told = {name: value for name, value in vars(self._options).items() if value != ""}.items()
+        said = " ".join(
+            f"--{name.replace('_', '-')} {value}" for name, value in told if name != "write" and value != ""
+        )
         text = "\n\n".join([f'`make bench-{self._name} ARGS="{said}"`, {machine()}.', *self._parts])
         print(text)
         if self._options.write:

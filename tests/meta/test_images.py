@@ -5,6 +5,7 @@ No engine builds them here; what can be known without one is held.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -49,8 +50,50 @@ def test_packages_are_installed_by_hash_from_the_lock_file():
     assert "-r requirements.txt" in DOCKERFILE
 
 
+def test_the_bill_of_materials_names_what_the_lock_file_has():
+    locked = set(re.findall(r"(?m)^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text()))
+    # `make sbom` has it checked by the standard's schema, which takes seconds.
+    bill = made_bill("-m", "cyclonedx_py", "requirements", "requirements.txt", "--no-validate")
+    assert {(one["name"], one["version"]) for one in bill["components"]} == locked
+    # pip checked the hashes that the bill repeats.
+    assert all(one["externalReferences"][0]["hashes"] for one in bill["components"])
+
+
+def test_the_bill_of_materials_names_what_the_pages_are_bundled_from():
+    wanted = json.loads((ROOT / "app/web/assets/package.json").read_text())["dependencies"]
+    options = ("--omit", "dev", "--package-lock-only", "--sbom-format", "cyclonedx")
+    bill = made_bill("-m", "devstack.node", "app/web/assets", "sbom", *options)
+    named = {"/".join(filter(None, (one.get("group"), one["name"]))) for one in bill["components"]}
+    assert wanted.keys() <= named
+    assert not {"esbuild", "typescript"} & named
+
+
+def made_bill(*words: str) -> Any:
+    """What `make sbom` writes."""
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    bill = json.loads(done.stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    return bill
+
+
+def test_the_image_carries_its_bill_of_materials():
+    last = DOCKERFILE.rpartition("\nFROM ")[2]
+    for stage, file in (("sbom", "sbom.cdx.json"), ("pages", "sbom-pages.cdx.json")):
+        assert f"COPY --from={stage} /src/{file} " in last
+        assert f"AS {stage}\n" in DOCKERFILE
+    assert "/opt/sbom" not in last
+
+
+def test_compose_is_as_its_schema_wants_it():
+    argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*argv, ROOT / "compose.yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_images_are_named_with_a_version():
-    images = re.findall(r"(?m)^FROM (\S+)", DOCKERFILE)
+    stages = set(re.findall(r"(?m)^FROM .* AS (\S+)", DOCKERFILE))
+    images = [name for name in re.findall(r"(?m)^FROM (\S+)", DOCKERFILE) if name not in stages]
     images += [one["image"] for one in SERVICES.values() if "build" not in one]
     assert images
     for image in images:

@@ -59,7 +59,7 @@ def test_a_push_may_be_larger_than_other_bodies(api: Api):
     assert api.post("/api/collections", {"title": "x", "details": "y" * 2**20}, 413)["code"] == "too_large"
 
 
-def test_deleting_an_item_takes_its_vectors(
+def test_deleting_an_item_takes_its_chunks_its_vectors_and_its_place_in_answers(
     api: Api, provider: EmbeddingServer, work: Callable[[], list[str]]
 ):
     dataset = api.dataset()
@@ -67,8 +67,13 @@ def test_deleting_an_item_takes_its_vectors(
     body = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [api.embedder(provider)]}
     made = api.post("/api/dataset-transforms", body, 201)
     work()
-    points = f"/api/embedded-datasets/{made['transform']['embedded_dataset_ids'][0]}/points"
+    (embedded,) = made["transform"]["embedded_dataset_ids"]
+    points = f"/api/embedded-datasets/{embedded}/points"
     assert api.get(points)["total_count"] == 3
     api.delete(f"/api/datasets/{dataset}/items/{first}")
     work()
     assert {point["payload"]["item_id"] for point in api.get(points)["points"]} == {second}
+    assert api.get(f"/api/datasets/{dataset}")["total_chunks"] == 1
+    assert api.get(f"/api/datasets/{dataset}/items/{first}/chunks", 404)["code"] == "not_found"
+    (block,) = api.post("/api/search", {"query": POEM[0], "embedded_dataset_ids": [embedded]})["results"]
+    assert [match["item_title"] for match in block["matches"]] == ["two"]

@@ -159,3 +159,5 @@ def test_a_map_in_the_making_tells_its_time_left(api: Api, container: Container,
     progress = api.get(f"/api/visualization-transforms/{map_transform}/stats")["progress"]
     assert (progress["unit"], progress["running"], progress["left"]) == ("maps", 1, 1)
     assert progress["eta_seconds"] == pytest.approx(90, rel=0.3)
+    (run,) = api.get("/api/visualizations")["items"]
+    assert run["eta_seconds"] == pytest.approx(90, rel=0.3)

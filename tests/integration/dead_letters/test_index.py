@@ -124,3 +124,9 @@ def test_a_payload_is_shown_without_its_secrets_and_revealed_on_record(
     assert (raw.payload_hex, raw.content_type) == ("00 ff 50 4b", "application/octet-stream")
     with pytest.raises(ConflictError, match="is not a message"):
         container.services.letter_acts.replay(ADMIN, unreadable.dead_letter_id)
+
+
+def test_a_stream_that_never_held_a_letter_is_compared_and_rebuilt(graves: Graveyard):
+    compared = graves.index.compare()
+    assert (compared.missing, compared.gone) == (0, [])
+    assert list(graves.index.rebuild()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -23,6 +25,11 @@ def test_under_the_faults_of_a_seed_no_job_is_lost_and_none_done_twice():
     code, output = chaos(1200, SEED="3", MINUTES=minutes, HURRY="1")
     assert code == 0, output
     assert "LOST: 0, DOUBLED WITH EFFECT: 0" in output
+    impossible = set(re.findall(r"(F\d\d) \([^)]*\) impossible", output))
+    assert impossible <= ({"F17", "F18", "F21"} if os.geteuid() or not shutil.which("strace") else set())
+    attempted = re.search(r"faults \d+ of (\d+)", output)
+    assert attempted is not None
+    assert int(attempted[1]) >= len(FAULTS), "this machine was too slow to inject every kind of fault"
 
 
 @pytest.mark.timeout(480)

@@ -163,3 +163,19 @@ def test_a_job_that_is_held_for_long_is_not_taken_for_lost(
     sent = len(recorder.sent)
     assert reconciler.run() == Finding(0, 0, 0)
     assert len(recorder.sent) == sent
+
+
+def test_jobs_of_streams_that_were_lost_are_sent_again_at_once_and_once(
+    job_id: UUID, database: Database, outbox: Outbox, jobs: Jobs, reconciler: Reconciler, recorder: Recorder
+):
+    with database.transaction() as session:
+        waiting = outbox.record(session, ExtractFile(1, 3, 1), owner_id="ada")
+    run = jobs.begin(job_id, "w1")
+    assert run is not None
+    recorder.sent.clear()
+    lost_at = datetime.now(UTC)
+    assert reconciler.run(dry_run=True, streams_lost_at=lost_at) == Finding(1, 0, 1)
+    assert reconciler.run(streams_lost_at=lost_at) == Finding(1, 0, 1)
+    assert [envelope.job_id for envelope in recorder.sent] == [job_id, waiting]
+    assert not jobs.is_current(run)
+    assert reconciler.run(streams_lost_at=lost_at) == Finding(0, 0, 0)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from flask import Flask
 from sqlalchemy import select, update
 
+from app.cli import register
+from app.container import Container
 from app.jobs.contracts import ExtractFile
 from app.jobs.outbox import Outbox
 from app.jobs.policy import Policies
@@ -43,7 +48,10 @@ def test_a_pass_that_found_something_is_written_down(
     reconciler.run()
     first, second = written(database)
     assert first.found == NOTHING
+    named = second.found.pop("job_ids")
     assert second.found == NOTHING | {"unpublished": 1}
+    with database.transaction() as session:
+        assert named == {"unpublished": [str(job_id) for job_id in session.scalars(select(Job.job_id))]}
     assert second.finished_at is not None
     assert second.started_at <= second.finished_at
 
@@ -75,3 +83,20 @@ def test_a_dry_run_is_not_written_down_and_names_the_jobs(
     with database.transaction() as session:
         assert finding.job_ids["unpublished"] == list(session.scalars(select(Job.job_id)))
     assert not written(database)
+
+
+def test_the_command_shows_what_was_written_down_newest_first(
+    container: Container, outbox: Outbox, reconciler: Reconciler
+):
+    app = Flask("test")
+    register(app, container)
+    history = app.test_cli_runner().invoke
+    assert "no pass was written down yet" in history(args=["reconcile", "--history"]).output
+    reconciler.run()
+    lose_a_job(container.database, outbox)
+    reconciler.run()
+    newest, oldest = history(args=["reconcile", "--history"]).output.splitlines()
+    assert re.search(r"s\): unpublished 1 \([0-9a-f-]{36}\)$", newest)
+    assert oldest.endswith("): nothing")
+    shown = history(args=["reconcile", "--history", "--json", "--limit", "1"]).output
+    assert json.loads(shown)["found"]["unpublished"] == 1

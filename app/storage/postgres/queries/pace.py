@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Label, and_, case, func
@@ -59,6 +59,14 @@ def together(parts: Sequence[Progress], unit: str) -> Progress:
 def rate_of(number: float, seconds: float | None) -> float:
     """Units per second, from how many ended and since when."""
     return float(number) / max(float(seconds or 0), _SHORTEST_SECONDS) if number else 0.0
+
+
+def seconds_left(share: float, started_at: datetime | None) -> float | None:
+    """Of work that has this share (0 to 1) behind it, at its pace so far; None while nothing is done."""
+    if started_at is None:
+        return None
+    rate = rate_of(share, (datetime.now(UTC) - started_at).total_seconds())
+    return (1 - share) / rate if rate else None
 
 
 def pace(

@@ -15,7 +15,8 @@ from app.storage.postgres.tables.base import Base
 class Reconciliation(Base):
     """One pass. `found` counts by cause, e.g. {"overdue": 2} or {"files_without_object": 1}.
 
-    A sweep also names what the next one asks for ("unowned_indexes", "by_ids") and "unowned_letters".
+    A pass over jobs names the first ones of each cause ("job_ids"). A sweep also names what the next one asks
+    for ("unowned_indexes", "by_ids") and "unowned_letters".
     """
 
     __tablename__ = "reconciliations"
