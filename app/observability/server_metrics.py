@@ -64,6 +64,14 @@ PART_UP = Gauge(
 JOBS_HELD = Gauge(
     "jobs_held", "Jobs that wait in Postgres for their turn", ["queue"], multiprocess_mode="mostrecent"
 )
+CERTIFICATE_EXPIRY = Gauge(
+    "tls_certificate_expiry_timestamp_seconds", "When a certificate that we use ends, Unix time", ["use"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+KEY_AGE = Gauge(
+    "encryption_key_age_seconds", "How long ago the active master key was first used",
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
 AUTH_FAILURES = Counter("auth_failures_total", "Requests refused for who asks", ["reason"])
 UPLOADS_REFUSED = Counter("uploads_refused_total", "Files that were not taken", ["reason"])
 
@@ -134,6 +142,21 @@ def uploads_refused(reason: str) -> None:
 def auth_failed(reason: str) -> None:
     """Count a request refused for who asks; `reason` is the code of an error of ours."""
     AUTH_FAILURES.labels(reason).inc()
+
+
+def set_certificate(use: str, expires_at: float | None) -> None:
+    """When the certificate for this use ends, Unix time; None: nobody can tell."""
+    CERTIFICATE_EXPIRY.labels(use).set(_UNKNOWN if expires_at is None else expires_at)
+
+
+def set_key_age(seconds: float) -> None:
+    """How long ago the active master key was first used."""
+    KEY_AGE.set(seconds)
+
+
+def forget_key_age() -> None:
+    """Postgres did not answer."""
+    KEY_AGE.set(_UNKNOWN)
 
 
 def forget_nats() -> None:
