@@ -163,6 +163,8 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),
     Variable("ENCRYPTION_RETIRED_KEYS", "comma-separated keys that only open what they sealed: see secrets.md", _hex_keys, (), secret=True),
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
+    Variable("EMBEDDING_INFERENCE_API_URL", "embedding service of one's own, whose models are listed; may be private", _url("http", "https")),
+    Variable("LLM_INFERENCE_API_URL", "the same of language models", _url("http", "https")),
     Variable("MODEL_CACHE_DIR", "the local embedder's compiled model", Path, Path(".data/models")),
     Variable("NUMBA_CACHE_DIR", "compiled map code, kept between processes", Path, Path(".data/numba")),
     Variable("SCRATCH_DIR", "temporary files of running jobs; empty for the system's", Path),

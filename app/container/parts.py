@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app.config import Settings
 from app.container.accounts import Accounts
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 100
 _AGES_SECONDS = 300.0
+_LIST_BYTES = 1024 * 1024
 
 
 class Container:
@@ -214,6 +216,13 @@ class Container:
         return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
 
     @once
+    def own_http(self) -> OutboundClient:
+        """Calls the operator's inference services, which may be private: they are allowed by being named."""
+        urls = (self.settings.embedding_inference_api_url, self.settings.llm_inference_api_url)
+        hosts = tuple(urlsplit(url).netloc for url in urls if url)
+        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_response_bytes=_LIST_BYTES))
+
+    @once
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
@@ -233,7 +242,7 @@ class Container:
     @once
     def accounts(self) -> Accounts:
         """Who asks."""
-        return Accounts(self.settings, self.database, self.secrets)
+        return Accounts(self.settings, self.database, self.secrets, self.audit.trail)
 
     @once
     def rate_limits(self) -> RateLimits:
@@ -260,7 +269,7 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http", "accounts"):
+        for name in ("feed", "vectors", "database", "projection_runner", "http", "own_http", "accounts"):
             if name in built:
                 built[name].close()
 

@@ -39,6 +39,7 @@ from app.services.extraction_runs import ExtractionRuns
 from app.services.files import Files
 from app.services.grabbing import Grabbing
 from app.services.idempotency import Idempotency
+from app.services.inference import Inference, Kind
 from app.services.items import Items
 from app.services.job_desk import JobDesk
 from app.services.jobs import Jobs
@@ -110,6 +111,16 @@ class Services:
     def items(self) -> Items:
         """Documents and their chunks."""
         return Items(self._of.database, self._of.outbox, count_tokens=count_tokens)
+
+    @once
+    def inference(self) -> Inference:
+        """The operator's own inference services."""
+        settings = self._of.settings
+        urls: dict[Kind, str | None] = {
+            "embedding": settings.embedding_inference_api_url,
+            "llm": settings.llm_inference_api_url,
+        }
+        return Inference(self._of.own_http, urls)
 
     @once
     def embedders(self) -> Embedders:

@@ -24,30 +24,43 @@ _SENDING = timedelta(seconds=10)  # a row that is not noted as sent by then was 
 
 _LOCK_CLASS = 720_165  # first half of the advisory lock's key; the queue's hash is the other
 
-# Max-min fairness: the next job is the oldest of the owner who has the fewest at work; among such owners, of
-# the one who was let go the longest ago, else the older crowd had two turns to one. The recursion hops from
-# owner to owner in the index, so its cost grows with owners and not with held jobs.
+# Max-min fairness, between owners and then between the piles of one (a transform's work is a pile): the next
+# job is the oldest of the pile with the fewest at work, of the owner with the fewest at work. Among equals,
+# of whoever was let go the longest ago, else the older crowd had two turns to one. The recursion hops from
+# pile to pile in the index, so its cost grows with piles and not with held jobs.
 _ADMIT = text("""
-    WITH RECURSIVE owners AS (
-        (SELECT owner_id FROM jobs WHERE held AND state = 'pending' AND queue = :queue
-         ORDER BY owner_id LIMIT 1)
+    WITH RECURSIVE piles AS (
+        (SELECT owner_id, scope_kind, scope_id FROM jobs WHERE held AND state = 'pending' AND queue = :queue
+         ORDER BY owner_id, scope_kind, scope_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT owner_id FROM jobs WHERE held AND state = 'pending' AND queue = :queue
-                AND owner_id > owners.owner_id ORDER BY owner_id LIMIT 1)
-        FROM owners WHERE owners.owner_id IS NOT NULL
+        SELECT next.* FROM piles CROSS JOIN LATERAL (
+            SELECT owner_id, scope_kind, scope_id FROM jobs
+            WHERE held AND state = 'pending' AND queue = :queue
+            AND (owner_id, scope_kind, scope_id) > (piles.owner_id, piles.scope_kind, piles.scope_id)
+            ORDER BY owner_id, scope_kind, scope_id LIMIT 1) AS next
     ), at_work AS (
-        SELECT owner_id, count(*) AS number, max(updated_at) FILTER (WHERE state = 'pending') AS latest
+        SELECT owner_id, scope_kind, scope_id, grouping(scope_id) AS of_owner, count(*) AS number,
+               max(updated_at) FILTER (WHERE state = 'pending') AS latest
         FROM jobs
-        WHERE queue = :queue AND state IN ('pending', 'running') AND NOT held GROUP BY owner_id
-    ), candidates AS (
-        SELECT first.job_id, first.created_at, at_work.latest,
-               coalesce(at_work.number, 0) + row_number() OVER (
-                   PARTITION BY owners.owner_id ORDER BY first.created_at, first.job_id) AS share
-        FROM owners CROSS JOIN LATERAL (
+        WHERE queue = :queue AND state IN ('pending', 'running') AND NOT held
+        GROUP BY GROUPING SETS ((owner_id), (owner_id, scope_kind, scope_id))
+    ), within_piles AS (
+        SELECT owner_id, first.job_id, first.created_at, of_pile.latest,
+               coalesce(of_pile.number, 0) + row_number() OVER (
+                   PARTITION BY owner_id, scope_kind, scope_id ORDER BY first.created_at, first.job_id
+               ) AS share
+        FROM piles CROSS JOIN LATERAL (
             SELECT job_id, created_at FROM jobs
-            WHERE held AND state = 'pending' AND queue = :queue AND owner_id = owners.owner_id
+            WHERE held AND state = 'pending' AND queue = :queue AND owner_id = piles.owner_id
+            AND scope_kind = piles.scope_kind AND scope_id = piles.scope_id
             ORDER BY created_at, job_id LIMIT :room) AS first
-        LEFT JOIN at_work ON at_work.owner_id = owners.owner_id
+        LEFT JOIN at_work AS of_pile USING (owner_id, scope_kind, scope_id)
+    ), candidates AS (
+        SELECT job_id, created_at, of_owner.latest, coalesce(of_owner.number, 0) + row_number() OVER (
+                   PARTITION BY owner_id ORDER BY share, within_piles.latest NULLS FIRST, created_at, job_id
+               ) AS share
+        FROM within_piles
+        LEFT JOIN (SELECT * FROM at_work WHERE of_owner = 1) AS of_owner USING (owner_id)
     ), chosen AS (
         SELECT job_id FROM jobs WHERE job_id IN (
             SELECT job_id FROM candidates ORDER BY share, latest NULLS FIRST, created_at LIMIT :room)

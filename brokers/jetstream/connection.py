@@ -21,7 +21,8 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from brokers.jetstream.errors import AWAY, connection_error, missing
+from brokers.jetstream.errors import AWAY, LoginRefusedError, connection_error, missing
+from brokers.jetstream.login import login_refused
 from brokers.jetstream.loop import LoopThread, bell
 from brokers.jetstream.options import BrokerOptions
 from brokers.jetstream.publisher import Outgoing, Part, Publisher, Send
@@ -72,6 +73,7 @@ class Session:
         self._opening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._outage_logged = False
+        self._refused: LoginRefusedError | None = None
         self._closed = False
         self.publisher = Publisher(self)
 
@@ -112,7 +114,9 @@ class Session:
 
     @property
     def last_error(self) -> BaseException | None:
-        """What the client ran into last."""
+        """What the client ran into last, or why the server did not let it in: that tells more."""
+        if self._refused is not None:
+            return self._refused
         return self._client.last_error if self._client is not None else None
 
     async def connected(self) -> Any:
@@ -139,14 +143,26 @@ class Session:
             self._opening = self.spawn(self._connect())
 
     async def _connect(self) -> None:
-        client: Any = Client()
-        self._client = client
+        """The client itself tries again, but not what it cannot even send: a seed that signs nothing, say."""
         jitter = random.uniform(0.5, 1.5)  # noqa: S311 (spreads reconnects of a fleet, keeps no secret)
+        pause = self.options.reconnect_seconds * jitter
+        while True:
+            self._client = client = Client()
+            try:
+                await self._connect_once(client, pause)
+            except Exception as error:  # noqa: BLE001 (told, and tried for ever)
+                await self._on_error(error)
+                await client.close()
+                await asyncio.sleep(pause)
+            else:
+                return await self._on_reconnect()
+
+    async def _connect_once(self, client: Any, pause: float) -> None:
         await client.connect(
             list(self.options.server_urls),
             name=self.options.client_name,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=self.options.reconnect_seconds * jitter,
+            reconnect_time_wait=pause,
             connect_timeout=self.options.connect_timeout_seconds,
             tls=self.options.tls_context(),
             user_credentials=self.options.credentials_file,
@@ -159,13 +175,12 @@ class Session:
             reconnected_cb=self._on_reconnect,
             closed_cb=self._on_disconnect,
         )
-        await self._on_reconnect()
 
     async def _on_reconnect(self) -> None:
         self.generation += 1
         if self._outage_logged:
             log.warning("Connected to NATS again.")
-        self._outage_logged = False
+        self._outage_logged, self._refused = False, None
         self._up.set()
         for callback in self.on_connect:
             callback()
@@ -176,7 +191,9 @@ class Session:
     async def _on_error(self, error: Exception) -> None:
         level = logging.DEBUG if self._outage_logged else logging.WARNING
         self._outage_logged = True
-        log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, error)
+        self._refused = login_refused(self.options, error) or self._refused
+        shown = self._refused or error
+        log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, shown)
 
     @property
     def shown_servers(self) -> str:

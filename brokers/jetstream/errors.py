@@ -113,6 +113,10 @@ class NotScheduledError(JetStreamError):
     """No such message waits for its time (any more): it was sent, cancelled, or never there."""
 
 
+class LoginRefusedError(Exception):
+    """The server does not let this process in, or is not one that its options trust; names the option."""
+
+
 class FutureVersionError(Exception):
     """The message was written by a newer version of the broker than this worker understands."""
 
@@ -130,11 +134,16 @@ def connection_error(action: str, error: BaseException | None) -> ConnectionFail
         detail = "no connection in time, and nothing heard of why"
     else:
         detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    problem = "says no for now" if isinstance(error, nats.js.errors.APIError) else "does not answer"
-    message = f"{action}: the NATS server {problem} ({detail})"
+    message = f"{action}: the NATS server {_problem(error)} ({detail})"
     if isinstance(error, nats.errors.ConnectionClosedError | nats.errors.ConnectionDrainingError):
         return ConnectionClosed(message)  # type: ignore[no-untyped-call]  # as above
     return ConnectionFailed(message)  # type: ignore[no-untyped-call]  # as above
+
+
+def _problem(error: BaseException | None) -> str:
+    if isinstance(error, LoginRefusedError):
+        return "and this process do not trust each other"
+    return "says no for now" if isinstance(error, nats.js.errors.APIError) else "does not answer"
 
 
 def missing(call: str, error: nats.js.errors.NotFoundError) -> Exception:

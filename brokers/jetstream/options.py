@@ -10,6 +10,7 @@ from pathlib import Path
 
 _DAY_SECONDS = 86_400.0
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_CREDENTIALS = (rb"NATS USER JWT", rb"USER NKEY SEED")
 # Deliveries are renewed one before the last (see triage.py), so fewer than three leave no room.
 _FEWEST_DELIVERIES = 3
 
@@ -188,8 +189,15 @@ class BrokerOptions:
         self.tls_context()
         if self.credentials_file is None:
             return
-        if not Path(self.credentials_file).is_file():
-            raise ValueError(f"credentials_file {self.credentials_file!r} is not a file that can be read")
+        try:
+            content = Path(self.credentials_file).read_bytes()
+        except OSError as error:
+            raise ValueError(f"credentials_file {self.credentials_file!r} cannot be read: {error}") from error
+        # The client looks for these lines, for the first of them without end.
+        if not all(re.search(rb"^-+BEGIN " + part, content, re.MULTILINE) for part in _CREDENTIALS):
+            raise ValueError(
+                f"credentials_file {self.credentials_file!r} holds no NATS user JWT with its seed"
+            )
         if find_spec("nkeys") is None:
             raise ValueError('credentials_file needs the package nkeys: pip install "nats-py[nkeys]"')
 

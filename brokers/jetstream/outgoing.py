@@ -15,6 +15,9 @@ from brokers.jetstream.publisher import Outgoing, Part
 from brokers.jetstream.schedule import schedule_headers
 from brokers.jetstream.topology import ready_subject, scheduled_subject, unique_subject
 
+# A run that began in the last moment of its message's age goes on without it. A day is more than jobs take.
+_LAST_RUN_SECONDS = 86_400.0
+
 
 def outgoing(
     options: BrokerOptions, spec: QueueSpec, message: Message[Any], delay_ms: float | None
@@ -29,7 +32,7 @@ def outgoing(
     if delay_ms is not None and delay_ms > 0:
         headers |= schedule_headers(delay_ms, subject)
         subject = scheduled_subject(options, spec.name, message.message_id)
-    return Outgoing(Part(subject, body, headers), _lock(options, spec, message, delay_ms or 0))
+    return Outgoing(Part(subject, body, headers), _first_lock(options, spec, message, delay_ms or 0))
 
 
 def _check_size(options: BrokerOptions, message: Message[Any], body: bytes) -> None:
@@ -49,17 +52,24 @@ def unique_key(message: Any) -> str | None:
     return key
 
 
-def _lock(options: BrokerOptions, spec: QueueSpec, message: Message[Any], delay_ms: float) -> Part | None:
-    key = unique_key(message)
-    if key is None or attempt_of(message) > 0:  # a retry holds its lock already
+def _first_lock(
+    options: BrokerOptions, spec: QueueSpec, message: Message[Any], delay_ms: float
+) -> Part | None:
+    if attempt_of(message) > 0:  # a retry holds its lock already; see unique.prolong
         return None
-    # Nothing with a TTL outlives the stream's own age, and a message may: until its time, or through retries.
-    headers = {"Nats-Expected-Last-Subject-Sequence": "0", "Nats-TTL": "never"}
-    seconds = math.ceil(delay_ms / 1000 + _longest_life_seconds(options))
+    return lock_of(options, spec, message, delay_ms)
+
+
+def lock_of(
+    options: BrokerOptions, spec: QueueSpec, message: Any, delay_ms: float, *, replacing: int = 0
+) -> Part | None:
+    """The lock of a message that is stored now, in place of that with a sequence; None without a key."""
+    key = unique_key(message)
+    if key is None:
+        return None
+    # Nothing with a TTL outlives the stream's own age, and a message that waits for its time may.
+    headers = {"Nats-Expected-Last-Subject-Sequence": str(replacing), "Nats-TTL": "never"}
+    headers |= {"Nats-Rollup": "sub"} if replacing else {}
+    seconds = math.ceil(delay_ms / 1000 + options.queue_max_age_seconds + _LAST_RUN_SECONDS)
     body = json.dumps({"message_id": message.message_id, "seconds": seconds}).encode()
     return Part(unique_subject(options, spec.name, key), body, headers)
-
-
-def _longest_life_seconds(options: BrokerOptions) -> float:
-    """From a message's due time to the last moment of its last attempt; most are done long before."""
-    return options.max_attempts * (options.queue_max_age_seconds + max(options.backoff_seconds))

@@ -18,6 +18,7 @@ from typing import Any
 
 import nats.js.errors
 
+from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import TRY_LATER
 from brokers.jetstream.message import CARRIED_HEADER, FIRING_HEADER, firing_id, number
@@ -138,5 +139,6 @@ class Patrol:
         if fired:
             headers[FIRING_HEADER] = fired
         subject = ready_subject(self._session.options, self._spec.name)
+        await unique.prolong_stored(self._session, self._spec, stored_payload(found))
         await self._session.publish(subject, stored_payload(found), headers)
         await self._session.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})

@@ -12,7 +12,8 @@ from dramatiq.message import Message
 
 from brokers.jetstream import unique
 from brokers.jetstream.errors import JetStreamError, PublishRefusedError
-from brokers.jetstream.outgoing import outgoing
+from brokers.jetstream.message import attempt_of
+from brokers.jetstream.outgoing import outgoing, unique_key
 from brokers.jetstream.publisher import Outgoing
 from brokers.jetstream.schedule import delay_until
 
@@ -81,6 +82,8 @@ def _prepare(broker: JetStreamBroker, message: Message[Any], delay: int | None) 
     eta_delay = delay_until(message.options.pop("eta", None))
     delay = eta_delay if delay is None else delay
     broker.emit_before("enqueue", message, delay)
+    if attempt_of(message) > 0 and unique_key(message) is not None:
+        broker.connection.run(unique.prolong(broker.connection.session(), spec, message, delay or 0))
     return _Prepared(message, delay, outgoing(broker.options, spec, message, delay))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dramatiq.errors import DecodeError
 
+from brokers.jetstream import unique
 from brokers.jetstream.errors import CrashLoopError, DeadlineError, FutureVersionError
 from brokers.jetstream.heartbeat import ACK
 from brokers.jetstream.live import Live
@@ -87,6 +88,7 @@ def _renew(broker: JetStreamBroker, message: JetStreamMessage) -> None:
     headers["Nats-Msg-Id"] += f":renewed:{delivery.stored_id}"
     headers[CARRIED_HEADER] = str(delivery.deliveries + delivery.carried)
     subject = ready_subject(broker.options, delivery.spec.name)
+    broker.connection.run(unique.prolong(broker.connection.session(), delivery.spec, message))
     (error,) = broker.connection.publish([Outgoing(Part(subject, message.encode(), headers))])
     if error is not None:
         raise error

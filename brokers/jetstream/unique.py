@@ -2,8 +2,9 @@
 
 The lock is a note on a subject made from the key. The server takes it only while that subject is
 empty (compare-and-set with expected sequence 0), so of any number of racing producers one gets in.
-Retries keep the lock; success, dead letter and cancelling release it. The note says for how many
-seconds its message can live: whoever wants the key after that removes the lock, by its sequence.
+Success, dead letter and cancelling release it. The note says for how many seconds its message can
+live as it is stored now, and is written anew before a retry or a renewed message is: whoever wants
+the key after that removes the lock, by its sequence.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nats.js.errors
+from dramatiq.message import Message
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import (
@@ -25,7 +27,7 @@ from brokers.jetstream.errors import (
     PublishRefusedError,
 )
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.outgoing import unique_key
+from brokers.jetstream.outgoing import lock_of, unique_key
 from brokers.jetstream.overdue import server_time
 from brokers.jetstream.stored import stored_payload
 from brokers.jetstream.topology import unique_subject
@@ -104,6 +106,34 @@ def _not_unique(spec: QueueSpec, key: str, lock: _Lock) -> NotUniqueError:
     )
     refused.message_id = lock.message_id
     return refused
+
+
+async def prolong(session: Session, spec: QueueSpec, message: Any, delay_ms: float = 0) -> None:
+    """Let the message keep its key, if it has one, for another life from its due time on.
+
+    To be called before it is stored again: what crashes in between must not leave it without its lock.
+    """
+    key = unique_key(message)
+    held = await holder(session, spec, key) if key is not None else None
+    if held is None or held.message_id != message.message_id:
+        return
+    part = lock_of(session.options, spec, message, delay_ms, replacing=held.sequence)
+    assert part is not None, "it has a key"
+    try:
+        await session.publish(part.subject, part.payload, part.headers)
+    except PublishRefusedError as error:  # the key is no longer its own; or an answer was lost, and it is
+        if error.code not in LOST_RACE:
+            raise
+
+
+async def prolong_stored(session: Session, spec: QueueSpec, payload: bytes) -> None:
+    """The same for a message that is due, as its stream holds it."""
+    try:
+        message: Message[Any] = Message.decode(payload)
+        unique_key(message)
+    except Exception:  # noqa: BLE001 (not a message of ours: its key is nobody's; who runs it buries it)
+        return
+    await prolong(session, spec, message)
 
 
 async def release(session: Session, spec: QueueSpec, message: Any) -> None:

@@ -163,6 +163,6 @@ def waits_for_a_lock(app: RunningApp) -> bool:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            return bool(cursor.fetchone()[0])
+            return cursor.fetchone() != (0,)
     finally:
         connection.close()

@@ -60,11 +60,16 @@ class Recorder:
         return [envelope.kind for envelope in self.sent]
 
 
-def migrate(url: str) -> None:
-    """Bring a database to the newest schema."""
+def migration_config(url: str) -> Config:
+    """What alembic's commands take, for this database."""
     config = Config(toml_file=ROOT / "pyproject.toml")
     config.attributes["url"] = url.replace("postgresql://", "postgresql+psycopg2://", 1)
-    command.upgrade(config, "head")
+    return config
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema."""
+    command.upgrade(migration_config(url), "head")
 
 
 _INDEXES = text("""SELECT collection_name FROM embedded_datasets

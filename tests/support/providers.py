@@ -86,6 +86,17 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            """The lists of the inference services."""
+            state.requests.append({"path": self.path})
+            known = {"/api/embedders": "an-embedder", "/api/llms": "a-model"}
+            if state.faults:
+                self._fail(state.faults.popleft())
+            elif self.path in known:
+                self._write(200, json.dumps([{"id": known[self.path], "name": known[self.path]}]).encode())
+            else:
+                self._write(404, b"{}")
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}

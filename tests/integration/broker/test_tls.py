@@ -1,11 +1,14 @@
-"""A server that asks for TLS and for clients' certificates, and what the short way makes of that."""
+"""Servers that ask who it is: for certificates, for credentials; and what the short way makes of that."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import ipaddress
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -13,14 +16,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from dramatiq.errors import BrokerConnectionError
 
-from brokers import JetStreamBroker, inspect, topology
+from brokers import BrokerOptions, JetStreamBroker, inspect, topology
+from brokers.jetstream.errors import LoginRefusedError
 from brokers.jetstream.shortcut import Shortcut
+from tests.integration.broker.operator_mode import OperatorMode
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import QUEUES, make_options, message
+from tests.integration.broker.workers import QUEUES, make_options, message, take, wait_until
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
     """Files of a certificate that vouches for itself, and of its key; good for both ends."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "both ends")])
@@ -34,7 +43,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    folder = tmp_path_factory.mktemp("tls")
     (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     text = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key.pem").write_bytes(key.private_bytes(*text))
@@ -49,6 +57,96 @@ def secured(tmp_path: Path, certificate: tuple[str, str]) -> Iterator[NatsServer
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[str, str]) -> Iterator[BrokerOptions]:
+    """What opens a server that wants a certificate and credentials."""
+    folder, operator, (cert, key) = tmp_path_factory.mktemp("strict"), OperatorMode(), certificate
+    (folder / "nats.conf").write_text(operator.configuration())
+    files = ("--tlscert", cert, "--tlskey", key, "--tlscacert", cert)
+    server = NatsServer(folder / "nats", "-c", str(folder / "nats.conf"), "--tlsverify", *files)
+    server.start()
+    ours = {"tls_ca_file": cert, "tls_cert_file": cert, "tls_key_file": key}
+    credentials = operator.credentials(folder / "user.creds")
+    yield make_options(server.url, credentials_file=credentials, **ours)
+    server.kill()
+
+
+def test_credentials_and_a_certificate_open_a_connection(strict: BrokerOptions) -> None:
+    topology.apply(strict, QUEUES)
+    broker = JetStreamBroker(strict, QUEUES)
+    broker.enqueue(message("work"))
+    consumer, found = take(broker, 30)
+    consumer.ack(found)
+    broker.join("quick", timeout=30_000)
+    broker.close()
+
+
+def _of_another_operator(folder: Path) -> dict[str, Any]:
+    return {"credentials_file": OperatorMode().credentials(folder / "file")}
+
+
+def _with_a_broken_seed(folder: Path) -> dict[str, Any]:
+    path = Path(OperatorMode().credentials(folder / "file"))
+    path.write_text(re.sub(r"^SU\w+$", "SUABROKEN", path.read_text(), flags=re.MULTILINE))
+    return {"credentials_file": str(path)}
+
+
+def _of_another_certificate(folder: Path) -> dict[str, Any]:
+    cert, key = make_certificate(folder)
+    return {"tls_cert_file": cert, "tls_key_file": key}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (_of_another_operator, "credentials_file '.*file'"),
+        (_with_a_broken_seed, "credentials_file '.*file'"),
+        (lambda _: {"credentials_file": None}, "set credentials_file"),
+        (lambda folder: {"tls_ca_file": make_certificate(folder)[0]}, "tls_ca_file '.*cert.pem'"),
+        (
+            lambda _: {"tls_ca_file": None, "tls_cert_file": None, "tls_key_file": None},
+            "tls_ca_file, which is not set",
+        ),
+        (_of_another_certificate, "tls_cert_file '.*cert.pem'"),
+        (lambda _: {"tls_cert_file": None, "tls_key_file": None}, "tls_cert_file, which is not set"),
+    ],
+)
+def test_who_is_not_let_in_is_told_which_option_to_look_at(
+    strict: BrokerOptions, tmp_path: Path, wrong: Callable[[Path], dict[str, Any]], told: str
+) -> None:
+    broker = JetStreamBroker(dataclasses.replace(strict, **wrong(tmp_path)), QUEUES)
+
+    def told_so() -> bool:
+        with pytest.raises(BrokerConnectionError) as refused:
+            inspect.ping(broker)
+        return re.search(f"do not trust each other .*look at .*{told}", str(refused.value)) is not None
+
+    wait_until(told_so, 30)
+    broker.close()
+
+
+def test_whoever_is_let_in_after_all_is_told_of_other_troubles_again(
+    strict: BrokerOptions, tmp_path: Path
+) -> None:
+    path = Path(OperatorMode().credentials(tmp_path / "file"))
+    broker = JetStreamBroker(dataclasses.replace(strict, credentials_file=str(path)), QUEUES)
+    with pytest.raises(BrokerConnectionError):
+        inspect.ping(broker)
+    assert strict.credentials_file is not None
+    path.write_text(Path(strict.credentials_file).read_text())
+
+    def let_in() -> bool:
+        try:
+            inspect.ping(broker)
+        except BrokerConnectionError:
+            return False
+        return True
+
+    wait_until(let_in, 30)
+    assert not isinstance(broker.connection.session().last_error, LoginRefusedError)
+    broker.close()
 
 
 def test_the_files_in_the_options_open_a_connection(

@@ -69,6 +69,30 @@ def test_another_owners_single_file_is_the_next_to_go(
     assert recorder.sent[-1].job_id == single
 
 
+def test_a_single_file_in_another_collection_of_the_same_owner_is_the_next_to_go(
+    crowd: list[UUID], database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
+):
+    (single,) = record(database, outbox, "ada", 1, transform=2)
+    jobs.begin(recorder.sent[0].job_id, "test")
+    assert recorder.sent[-1].job_id == single
+
+
+def test_two_piles_of_an_owner_share_what_one_pile_of_another_has_as_well(
+    crowd: list[UUID], database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
+):
+    second = set(record(database, outbox, "ada", MANY, transform=2))
+    World(database, "bob")
+    bobs = set(record(database, outbox, "bob", MANY, transform=3))
+    done = 0
+    while len(recorder.sent) < 10 * READY_AHEAD:
+        finish(database, jobs, recorder.sent[done].job_id)
+        done += 1
+    late = [one.job_id for one in recorder.sent[2 * READY_AHEAD :]]
+    parts = [sum(job_id in part for job_id in late) for part in (set(crowd), second, bobs)]
+    assert abs(parts[2] - parts[0] - parts[1]) <= 1
+    assert abs(parts[0] - parts[1]) <= 2
+
+
 def test_owners_with_much_to_do_take_turns(
     crowd: list[UUID], database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
 ):

@@ -44,10 +44,22 @@ def container(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Container]:
     url = databases.create(template=migrated_template)
+    with embedding_server() as served:
+        yield from _container(
+            url, stack_env, identity_provider, tmp_path_factory.mktemp("matrix"), served.cohere_url
+        )
+    databases.drop(url)
+
+
+def _container(
+    url: str, stack_env: dict[str, str], identity_provider: IdentityProvider, scratch: Path, inference: str
+) -> Iterator[Container]:
     environment = {
+        "EMBEDDING_INFERENCE_API_URL": inference,
+        "LLM_INFERENCE_API_URL": inference,
         "DATABASE_URL": url,
         "S3_BUCKET_NAME": f"test-{uuid4().hex[:12]}",
-        "SCRATCH_DIR": str(tmp_path_factory.mktemp("matrix")),
+        "SCRATCH_DIR": str(scratch),
         "ENCRYPTION_MASTER_KEY": "ab" * 32,
         "OUTBOUND_ALLOWED_HOSTS": "127.0.0.1",
         "HOSTNAME": "0.0.0.0",
@@ -62,7 +74,6 @@ def container(
     yield made
     made.close()
     made.broker.close()
-    databases.drop(url)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,8 @@ class Job(Base):
             "ix_jobs_held",
             "queue",
             "owner_id",
+            "scope_kind",
+            "scope_id",
             "created_at",
             "job_id",
             postgresql_where=text("held AND state = 'pending'"),

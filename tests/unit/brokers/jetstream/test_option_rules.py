@@ -50,6 +50,16 @@ def test_a_file_that_cannot_be_used_is_refused_by_its_field(
         BrokerOptions(**values)
 
 
+@pytest.mark.parametrize(
+    "content", ["", "-----BEGIN NATS USER JWT-----\nx\n", "-----BEGIN USER NKEY SEED-----\nSUX\n", "BEGIN"]
+)
+def test_a_file_without_a_token_and_a_seed_is_not_taken_for_credentials(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"  # the client would look for the token's first line for ever
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"credentials_file .* holds no NATS user JWT with its seed"):
+        BrokerOptions(credentials_file=str(path))
+
+
 def test_a_key_without_its_certificate_is_refused() -> None:
     with pytest.raises(ValueError, match="tls_key_file needs the tls_cert_file"):
         BrokerOptions(tls_key_file="key.pem")
