@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from app.observability import server_metrics
+from app.observability import security_metrics
 from app.security.certificates import expires_at
 from app.security.keyring import Keyring
 from app.storage.postgres.session import Database
@@ -30,9 +30,9 @@ class Ageing:
     def measure(self) -> None:
         """Look at every file and at the active key. Raises UnavailableError; files are looked at before."""
         for use, file in self.certificates.items():
-            server_metrics.set_certificate(use, _expiry(file))
+            security_metrics.set_certificate(use, _expiry(file))
         if self.keyring.active is not None:
-            server_metrics.set_key_age(self._age_seconds(self.keyring.active.id))
+            security_metrics.set_key_age(self._age_seconds(self.keyring.active.id))
 
     def _age_seconds(self, key_id: str) -> float:
         """How long ago a process first had this key as its active one; now, for a new key."""

@@ -38,6 +38,7 @@ class Web:
         given = chart.env("api") | {"HOSTNAME": "127.0.0.1", "PORT": str(self.port)}
         argv = [re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], word) for word in words]
         env = app.product.environment | {"HOSTNAME": "127.0.0.1", "PORT": str(self.port)}
+        env["OTEL_EXPORTER_OTLP_ENDPOINT"] = ""  # whoever takes the spans is this process, and busy
         self.log = folder / f"web-{self.port}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -70,7 +71,7 @@ def webs(running_app: RunningApp, tmp_path: Path) -> Iterator[tuple[Web, Web]]:
 
 
 class Load:
-    """Clients that ask without a pause; `failed` says what they did not get, `slowest` is in seconds."""
+    """Clients that ask again and again; `failed` says what they did not get, `slowest` is in seconds."""
 
     def __init__(self, url: str) -> None:
         self._url, self._over = url, threading.Event()
@@ -90,7 +91,7 @@ class Load:
     def _ask(self, keeps_connection: bool) -> None:
         limits = httpx.Limits(max_keepalive_connections=1 if keeps_connection else 0)
         with httpx.Client(base_url=self._url, timeout=60, limits=limits) as http:
-            while not self._over.is_set():
+            while not self._over.wait(0.03):
                 began = time.monotonic()
                 try:
                     answer = http.get("/api/collections")

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import func, update
 
-from app.observability import server_metrics
+from app.observability import security_metrics
 from app.security.keyring import Keyring
 from app.services.ageing import Ageing
 from app.storage.postgres.session import Database
@@ -24,7 +24,7 @@ OLD, NEW = "ab" * 32, "cd" * 32
 @pytest.fixture(autouse=True)
 def no_trace() -> Iterator[None]:
     yield
-    server_metrics.forget_key_age()
+    security_metrics.forget_key_age()
 
 
 def value(name: str, **labels: str) -> float:
