@@ -31,11 +31,6 @@ def config_hash(config: Mapping[str, object]) -> str:
     return sha256_hex(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
 
 
-def pushed_point_id(index: str, point_id: UUID) -> UUID:
-    """Where a vector from outside lies in its index: under no id that could be a chunk's, of anybody."""
-    return uuid5(_NAMESPACE, f"pushed:{index}:{point_id}")
-
-
 def chunk_id(item_id: int, start: int, end: int, text: str) -> UUID:
     """The id of a chunk, which is also the id of its vector in every index."""
     return uuid5(_NAMESPACE, f"{item_id}:{start}:{end}:{sha256_hex(text.encode())}")

@@ -1,8 +1,7 @@
-"""embedded datasets that stand alone: of no dataset, no embedder and no transform."""
+"""Embedded datasets that stand alone: no transform, no dataset, and perhaps no embedder."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0015"
@@ -10,22 +9,22 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-_TABLE = "embedded_datasets"
-_PARENTS = ("dataset_transform_id", "source_dataset_id", "embedder_id")
+_NAME = "ck_embedded_datasets_standalone"
+_RULE = (
+    "(dataset_transform_id IS NULL) = (source_dataset_id IS NULL) "
+    "AND (embedder_id IS NOT NULL OR dataset_transform_id IS NULL)"
+)
 
 
 def upgrade() -> None:
-    for name in _PARENTS:
-        op.alter_column(_TABLE, name, existing_type=sa.Integer(), nullable=True)
-    op.create_check_constraint(
-        op.f("ck_embedded_datasets_parents"),
-        _TABLE,
-        "num_nulls(dataset_transform_id, source_dataset_id, embedder_id) IN (0, 3)",
-    )
+    for column in ("dataset_transform_id", "source_dataset_id", "embedder_id"):
+        op.alter_column("embedded_datasets", column, nullable=True)
+    op.create_check_constraint(op.f(_NAME), "embedded_datasets", _RULE)
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM embedded_datasets WHERE embedder_id IS NULL")
-    op.drop_constraint(op.f("ck_embedded_datasets_parents"), _TABLE, type_="check")
-    for name in _PARENTS:
-        op.alter_column(_TABLE, name, existing_type=sa.Integer(), nullable=False)
+    """Those that stand alone are gone then: the release before has no place for them."""
+    op.execute("DELETE FROM embedded_datasets WHERE dataset_transform_id IS NULL")
+    op.drop_constraint(op.f(_NAME), "embedded_datasets", type_="check")
+    for column in ("dataset_transform_id", "source_dataset_id", "embedder_id"):
+        op.alter_column("embedded_datasets", column, nullable=False)

@@ -7,14 +7,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
-from app.api.guard import PUSH_BYTES, takes_bytes
 from app.api.identifiers import uuid_of
 from app.api.replies import nothing, reply
 from app.api.schemas.base import PROBLEMS
 from app.api.schemas.dataset_transforms import BatchList
 from app.api.schemas.datasets import EmbeddedDatasetList
 from app.api.schemas.embedded_datasets import (
-    CreateStandalone,
     EmbeddedDatasetIds,
     EmbeddedDatasetPath,
     EmbeddedDatasetQuery,
@@ -25,15 +23,12 @@ from app.api.schemas.embedded_datasets import (
     PointPath,
     PointsQuery,
     ProcessedBatchQuery,
-    PushedVectorsReply,
-    PushVectors,
     UpdateEmbeddedDataset,
     VectorReply,
 )
 from app.api.schemas.visualizations import VisualizationList, VisualizationsQuery
 from app.security.marks import least_role
 from app.security.principal import Role
-from app.services.pushed_vectors import PushedPoint
 
 api = APIBlueprint(
     "embedded_datasets",
@@ -52,21 +47,6 @@ def list_embedded_datasets(query: EmbeddedDatasetQuery) -> Response:
         me(), limit=query.limit, offset=query.offset, search=query.search
     )
     return reply(EmbeddedDatasetList.of(page))
-
-
-@api.post("/standalone", responses={201: EmbeddedDatasetReply})
-def create_standalone(body: CreateStandalone) -> Response:
-    """Make an empty one for vectors that are made elsewhere."""
-    made = services().pushing_vectors.create(me(), title=body.title, dimensions=body.dimensions)
-    return reply(EmbeddedDatasetReply(services().embedded_datasets.get(me(), made)), 201)
-
-
-@api.post(f"{_ONE}/push-vectors", responses={200: PushedVectorsReply})
-@takes_bytes(PUSH_BYTES)
-def push_vectors(path: EmbeddedDatasetPath, body: PushVectors) -> Response:
-    """Write up to 1,000 vectors into one that was made for them, replacing those with the same id."""
-    points = [PushedPoint(one.id, one.vector, one.payload) for one in body.points]
-    return reply(PushedVectorsReply(services().pushing_vectors.push(me(), path.embedded_dataset_id, points)))
 
 
 @api.post("/batch-stats", responses={200: EmbeddingProgressList})

@@ -30,7 +30,6 @@ from app.security.principal import Role
 F = TypeVar("F", bound=Callable[..., Any])
 
 JSON_BYTES = 1024 * 1024
-PUSH_BYTES = 32 * 1024 * 1024  # of items and of vectors
 # A body of at most this size is taken off the connection even when it is refused unread. Then the client gets
 # to read the answer and may use the connection again; after larger ones it closes (gunicorn.conf.py).
 FINISHED_BYTES = 8 * 1024 * 1024
@@ -250,8 +249,8 @@ def _is_local(address: str) -> bool:
 
 
 def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+    there = {name.lower() for name, _ in response.headers}  # asking for each costs an exception
+    response.headers.extend((name, value) for name, value in _HEADERS.items() if name.lower() not in there)
     options = who.oidc()
     if options is not None and options.secure_cookies:
         response.headers.setdefault("Strict-Transport-Security", _HTTPS_ONLY)

@@ -7,7 +7,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
-from app.api.guard import PUSH_BYTES, takes_bytes
+from app.api.guard import takes_bytes
 from app.api.identifiers import uuid_of
 from app.api.replies import nothing, reply
 from app.api.schemas.base import PROBLEMS
@@ -33,6 +33,7 @@ from app.errors import NotFoundError
 from app.services.items import ItemView, PushedChunk, PushedItem
 from app.services.paging import Page
 
+PUSH_BYTES = 32 * 1024 * 1024
 _SHOWN_CHUNKS = 100
 
 api = APIBlueprint(

@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from app.errors import InvalidInputError
 from app.security.principal import Principal
 from app.services.described import check_title
 from app.services.paging import Page, check_window
-from app.services.pushed_vectors import refuse_standalone
 from app.services.views import view
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import page
@@ -94,9 +94,14 @@ class Chats:
         """Begin a conversation; raises NotFoundError that names the field, InvalidInputError."""
         named = check_title(title) if title is not None else _default_title()
         with self.database.transaction() as session:
-            field = "embedded_dataset_id"
-            source = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, field=field)
-            refuse_standalone(source, "chatted about", field=field)
+            source = owned(
+                session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, field="embedded_dataset_id"
+            )
+            if source.is_standalone:
+                raise InvalidInputError(
+                    "a chat needs the passages of a dataset, and a standalone embedded dataset has none",
+                    field="embedded_dataset_id",
+                )
             owned(session, LlmRow, llm_id, principal.owner_id, field="llm_id")
             row = ChatSession(
                 owner_id=principal.owner_id,

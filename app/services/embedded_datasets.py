@@ -11,7 +11,6 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from app.errors import NotFoundError
-from app.ids import pushed_point_id
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.dataset_transforms import (
@@ -23,37 +22,39 @@ from app.services.dataset_transforms import (
 )
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
-from app.services.pushed_vectors import shown_id, shown_payload
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.filters import Equal
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress, embedding_progress
 from app.storage.postgres.queries.keyset import keyed_page
 from app.storage.postgres.queries.owned import owned
-from app.storage.postgres.queries.pace import progress
 from app.storage.postgres.queries.pages import mentions, page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Dataset, EmbeddedDataset, EmbedderRow, Job
-from app.storage.qdrant import Point, VectorStore
+from app.storage.qdrant import VectorStore
 
 _MOST_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedDatasetView:
-    """An embedded dataset with the names of what it joins; one that stands alone joins nothing."""
+    """An embedded dataset with the names of what it joins.
+
+    A standalone one joins nothing: `dataset_transform_id` and `source_dataset_id` are 0, and so is
+    `embedder_id` where it names no embedder; the names of these are null.
+    """
 
     embedded_dataset_id: int
     title: str
     owner_id: str
-    dataset_transform_id: int | None
-    source_dataset_id: int | None
+    is_standalone: bool
+    dataset_transform_id: int
+    source_dataset_id: int
     source_dataset_title: str | None
-    embedder_id: int | None
+    embedder_id: int
     embedder_name: str | None
     collection_name: str
     dimensions: int
-    is_standalone: bool
     created_at: datetime
     updated_at: datetime
 
@@ -133,23 +134,21 @@ class EmbeddedDatasets:
         with self.database.transaction() as session:
             row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
             which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
-            (found,) = embedding_progress(session, which)
-        return self._with_pushed(found, row.collection_name)
+            (done,) = embedding_progress(session, which)
+        return self._with_pushed(row, done)
 
     def stats_of(
         self, principal: Principal, embedded_dataset_ids: Sequence[int]
     ) -> tuple[EmbeddingProgress, ...]:
         """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
         with self.database.transaction() as session:
-            indexes = {
-                key: owned(
-                    session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids"
-                ).collection_name
+            rows = {
+                key: owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
                 for key in embedded_dataset_ids
             }
-            several = EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids)
-            found = embedding_progress(session, several)
-        return tuple(self._with_pushed(one, indexes[one.embedded_dataset_id]) for one in found)
+            which = EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids)
+            found = embedding_progress(session, which)
+        return tuple(self._with_pushed(rows[done.embedded_dataset_id], done) for done in found)
 
     def batches(
         self,
@@ -194,30 +193,26 @@ class EmbeddedDatasets:
             )
         except NotFoundError:  # the index is made with its first vectors
             return PointPage((), 0, None)
-        points = tuple(PointView(shown_id(point), _payload(point)) for point in found.points)
+        points = tuple(PointView(point.id, point.payload) for point in found.points)
         return PointPage(points, total, found.cursor)
 
     def vector(self, principal: Principal, embedded_dataset_id: int, point_id: UUID) -> tuple[float, ...]:
         """The numbers of one point, of unit length; raises NotFoundError."""
-        with self.database.transaction() as session:
-            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
-        index = row.collection_name
-        key = pushed_point_id(index, point_id) if row.is_standalone else point_id
+        index = self._index(principal, embedded_dataset_id)
         try:
-            return tuple(map(float, self.vectors.get_vector(index, key)))
+            return tuple(map(float, self.vectors.get_vector(index, point_id)))
         except NotFoundError:
             raise NotFoundError(f"no point {point_id}") from None
 
-    def _with_pushed(self, found: EmbeddingProgress, index: str) -> EmbeddingProgress:
-        """Of one that stands alone no row tells how much there is, but its index."""
-        if found.embedder_id is not None:
-            return found
+    def _with_pushed(self, row: EmbeddedDataset, done: EmbeddingProgress) -> EmbeddingProgress:
+        """Of a standalone one only its vector index knows how much there is."""
+        if not row.is_standalone:
+            return done
         try:
-            number = self.vectors.count(index)
+            points = self.vectors.count(row.collection_name)
         except NotFoundError:  # the index is made with its first vectors
-            number = 0
-        pace = progress("passages", total=number, done=number, failed=0, cancelled=0, running=0, rate=0.0)
-        return replace(found, chunks_total=number, chunks_embedded=number, progress=pace)
+            points = 0
+        return replace(done, chunks_total=points, chunks_embedded=points)
 
     def _index(self, principal: Principal, embedded_dataset_id: int) -> str:
         with self.database.transaction() as session:
@@ -232,10 +227,13 @@ def _joined() -> Select[tuple[EmbeddedDataset, str, str]]:
     )
 
 
-def _payload(point: Point) -> dict[str, Any]:
-    """As it is stored; of a pushed one as it was pushed."""
-    return point.payload if shown_id(point) == point.id else shown_payload(point)
-
-
 def _view(row: EmbeddedDataset, dataset_title: str | None, embedder_name: str | None) -> EmbeddedDatasetView:
-    return view(EmbeddedDatasetView, row, source_dataset_title=dataset_title, embedder_name=embedder_name)
+    return view(
+        EmbeddedDatasetView,
+        row,
+        dataset_transform_id=row.dataset_transform_id or 0,
+        source_dataset_id=row.source_dataset_id or 0,
+        source_dataset_title=dataset_title,
+        embedder_id=row.embedder_id or 0,
+        embedder_name=embedder_name,
+    )

@@ -14,7 +14,7 @@ from sqlalchemy import Row, select
 
 from app.errors import NotFoundError
 from app.security.principal import Principal
-from app.services.pushed_vectors import shown_id, shown_payload
+from app.services.search_passages import pushed_text
 from app.services.visualizations import Visualizations
 from app.storage.filters import Equal
 from app.storage.postgres.queries.owned import owned, readable
@@ -183,10 +183,9 @@ def _passage(row: Row[tuple[ChunkRow, Item]]) -> Record:
 
 
 def _point(point: Point, text: str | None, *, vectors: bool) -> Record:
-    payload = shown_payload(point)
-    text = text if text is not None else payload.get("text")
-    record = {"point_id": str(shown_id(point)), "item_id": payload.get("item_id"), "text": text}
-    record["payload"] = payload
+    payload = {name: value for name, value in point.payload.items() if name != "owner_id"}
+    words = text if text is not None else pushed_text(payload)
+    record = {"point_id": str(point.id), "item_id": payload.get("item_id"), "text": words, "payload": payload}
     if vectors:
         record["vector"] = [] if point.vector is None else point.vector.tolist()
     return record

@@ -13,6 +13,7 @@ from app.events.ports import StatusPublisher
 from app.services.status import Subject, tell
 from app.storage.postgres.tables import (
     CollectionTransform,
+    DatasetTransform,
     EmbeddedDataset,
     FileExtraction,
     ItemEmbedding,
@@ -89,9 +90,13 @@ def _collections(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
 
 
 def _datasets(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
-    rows = session.scalars(select(EmbeddedDataset).where(EmbeddedDataset.embedded_dataset_id.in_(set(ids))))
-    joined = [(row.parents, row.owner_id) for row in rows]
-    return [Subject("dataset", of.dataset_transform_id, of.source_dataset_id, owner) for of, owner in joined]
+    transform = DatasetTransform
+    rows = session.execute(
+        select(transform.dataset_transform_id, transform.source_dataset_id, transform.owner_id)
+        .join(EmbeddedDataset, EmbeddedDataset.dataset_transform_id == transform.dataset_transform_id)
+        .where(EmbeddedDataset.embedded_dataset_id.in_(set(ids)))
+    )
+    return [Subject("dataset", *row) for row in rows.tuples()]
 
 
 def _visualizations(session: Session, ids: Iterable[int]) -> Iterable[Subject]:

@@ -26,7 +26,6 @@ from app.pipeline.projection.config import ProjectionConfig
 from app.pipeline.projection.naming import Namer
 from app.pipeline.projection.runner import ProjectionRunner
 from app.services.jobs import Jobs, Run
-from app.services.pushed_vectors import given_id
 from app.services.status import Subject, tell
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -53,7 +52,6 @@ class _Work:
     embedded_dataset_id: int
     owner_id: str
     index: str
-    is_standalone: bool
     config: ProjectionConfig
 
     @property
@@ -67,19 +65,6 @@ class _Rows:
 
     chunk_ids: list[UUID] = field(default_factory=list)
     item_ids: list[int] = field(default_factory=list)
-    pushed: list[str] = field(default_factory=list)  # texts that came with vectors from outside
-
-    def add(self, ids: list[UUID], payloads: list[dict[str, Any]]) -> None:
-        """The next rows, of chunks."""
-        self.chunk_ids.extend(ids)
-        self.item_ids.extend(int(payload["item_id"]) for payload in payloads)
-
-    def add_pushed(self, ids: list[UUID], payloads: list[dict[str, Any]]) -> None:
-        """The next rows of an embedded dataset that stands alone: they are of no chunk and no item."""
-        self.chunk_ids.extend(map(given_id, ids, payloads))
-        self.item_ids.extend(0 for _ in ids)
-        texts = (payload.get("text") for payload in payloads)
-        self.pushed.extend(text if isinstance(text, str) else "" for text in texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +97,7 @@ class VisualizationRuns:
             scratch = Path(folder)
             rows = self._fetch(work, scratch, report)
             report("naming texts", _FETCH_SHARE, force=True)
-            self._write_texts(rows, scratch / "texts.jsonl")
+            self._write_texts(work.index, rows, scratch / "texts.jsonl")
             with metrics.stage("projection"):
                 projection = self.runner().run(
                     ProjectionInput(
@@ -158,7 +143,6 @@ class VisualizationRuns:
                 embedded_dataset_id=source.embedded_dataset_id,
                 owner_id=transform.owner_id,
                 index=source.collection_name,
-                is_standalone=source.is_standalone,
                 config=ProjectionConfig.model_validate(transform.visualization_config),
             )
 
@@ -181,11 +165,11 @@ class VisualizationRuns:
                 f"MAX_VISUALIZATION_POINTS allows {self.max_points:,}"
             )
         rows = _Rows()
-        add = rows.add_pushed if work.is_standalone else rows.add
 
         def batches() -> Iterator[NDArray[np.float32]]:
             for ids, block, payloads in self.vectors.stream_vectors(work.index):
-                add(ids, payloads)
+                rows.chunk_ids.extend(ids)
+                rows.item_ids.extend(int(payload["item_id"]) for payload in payloads)
                 report("fetching vectors", _FETCH_SHARE * len(rows.chunk_ids) / total)
                 yield block
 
@@ -206,16 +190,19 @@ class VisualizationRuns:
         except ExplorerError as error:
             _log.warning("object %s of a map that was not stored stays behind: %s", key, error)
 
-    def _write_texts(self, rows: _Rows, path: Path) -> None:
+    def _write_texts(self, index: str, rows: _Rows, path: Path) -> None:
         """One passage per line, in the order of the vectors; empty where the chunk is gone by now."""
-        vectors.write_texts(rows.pushed or self._texts(rows.chunk_ids), path)
+        vectors.write_texts(self._texts(index, rows.chunk_ids), path)
 
-    def _texts(self, chunk_ids: list[UUID]) -> Iterator[str]:
+    def _texts(self, index: str, chunk_ids: list[UUID]) -> Iterator[str]:
         for start in range(0, len(chunk_ids), _TEXTS_PER_QUERY):
             wanted = chunk_ids[start : start + _TEXTS_PER_QUERY]
             statement = select(ChunkRow.chunk_id, ChunkRow.text).where(ChunkRow.chunk_id.in_(wanted))
             with self.database.transaction() as session:
                 found = dict(session.execute(statement).tuples().all())
+            if pushed := [chunk_id for chunk_id in wanted if chunk_id not in found]:
+                payloads = self.vectors.payloads(index, pushed)
+                found |= {key: str(payload.get("text") or "") for key, payload in payloads.items()}
             yield from (found.get(chunk_id, "") for chunk_id in wanted)
 
     def _store(

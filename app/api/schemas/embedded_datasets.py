@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from uuid import UUID
+from pydantic import BaseModel, Field, RootModel
 
-from pydantic import BaseModel, Field, RootModel, WithJsonSchema
-
-from app.api.schemas.base import Body, JsonObject, QueryString, SearchWindow, Title
+from app.api.schemas.base import Body, QueryString, SearchWindow, Title
 from app.api.schemas.dataset_transforms import BatchQuery
 from app.services.embedded_datasets import EmbeddedDatasetView, PointPage
-from app.services.pushed_vectors import MOST_DIMENSIONS, MOST_POINTS, PushedVectors
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
 
 
@@ -57,31 +53,6 @@ class EmbeddingProgressList(BaseModel):
     """How far each is, by id."""
 
     stats: list[EmbeddingProgress]
-
-
-class CreateStandalone(Body):
-    """An embedded dataset for vectors that are made elsewhere, of so many numbers each."""
-
-    title: Title
-    dimensions: Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_DIMENSIONS})]
-
-
-class PushedPointBody(Body):
-    """A vector with its id, a UUID, and what is known of it; maps name topics by the payload's `text`."""
-
-    id: Annotated[UUID, Field(strict=False)]
-    vector: list[Annotated[float, Field(allow_inf_nan=False)]]
-    payload: JsonObject = Field(default_factory=dict)
-
-
-class PushVectors(Body):
-    """Vectors; one with an id that is there replaces it."""
-
-    points: Annotated[list[PushedPointBody], Field(min_length=1, max_length=MOST_POINTS)]
-
-
-class PushedVectorsReply(RootModel[PushedVectors]):
-    """What was written."""
 
 
 class PointsQuery(QueryString):

@@ -28,7 +28,7 @@ class EmbeddingProgress:
 
     embedded_dataset_id: int
     title: str
-    embedder_id: int | None
+    embedder_id: int  # 0, and no name: what was pushed names no embedder
     embedder_name: str | None
     items_total: int
     items_embedded: int
@@ -77,7 +77,7 @@ def _progress(session: Session, target: EmbeddedDataset, embedder_name: str | No
     return EmbeddingProgress(
         embedded_dataset_id=target.embedded_dataset_id,
         title=target.title,
-        embedder_id=target.embedder_id,
+        embedder_id=target.embedder_id or 0,
         embedder_name=embedder_name,
         **{name: int(work[name]) for name in _COUNTS},
         successful_batches=batches.good,

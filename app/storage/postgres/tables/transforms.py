@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Integer, Text, Uuid, text
@@ -77,23 +77,17 @@ class DatasetTransform(Base, Owned, Timestamps):
     job_config: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
-class Parents(NamedTuple):
-    """What an embedded dataset joins."""
-
-    dataset_transform_id: int
-    source_dataset_id: int
-    embedder_id: int
-
-
 class EmbeddedDataset(Base, Owned, Timestamps):
-    """One dataset through one embedder: one vector index. One that stands alone has vectors from outside."""
+    """One dataset through one embedder: one vector index. Or vectors that were pushed: it stands alone."""
 
     __tablename__ = "embedded_datasets"
     __table_args__ = (
-        Index("uq_embedded_datasets_transform_embedder", "dataset_transform_id", "embedder_id", unique=True),
         CheckConstraint(
-            "num_nulls(dataset_transform_id, source_dataset_id, embedder_id) IN (0, 3)", name="parents"
+            "(dataset_transform_id IS NULL) = (source_dataset_id IS NULL) "
+            "AND (embedder_id IS NOT NULL OR dataset_transform_id IS NULL)",
+            name="standalone",
         ),
+        Index("uq_embedded_datasets_transform_embedder", "dataset_transform_id", "embedder_id", unique=True),
     )
 
     embedded_dataset_id: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -112,17 +106,8 @@ class EmbeddedDataset(Base, Owned, Timestamps):
 
     @property
     def is_standalone(self) -> bool:
-        """Whether its vectors come from outside."""
-        return self.embedder_id is None
-
-    @property
-    def parents(self) -> Parents:
-        """What it joins, where it does not stand alone."""
-        found = self.dataset_transform_id, self.source_dataset_id, self.embedder_id
-        assert found[0] is not None
-        assert found[1] is not None
-        assert found[2] is not None
-        return Parents(found[0], found[1], found[2])
+        """Whether its vectors are pushed from outside; then no transform keeps it."""
+        return self.dataset_transform_id is None
 
 
 class ItemEmbedding(Base):
