@@ -12,6 +12,8 @@ ExplorerError
 │   ├── UnsupportedTypeError  415
 │   ├── PreconditionFailedError 412  changed since it was read (If-Match)
 │   ├── UnprocessableError    422  a key that stands for another request
+│   ├── GoneError             410  was there and has ended
+│   ├── NotOfferedError       501  what this server could do, had it been set up for it
 │   ├── UnreadableFileError   422  empty, encrypted, broken, over an archive limit
 │   ├── ProviderRefusedError  502  a provider said no, and will say no again
 │   │   └── InputRefusedError  502  ... to what was sent, of which some may be taken alone
@@ -20,7 +22,11 @@ ExplorerError
 │   ├── UnavailableError      503  one of our servers is away
 │   │   └── VectorsMissingError 503  an index holds less than was written to it
 │   ├── RateLimitedError      429  too many requests; the message says whose and how many are allowed
+│   ├── AuthorizationPendingError 428  a person has not yet said whether a program may go on
+│   │   └── SlowDownError     428  ... and is asked for too often
 │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
+│       ├── ProviderPausedError 503  ... before, or too many calls now: none is made; jobs wait unharmed
+│       └── IdentityProviderError 502  the same of the identity provider, towards a program
 └── JobCancelledError         409  not a failure: somebody asked to stop
 """
 
@@ -128,6 +134,20 @@ class UnprocessableError(PermanentError):
     code = "unprocessable"
 
 
+class GoneError(PermanentError):
+    """What was there for a while has ended, and must be begun again."""
+
+    http_status = 410
+    code = "gone"
+
+
+class NotOfferedError(PermanentError):
+    """The installation lacks the part that this needs; the message says which."""
+
+    http_status = 501
+    code = "not_offered"
+
+
 class UnreadableFileError(PermanentError):
     """The file is of a known type but cannot be read; the message says why."""
 
@@ -180,6 +200,32 @@ class ProviderUnavailableError(TransientError):
     """A provider timed out, is rate limiting us, or failed on its side."""
 
     code = "provider_unavailable"
+
+
+class ProviderPausedError(ProviderUnavailableError):
+    """A provider is not called just now, as it fails or is full; a job waits and loses no attempt."""
+
+    code = "provider_paused"
+
+
+class IdentityProviderError(ProviderUnavailableError):
+    """The identity provider gave a program that signs in no usable answer."""
+
+    http_status = 502
+    code = "identity_provider_unavailable"
+
+
+class AuthorizationPendingError(TransientError):
+    """The person has not decided yet: ask again after the interval."""
+
+    http_status = 428
+    code = "authorization_pending"
+
+
+class SlowDownError(AuthorizationPendingError):
+    """As AuthorizationPendingError, and the interval between two questions grows by five seconds."""
+
+    code = "slow_down"
 
 
 class JobCancelledError(ExplorerError):

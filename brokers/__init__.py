@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_feed, dead_letter, inspect, recurring, survey, topology
+from brokers.jetstream import (
+    control,
+    dead_feed,
+    dead_import,
+    dead_letter,
+    inspect,
+    recurring,
+    survey,
+    topology,
+)
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
+from brokers.jetstream.burial import Provenance
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
     ContentionError,
@@ -33,6 +43,7 @@ from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.recycle import MaxTasksPerChild
 from brokers.jetstream.report import report as server_report
 from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
@@ -59,12 +70,14 @@ __all__ = [
     "JetStreamRateLimiterBackend",
     "JetStreamResultBackend",
     "JetStreamStubBroker",
+    "MaxTasksPerChild",
     "MessageTooLargeError",
     "NotAllStoredError",
     "NotReplayableError",
     "NotScheduledError",
     "NotUniqueError",
     "Outcome",
+    "Provenance",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
@@ -79,6 +92,7 @@ __all__ = [
     "WorkerSeen",
     "control",
     "dead_feed",
+    "dead_import",
     "dead_letter",
     "default_middleware",
     "inspect",

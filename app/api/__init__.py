@@ -31,15 +31,18 @@ from app.api import (
     guard,
     health,
     idempotency,
+    inference,
     items,
     jobs,
     llms,
     marketplace,
     metrics,
     openapi,
+    programs,
     queues,
     search,
     sessions,
+    standalone,
     status,
     usage,
     users,
@@ -51,6 +54,8 @@ from app.api.schemas.base import Problem
 from app.security.marks import public
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.container import Container
 
 _RESOURCES = (
@@ -61,8 +66,10 @@ _RESOURCES = (
     items,
     embedders,
     llms,
+    inference,
     dataset_transforms,
     embedded_datasets,
+    standalone,
     visualization_transforms,
     visualizations,
     exports,
@@ -79,6 +86,7 @@ _RESOURCES = (
     usage,
     status,
     users,
+    programs,
     sessions,
     api_tokens,
     health,
@@ -92,9 +100,15 @@ class _StrictJSON(DefaultJSONProvider):
         return guard.loads(s)
 
 
+class _App(OpenAPI):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Nothing here is a coroutine; asking every function of every request is what Flask would do."""
+        return func
+
+
 def make_app(name: str) -> OpenAPI:
     """A Flask application that describes itself as OpenAPI 3.1."""
-    app = OpenAPI(
+    app = _App(
         name,
         info=Info(title="Semantic Explorer", version="1"),
         doc_ui=False,

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SortedWindow
+from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SearchWindow, SortedWindow
 from app.api.schemas.collection_transforms import CollectionTransformList
 from app.api.schemas.dataset_transforms import DatasetTransformList
 from app.api.schemas.datasets import (
@@ -22,6 +22,7 @@ from app.api.schemas.datasets import (
     EmbeddedOfDatasetQuery,
     UpdateDataset,
 )
+from app.api.schemas.embedders import EmbedderList
 from app.services.described import DescribedChanges
 
 api = APIBlueprint(
@@ -47,6 +48,17 @@ def list_datasets(query: KeyedSearchWindow) -> Response:
             limit=page.limit,
             offset=page.offset,
             next_cursor=page.next_cursor,
+        )
+    )
+
+
+@api.get("/embedders", responses={200: EmbedderList})
+def list_embedders_for_datasets(query: SearchWindow) -> Response:
+    """List the embedders that a dataset can go through: the owner's."""
+    page = services().embedders.list(me(), limit=query.limit, offset=query.offset, search=query.search)
+    return reply(
+        EmbedderList(
+            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
         )
     )
 

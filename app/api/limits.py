@@ -16,6 +16,7 @@ from app.services.rate_limits import Limit
 _UNCOUNTED = frozenset({"health.live", "health.ready", "metrics", "web.static"})
 # They cost the identity provider's time as well as ours, and are what somebody who guesses would try.
 _SIGN_IN = frozenset({"auth.start", "auth.auth_callback"})
+_SIGN_IN_PATHS = ("/api/auth/", "/api/token")
 
 
 def register_before_principal(app: Flask) -> None:
@@ -33,7 +34,7 @@ def _count_address() -> None:
         return
     limits, settings = container().rate_limits, container().settings
     network = network_of(client_address() or "unknown")
-    if request.endpoint in _SIGN_IN or request.path.startswith("/api/auth/"):
+    if request.endpoint in _SIGN_IN or request.path.startswith(_SIGN_IN_PATHS):
         most = settings.rate_limit_sign_in
         limits.count(Limit(f"sign-in:{network}", most, "of signing in from one address"))
     limits.count(Limit(f"address:{network}", settings.rate_limit_address, "from one address"))

@@ -7,8 +7,10 @@ from typing import Any
 
 from flask_openapi3.openapi import OpenAPI
 from flask_openapi3.types import ResponseDict
+from werkzeug.routing import Rule
 
 from app.api.idempotency import HEADER, takes_key
+from app.api.schemas import examples
 
 PROBLEM = "application/problem+json"
 SECURITY_SCHEMES: dict[str, Any] = {
@@ -62,7 +64,29 @@ def document(app: OpenAPI) -> dict[str, Any]:
                 _conditional(method, operation)
     for path, method in _keyed(app):
         _take_key(described["paths"][path][method])
+    for rule in app.url_map.iter_rules():
+        for method, operation in described["paths"].get(_path(rule), {}).items():
+            if method.upper() in (rule.methods or ()):
+                _show_example(rule.endpoint, operation)
     return described
+
+
+def _show_example(endpoint: str, operation: dict[str, Any]) -> None:
+    """The request that app/api/schemas/examples.py has for the route."""
+    query = examples.QUERIES.get(endpoint, {})
+    for parameter in operation.get("parameters", ()):
+        name = parameter["name"]
+        if parameter["in"] == "path":
+            parameter["example"] = examples.sample(name)
+        elif name in query:
+            parameter["example"] = query[name]
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    if content is not None:
+        content["example"] = examples.filled(examples.BODIES[endpoint], examples.sample)
+
+
+def _path(rule: Rule) -> str:
+    return rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
 
 
 def _conditional(method: str, operation: dict[str, Any]) -> None:
@@ -97,7 +121,7 @@ def _keyed(app: OpenAPI) -> Iterator[tuple[str, str]]:
     for rule in app.url_map.iter_rules():
         function = app.view_functions[rule.endpoint]
         if rule.rule.startswith("/api/") and takes_key("POST", function) and "POST" in (rule.methods or ()):
-            yield rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}"), "post"
+            yield _path(rule), "post"
 
 
 def _take_key(operation: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from app.security.oidc_options import OidcOptions
 from app.security.principal import SINGLE_USER, Principal
 
 _SCHEME = "bearer "
+NOBODY_SIGNS_IN = "nobody signs in here: this server has a single user, and its API needs no token"
 # Parts of a page that is left open read themselves again: that is nobody at work.
 _BACKGROUND = ("/parts/", "/admin/parts/")
 
@@ -75,7 +76,7 @@ def in_person() -> Principal:
     """
     asker: Asker = g.asker
     if asker.credential == "single_user":
-        raise ConflictError("nobody signs in here: this server has a single user, and its API needs no token")
+        raise ConflictError(NOBODY_SIGNS_IN)
     if asker.credential == "api_token":
         raise ForbiddenError("an API token cannot manage sessions and tokens: sign in")
     return asker.principal
@@ -105,7 +106,7 @@ def _by_header(header: str) -> Asker:
     if not header.lower().startswith(_SCHEME):
         raise UnauthenticatedError("the Authorization header must read: Bearer <token>")
     found = container().accounts.bearers.find(header[len(_SCHEME) :].strip())
-    return Asker(found.principal, found.kind)
+    return Asker(found.principal, found.kind, found.session_id)
 
 
 def _prefixed(name: str) -> str:

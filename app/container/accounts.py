@@ -16,7 +16,10 @@ from app.security.oidc_options import OidcOptions, oidc_options
 from app.security.outbound import OutboundClient, OutboundOptions
 from app.security.principal import Role
 from app.services.api_tokens import ApiTokens
+from app.services.audit_trail import AuditTrail
 from app.services.bearers import Bearers
+from app.services.program_sign_in import ProgramSignIn
+from app.services.programs import Programs
 from app.services.sessions import Limits, Sessions
 from app.services.sign_in import SignIn
 from app.services.users import Users
@@ -29,10 +32,11 @@ if TYPE_CHECKING:
 class Accounts:
     """Each thing is built on first use."""
 
-    def __init__(self, settings: Settings, database: Database, secrets: SecretBox) -> None:
+    def __init__(self, settings: Settings, database: Database, secrets: SecretBox, trail: AuditTrail) -> None:
         self._settings = settings
         self._database = database
         self._secrets = secrets
+        self._trail = trail
 
     @once
     def oidc(self) -> OidcOptions | None:
@@ -61,18 +65,31 @@ class Accounts:
     @once
     def sessions(self) -> Sessions:
         """Browsers that are signed in."""
+        return Sessions(self._database, self._secrets, self._limits)
+
+    @once
+    def programs(self) -> Programs:
+        """Programs that are signed in."""
+        return Programs(self._database, self._trail, self._limits)
+
+    @property
+    def _limits(self) -> Limits:
         settings = self._settings
-        limits = Limits(
+        return Limits(
             lifetime=timedelta(seconds=settings.oidc_session_timeout_secs),
             idle=timedelta(seconds=settings.oidc_inactivity_timeout_secs),
             most=settings.oidc_max_concurrent_sessions,
         )
-        return Sessions(self._database, self._secrets, limits)
 
     @once
     def sign_in(self) -> SignIn:
         """To the identity provider and back."""
         return SignIn(self._database, self.provider, self.users, self.sessions)
+
+    @once
+    def program_sign_in(self) -> ProgramSignIn:
+        """To the identity provider and back, for programs."""
+        return ProgramSignIn(self.provider, self.users, self.programs)
 
     @once
     def api_tokens(self) -> ApiTokens:
@@ -82,7 +99,7 @@ class Accounts:
     @once
     def bearers(self) -> Bearers:
         """Whom a bearer token stands for."""
-        return Bearers(self.api_tokens, self.users, self.provider)
+        return Bearers(self.api_tokens, self.programs, self.users, self.provider)
 
     def close(self) -> None:
         """Close idle connections to the provider."""

@@ -81,7 +81,7 @@ _ADMIT = text("""
         FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET held = false, updated_at = now() FROM chosen WHERE jobs.job_id = chosen.job_id
-    RETURNING jobs.job_id, jobs.kind, jobs.queue, jobs.publication
+    RETURNING jobs.job_id, jobs.kind, jobs.queue, jobs.publication, jobs.trace
 """)
 
 
@@ -104,7 +104,7 @@ def admit(database: Database, queue: str) -> list[Envelope]:
         need_not_last(session)  # a message for a job that is held again is as good as any
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_CLASS, func.hashtext(queue))))
         rows = session.execute(_ADMIT, _PARAMETERS | {"queue": queue})
-        return [Envelope(*row) for row in rows]
+        return [Envelope(row.job_id, row.kind, row.queue, row.publication, trace=row.trace) for row in rows]
 
 
 def _any_held(session: Session, queue: str) -> bool:

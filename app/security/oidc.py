@@ -17,11 +17,14 @@ from joserfc.errors import JoseError
 
 from app.errors import (
     InvalidInputError,
+    NotOfferedError,
     ProviderUnavailableError,
     SignInRefusedError,
     UnauthenticatedError,
 )
 from app.ids import content_hash
+from app.security import device_grant
+from app.security.device_grant import DeviceGrant
 from app.security.kept import Kept
 from app.security.oidc_options import OidcOptions
 from app.security.outbound import OutboundClient, OutboundResponse
@@ -36,7 +39,7 @@ _METADATA_SECONDS = 3600.0
 _MOST_SUBJECT = 255  # OpenID Connect Core, 2
 _TYPES_OF_ACCESS_TOKENS = frozenset({None, "jwt", "at+jwt", "application/at+jwt"})
 _ONLY_IN_ID_TOKENS = frozenset({"nonce", "at_hash", "c_hash"})
-_JSON = "application/json"
+_JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Identity:
     email: str | None
     picture: str | None
     role: Role | None
+    email_verified: bool | None = None
 
     @property
     def owner_id(self) -> str:
@@ -72,6 +76,7 @@ class _Metadata:
     jwks_uri: str
     userinfo_endpoint: str | None
     end_session_endpoint: str | None
+    device_endpoint: str | None
     auth_method: str
     names_itself: bool  # RFC 9207: every answer says which provider gave it
 
@@ -104,7 +109,45 @@ class Provider:
 
     def redeem(self, code: str, *, nonce: str, verifier: str) -> Arrival:
         """Trade a code for a person. Raises SignInRefusedError, ProviderUnavailableError."""
-        tokens = self._fetch_tokens(code, verifier)
+        grant = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier}
+        try:
+            tokens = self._fetch_tokens(grant)
+        except AuthlibBaseError as error:
+            raise _refused(f"the provider did not take the code ({error.error})") from error
+        return self._arrival(tokens, nonce)
+
+    def begin_device(self) -> DeviceGrant:
+        """Begin a sign-in that is finished elsewhere. Raises NotOfferedError, ProviderUnavailableError."""
+        endpoint = self._metadata.value().device_endpoint
+        if endpoint is None:
+            raise NotOfferedError("the identity provider has no device endpoint: use an API token")
+        client = self._client()
+        answer = client.session.post(
+            endpoint,
+            data={"client_id": self.options.client_id, "scope": self.options.scopes},
+            headers={"accept": _JSON, "content-type": _FORM},
+            auth=client.client_auth(client.token_endpoint_auth_method),
+        )
+        try:
+            return self._device_grant(answer.json() if answer.status_code == 200 else {})  # noqa: PLR2004
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProviderUnavailableError(
+                f"the identity provider began no sign-in of a device ({answer.status_code})"
+            ) from error
+
+    def poll_device(self, device_code: str) -> Arrival:
+        """Who has let the device in.
+
+        Raises AuthorizationPendingError, SlowDownError, GoneError, ForbiddenError, SignInRefusedError,
+        ProviderUnavailableError.
+        """
+        try:
+            tokens = self._fetch_tokens({"grant_type": device_grant.GRANT_TYPE, "device_code": device_code})
+        except AuthlibBaseError as error:
+            raise device_grant.not_let_in(str(error.error)) from error
+        return self._arrival(tokens, nonce=None)
+
+    def _arrival(self, tokens: Mapping[str, Any], nonce: str | None) -> Arrival:
         id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
         if not isinstance(id_token, str) or not isinstance(access_token, str):
             raise _refused("the provider sent no ID token")
@@ -158,21 +201,29 @@ class Provider:
             code_challenge_method="S256",
         )
 
-    def _fetch_tokens(self, code: str, verifier: str) -> Mapping[str, Any]:
+    def _fetch_tokens(self, grant: Mapping[str, str]) -> Mapping[str, Any]:
+        """Raises AuthlibBaseError when the provider says no."""
         try:
-            found = self._client().fetch_token(
-                self._metadata.value().token_endpoint,
-                grant_type="authorization_code",
-                code=code,
-                code_verifier=verifier,
-            )
-        except AuthlibBaseError as error:
-            raise _refused(f"the provider did not take the code ({error.error})") from error
+            found = self._client().fetch_token(self._metadata.value().token_endpoint, **grant)
         except ValueError as error:
             raise ProviderUnavailableError("the identity provider's answer cannot be read") from error
         return cast("Mapping[str, Any]", found)
 
-    def _id_claims(self, id_token: str, nonce: str, access_token: str) -> dict[str, Any]:
+    def _device_grant(self, found: Mapping[str, Any]) -> DeviceGrant:
+        complete = "verification_uri_complete"
+        return DeviceGrant(
+            device_code=str(found["device_code"]),
+            user_code=str(found["user_code"]),
+            verification_uri=self._endpoint(found, "verification_uri", needed=True),
+            verification_uri_complete=self._endpoint(found, complete) or None,
+            expires_in=int(found.get("expires_in", device_grant.LIFETIME_SECONDS)),
+            interval=int(found.get("interval", device_grant.INTERVAL_SECONDS)),
+        )
+
+    def _id_claims(self, id_token: str, nonce: str | None, access_token: str) -> dict[str, Any]:
+        """`nonce` is None where a sign-in has none; an empty one would not be compared, so it is refused."""
+        if nonce == "":
+            raise _refused("it has no nonce")
         client_id = self.options.client_id
         try:
             token = self._keys.verify(id_token)
@@ -225,6 +276,7 @@ class Provider:
             email=text("email"),
             picture=text("picture"),
             role=role,
+            email_verified=verified if isinstance(verified := claims.get("email_verified"), bool) else None,
         )
 
     def _discover(self) -> _Metadata:
@@ -242,6 +294,7 @@ class Provider:
             jwks_uri=self._endpoint(found, "jwks_uri", needed=True),
             userinfo_endpoint=self._endpoint(found, "userinfo_endpoint") or None,
             end_session_endpoint=self._endpoint(found, "end_session_endpoint") or None,
+            device_endpoint=self._endpoint(found, "device_authorization_endpoint") or None,
             auth_method="client_secret_basic" if basic else "client_secret_post",
             names_itself=found.get("authorization_response_iss_parameter_supported") is True,
         )

@@ -7,6 +7,8 @@ import secrets
 
 # Tells a token of ours from an access token, and lets scanners of public code find a leaked one.
 API_TOKEN_PREFIX = "sxp_"  # noqa: S105 not a secret
+ACCESS_TOKEN_PREFIX = "sxa_"  # noqa: S105 not a secret
+REFRESH_TOKEN_PREFIX = "sxr_"  # noqa: S105 not a secret
 _BYTES = 32
 
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: API tokens of ours, and access tokens of the identity provider."""
+"""Bearer tokens: API tokens and access tokens of ours, and access tokens of the identity provider."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from app.errors import UnauthenticatedError
 from app.security.principal import Principal
-from app.security.tokens import API_TOKEN_PREFIX, digest
+from app.security.tokens import ACCESS_TOKEN_PREFIX, API_TOKEN_PREFIX, digest
 from app.services.api_tokens import ApiTokens
+from app.services.programs import Programs
 from app.services.users import Users
 
 if TYPE_CHECKING:
@@ -24,17 +25,19 @@ _MOST_KEPT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Whom a token stands for, and of which kind it is."""
+    """Whom a token stands for, of which kind it is, and which session of a program it belongs to."""
 
     principal: Principal
     kind: Literal["api_token", "access_token"]
+    session_id: int | None = None
 
 
 @dataclass(slots=True)
 class Bearers:
-    """Looks up API tokens every time: revoking one holds at once. Judged access tokens are kept shortly."""
+    """Looks up our own tokens every time: revoking one holds at once. The provider's are kept shortly."""
 
     api_tokens: ApiTokens
+    programs: Programs
     users: Users
     provider: Provider
     _kept: OrderedDict[str, tuple[Principal, float]] = field(default_factory=OrderedDict)
@@ -47,6 +50,11 @@ class Bearers:
             if principal is None:
                 raise UnauthenticatedError("the API token is unknown, revoked or has ended")
             return Bearer(principal, "api_token")
+        if token.startswith(ACCESS_TOKEN_PREFIX):
+            found = self.programs.find(token)
+            if found is None:
+                raise UnauthenticatedError("the access token is unknown, revoked or has ended: refresh it")
+            return Bearer(found.principal, "access_token", found.session_id)
         key = digest(token)
         principal = self._recall(key)
         if principal is None:

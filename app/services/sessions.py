@@ -1,9 +1,10 @@
-"""Sessions: which browsers are signed in."""
+"""Sessions: which browsers are signed in. Programs' (programs.py) are listed and ended here, too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -16,7 +17,8 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Owner, SessionRow, User
 
 # A busy page asks many times a second; the time of the last request need not be that exact.
-_NOTED_EVERY = timedelta(seconds=60)
+NOTED_EVERY = timedelta(seconds=60)
+IS_BROWSER: ColumnElement[bool] = SessionRow.family_hash.is_(None)
 _MOST_AGENT = 256
 
 
@@ -50,8 +52,9 @@ class SessionView:
     """One session as its user sees it. `expires_at` holds if it is used until then."""
 
     session_id: int
+    kind: Literal["browser", "program"]
     created_at: datetime
-    last_seen_at: datetime
+    last_activity: datetime
     expires_at: datetime
     ip_address: str | None
     user_agent: str | None
@@ -83,7 +86,7 @@ class Sessions:
             session.execute(delete(SessionRow).where(SessionRow.expires_at <= func.now()))
             if replaces is not None:
                 session.execute(delete(SessionRow).where(SessionRow.token_hash == digest(replaces)))
-            self._make_room(session, principal.owner_id)
+            make_room(session, principal.owner_id, self.limits.most, IS_BROWSER)
             session.add(row)
             session.flush()
             if self.secrets.enabled:
@@ -100,17 +103,17 @@ class Sessions:
                 select(SessionRow.session_id, SessionRow.last_seen_at, Owner, User.role)
                 .join(Owner, Owner.owner_id == SessionRow.owner_id)
                 .join(User, User.owner_id == SessionRow.owner_id)
-                .where(SessionRow.token_hash == digest(token), self._alive())
+                .where(SessionRow.token_hash == digest(token), IS_BROWSER, self._alive())
             ).one_or_none()
             if found is None:
                 return None
             session_id, last_seen_at, owner, role = found
-            if used and datetime.now(UTC) - last_seen_at > _NOTED_EVERY:
-                _note(session, session_id)
+            if used and datetime.now(UTC) - last_seen_at > NOTED_EVERY:
+                note_use(session, session_id)
         return SignedIn(session_id, Principal(owner.owner_id, owner.display_name, Role(role)))
 
     def list(self, principal: Principal, *, current: int | None) -> tuple[SessionView, ...]:
-        """The user's live sessions, last used first."""
+        """The user's live sessions, programs' too, last used first."""
         mine = select(SessionRow).where(SessionRow.owner_id == principal.owner_id, self._alive())
         with self.database.transaction() as session:
             rows = session.scalars(mine.order_by(SessionRow.last_seen_at.desc(), SessionRow.session_id))
@@ -149,19 +152,8 @@ class Sessions:
             return self._id_token(row)
 
     def _alive(self) -> ColumnElement[bool]:
-        return (SessionRow.expires_at > func.now()) & (
-            SessionRow.last_seen_at > func.now() - self.limits.idle
-        )
-
-    def _make_room(self, session: Session, owner_id: str) -> None:
-        newest = (
-            select(SessionRow.session_id)
-            .where(SessionRow.owner_id == owner_id)
-            .order_by(SessionRow.created_at.desc())
-            .limit(self.limits.most - 1)
-        )
-        surplus = SessionRow.session_id.not_in(newest.scalar_subquery())
-        session.execute(delete(SessionRow).where(SessionRow.owner_id == owner_id, surplus))
+        in_use = SessionRow.last_seen_at > func.now() - self.limits.idle
+        return (SessionRow.expires_at > func.now()) & (in_use | ~IS_BROWSER)
 
     def _id_token(self, row: SessionRow) -> str | None:
         if row.id_token_sealed is None:
@@ -172,7 +164,20 @@ class Sessions:
             return None
 
 
-def _note(session: Session, session_id: int) -> None:
+def make_room(session: Session, owner_id: str, most: int, kind: ColumnElement[bool]) -> None:
+    """End the owner's oldest sessions of a kind, so that with one more there are at most `most`."""
+    newest = (
+        select(SessionRow.session_id)
+        .where(SessionRow.owner_id == owner_id, kind)
+        .order_by(SessionRow.created_at.desc())
+        .limit(most - 1)
+    )
+    surplus = SessionRow.session_id.not_in(newest.scalar_subquery())
+    session.execute(delete(SessionRow).where(SessionRow.owner_id == owner_id, kind, surplus))
+
+
+def note_use(session: Session, session_id: int) -> None:
+    """The session was seen now."""
     session.execute(
         update(SessionRow).where(SessionRow.session_id == session_id).values(last_seen_at=func.now())
     )
@@ -190,8 +195,9 @@ def _place(row: SessionRow) -> dict[str, str]:
 def _view(row: SessionRow, current: int | None) -> SessionView:
     return SessionView(
         session_id=row.session_id,
+        kind="browser" if row.family_hash is None else "program",
         created_at=row.created_at,
-        last_seen_at=row.last_seen_at,
+        last_activity=row.last_seen_at,
         expires_at=row.expires_at,
         ip_address=row.ip_address,
         user_agent=row.user_agent,

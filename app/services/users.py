@@ -30,6 +30,18 @@ class UserView:
 
 
 @dataclass(frozen=True, slots=True)
+class UserInfo:
+    """A user under the names of OpenID Connect; `email_verified` is known at sign-in only."""
+
+    sub: str
+    preferred_username: str | None
+    email: str | None
+    name: str | None
+    picture: str | None
+    email_verified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Users:
     """Verbs on users. `default_role` is for whom the provider has never named one."""
 
@@ -58,6 +70,12 @@ class Users:
             email=row.email if row else None,
             avatar=row.picture if row else None,
         )
+
+    def info(self, owner_id: str) -> UserInfo:
+        """The user as the provider last described them. Raises UnavailableError."""
+        with self.database.transaction() as session:
+            row, owner = session.get_one(User, owner_id), session.get_one(Owner, owner_id)
+            return UserInfo(row.subject, row.username, row.email, owner.display_name, row.picture)
 
 
 def _keep_owner(session: Session, identity: Identity) -> str:

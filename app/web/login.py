@@ -41,6 +41,13 @@ def add(web: Blueprint, container: Container) -> None:
             signed_out="signed_out" in request.args,
         )
 
+    @web.get("/logout")
+    def leave() -> ResponseReturnValue:
+        """Ask first: any page may lead here, and only the person may sign out."""
+        if frame.signed_in() is None:
+            return redirect(url_for("web.home"))
+        return render_template("logout.html")
+
 
 def instead() -> ResponseReturnValue:
     """The way to the page, for one who asked for another without being signed in."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
+
+# A message was kept from redelivery; or it was sent again because the server would not deliver it any more,
+# because its worker is gone, or because the server had not fired its schedule.
+Happening = Literal["in-progress", "stranded", "orphaned", "overdue"]
+
+log = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86_400.0
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -69,9 +78,12 @@ class BrokerOptions:
     tls_key_file          PEM file of its key; None: it is in tls_cert_file
     credentials_file      a NATS credentials file (user JWT and seed); needs nats-py's extra "nkeys"
     connect_timeout_seconds   how long an operation waits for a connection that is down
-    reconnect_seconds     pause between two tries to connect, give or take half; it is tried for ever
+    reconnect_seconds     first pause between two tries to connect, give or take half; it is tried for ever
+    max_reconnect_seconds     the pause doubles with each try up to this, give or take half
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
     close_timeout_seconds     how long `close` waits for the last confirmations
+    on_event              called in the loop's thread, with what the broker did by itself (a Happening) and
+                          the queue, for whoever counts; must return at once
 
     Whether a connection is encrypted is the server's decision ("tls" in its configuration); the
     files are for a server that asks for it.
@@ -85,6 +97,8 @@ class BrokerOptions:
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
                           time limit is ended (uses faulthandler's one timer); None: never
+    pulse                 a small process beside each worker process renews what runs there while native code
+                          holds the interpreter's lock (pulse.py)
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
 
     How much there may be at a time:
@@ -124,10 +138,12 @@ class BrokerOptions:
     connect_timeout_seconds: float = 2.0
     publish_timeout_seconds: float = 5.0
     reconnect_seconds: float = 1.0
+    max_reconnect_seconds: float = 5.0
     hand_back_seconds: float = 5.0
     close_timeout_seconds: float = 3.0
     patrol_seconds: float = 5.0
     hung_grace_seconds: float | None = None
+    pulse: bool = True
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
@@ -148,6 +164,7 @@ class BrokerOptions:
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     credentials_file: str | None = None
+    on_event: Callable[[Happening, str], object] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", self.server_urls)
@@ -169,6 +186,11 @@ class BrokerOptions:
         _positive(self, "max_replays")
         if self.max_deliver < _FEWEST_DELIVERIES:
             raise ValueError(f"max_deliver must be at least {_FEWEST_DELIVERIES}, not {self.max_deliver}")
+        if self.max_reconnect_seconds < self.reconnect_seconds:
+            raise ValueError(
+                f"max_reconnect_seconds must be at least reconnect_seconds ({self.reconnect_seconds}), "
+                f"not {self.max_reconnect_seconds}"
+            )
         if self.prefetch is not None and self.prefetch < 1:
             raise ValueError(f"prefetch must be at least 1 (or None), not {self.prefetch}")
         if not self.backoff_seconds or min(self.backoff_seconds) < 0:
@@ -216,6 +238,15 @@ class BrokerOptions:
                 files = f"tls_cert_file {self.tls_cert_file!r} and tls_key_file {self.tls_key_file!r}"
                 raise ValueError(f"{files} cannot be used: {error}") from error
         return context
+
+    def tell(self, what: Happening, queue: str) -> None:
+        """Call `on_event`, whose mistakes must not end what it only watches."""
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(what, queue)
+        except Exception:
+            log.exception("on_event failed for %s of %s.", what, queue)
 
     @property
     def plain_login(self) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +11,16 @@ from werkzeug.routing import Rule
 from app.config import Settings
 from app.container import build
 from app.factory import create_app
+from tests.meta.original_routes import ROUTES
 
 # Everything else needs a principal. Add a route here only if it may tell anybody what it tells.
 PUBLIC = {"openapi", "health.alive", "health.live", "health.ready", "metrics"}
+PUBLIC |= {f"programs.{name}" for name in ("begin_by_code", "redeem_code", "begin_by_device")}
+PUBLIC |= {"programs.poll_device", "programs.refresh_tokens"}
 PUBLIC |= {"web.login", "auth.start", "auth.auth_callback", "auth.sign_out"}  # the way in, and out
 UNDOCUMENTED = {"openapi", "metrics", "web.api_docs"}
+# Vectors that are made elsewhere have no place here yet.
+NOT_YET = {"POST /api/embedded-datasets/standalone", "POST /api/embedded-datasets/{}/push-vectors"}
 BODY_METHODS = {"post", "put", "patch"}
 
 
@@ -74,6 +80,16 @@ def test_every_route_is_documented_with_each_of_its_methods(app: Flask, document
     assert described == served
 
 
+def test_every_route_of_the_original_is_there(app: Flask):
+    served = {
+        f"{method} {re.sub('<[^>]*>', '{}', rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }
+    wanted = set(filter(None, ROUTES.splitlines()))
+    assert wanted - served == NOT_YET
+
+
 def test_every_id_in_a_path_is_typed(app: Flask, document: dict[str, Any]):
     for rule in api_rules(app):
         for name in rule.arguments:
@@ -107,6 +123,16 @@ def test_every_operation_lists_the_errors_that_come_before_it(document: dict[str
         for status, response in operation["responses"].items():
             if status >= "400":
                 assert list(response["content"]) == ["application/problem+json"], f"{method} {path}"
+
+
+def test_every_operation_shows_a_request(document: dict[str, Any]):
+    for path, method, operation in operations(document):
+        where = f"{method} {path}"
+        shown = [one for one in operation.get("parameters", ()) if one["in"] == "path"]
+        assert all("example" in one for one in shown), where
+        content = operation.get("requestBody", {}).get("content", {})
+        assert "example" in content.get("application/json", {"example": None}), where
+        assert "<" not in str(content.get("application/json", {}).get("example")), where
 
 
 def test_the_document_is_whole(document: dict[str, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ PUBLIC_URL = "https://explorer.test"
 AUDIENCE = "https://explorer.test/api"
 CLIENT_ID, CLIENT_SECRET = "explorer", "the secret of tests"
 GROUPS = {"ada": ["staff", "operator"], "bob": ["operator"], "vera": ["viewer"], "root": ["admin", "viewer"]}
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _VERIFIER = "v" * 43
 _CLI = "https://cli.test/back"
 
@@ -110,6 +112,18 @@ class IdentityProvider:
                 at = browser.get(urljoin(self.issuer, at.headers["location"]))
         raise AssertionError(f"the provider goes round in circles: {at.url}")
 
+    def let_in(self, url: str, person: str, *, yes: bool = True) -> None:
+        """What a person does at the address that a device shows: type nothing, say yes or no, sign in."""
+        with httpx.Client(follow_redirects=True) as browser:
+            at = browser.get(url)
+            at = browser.post(f"{self.issuer}/device", data=_hidden(at.text))
+            at = browser.post(
+                f"{self.issuer}/device", data=_hidden(at.text) | {"confirm" if yes else "abort": "yes"}
+            )
+            if yes:
+                at = browser.post(at.url, data={"login": person})
+            assert at.status_code == 200, at.text
+
     def access_token(self, person: str, audience: str = AUDIENCE) -> str:
         """An access token for an API client of `person`."""
         query = httpx.QueryParams(
@@ -149,6 +163,7 @@ class IdentityProvider:
                     "client_secret": CLIENT_SECRET,
                     "redirect_uris": back,
                     "post_logout_redirect_uris": [f"{url}/login" for url in (PUBLIC_URL, self.app_url)],
+                    "grant_types": ["authorization_code", DEVICE_GRANT],
                 },
                 {
                     "client_id": "cli",
@@ -157,6 +172,11 @@ class IdentityProvider:
                 },
             ],
         }
+
+
+def _hidden(page: str) -> dict[str, str]:
+    """The fields of the page's form that nobody types."""
+    return dict(re.findall(r'name="(\w+)" value="([^"]+)"', page))
 
 
 class Person:

@@ -86,6 +86,17 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            """The lists of the inference services."""
+            state.requests.append({"path": self.path})
+            known = {"/api/embedders": "an-embedder", "/api/llms": "a-model"}
+            if state.faults:
+                self._fail(state.faults.popleft())
+            elif self.path in known:
+                self._write(200, json.dumps([{"id": known[self.path], "name": known[self.path]}]).encode())
+            else:
+                self._write(404, b"{}")
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -161,10 +172,11 @@ def _complaint(path: str, message: str) -> bytes:
 
 def _envelope(path: str, body: dict[str, Any], rows: list[list[float]]) -> dict[str, Any]:
     if path.startswith("/v2"):
-        return {"id": "stub", "embeddings": {"float": rows}, "texts": body["texts"]}
+        meta = {"billed_units": {"input_tokens": len(rows)}}
+        return {"id": "stub", "embeddings": {"float": rows}, "texts": body["texts"], "meta": meta}
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     data.reverse()  # the order of the list is not the order of the texts: `index` is
-    return {"object": "list", "data": data, "model": body["model"], "usage": {"total_tokens": 1}}
+    return {"object": "list", "data": data, "model": body["model"], "usage": {"total_tokens": len(rows)}}
 
 
 def _chat_envelope(path: str, body: dict[str, Any], text: str) -> dict[str, Any]:
@@ -174,7 +186,9 @@ def _chat_envelope(path: str, body: dict[str, Any], text: str) -> dict[str, Any]
             "id": "stub",
             "finish_reason": "COMPLETE",
             "message": {"role": "assistant", "content": blocks},
+            "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 2}},
         }
     message = {"role": "assistant", "content": text or None}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {"id": "stub", "object": "chat.completion", "model": body["model"], "choices": [choice]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    return {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, RootModel
 
 from app.api.schemas.base import Body, JsonObject
 
@@ -17,3 +19,7 @@ class UpdateProvider(Body):
     api_key: str | None = None
     config: JsonObject = Field(default_factory=dict)
     is_public: bool = False
+
+
+class ServedModels(RootModel[list[Any] | JsonObject]):
+    """What a service says of the models that it serves, as it says it."""

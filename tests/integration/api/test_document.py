@@ -36,7 +36,9 @@ NOT_READY |= {
     "/api/visualization-transforms/{visualization_transform_id}/visualizations/{visualization_id}/download"
 }
 # Nobody signs in here, and the map waits for a worker.
-EXPECTED = dict.fromkeys({"/api/auth/sessions", "/api/auth/tokens", *NOT_READY}, 409)
+SIGN_IN = {"/api/auth/sessions", "/api/auth/tokens", "/api/auth/authorize"}
+EXPECTED = dict.fromkeys({*SIGN_IN, *NOT_READY}, 409)
+EXPECTED |= {f"/api/{kind}-inference/models": 501 for kind in ("embedding", "llm")}  # no such services here
 ENDLESS = ("/stream", "/api/events")
 
 

@@ -29,6 +29,7 @@ def make_options(url: str, **changes: Any) -> BrokerOptions:
         "hand_back_seconds": 0.5,
         "patrol_seconds": 1.0,
         "reconnect_seconds": 0.2,
+        "max_reconnect_seconds": 0.4,
         "connect_timeout_seconds": 1.0,
         "publish_timeout_seconds": 2.0,
     }
@@ -39,7 +40,7 @@ def message(actor: str, *args: Any, queue: str = "quick", **options: Any) -> dra
     return dramatiq.Message(queue_name=queue, actor_name=actor, args=args, kwargs={}, options=options)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 40.0, what: str = "") -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()
@@ -60,14 +61,16 @@ def declare(
     return actor
 
 
-def take(broker: JetStreamBroker, seconds: float = 3.0) -> tuple[Any, JetStreamMessage]:
+def take(broker: JetStreamBroker, seconds: float = 30.0) -> tuple[Any, JetStreamMessage]:
     consumer = broker.consume("quick", prefetch=1, timeout=100)
     return consumer, wait_until(lambda: next(consumer), seconds)
 
 
-def publish_raw(broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None) -> None:
+def publish_raw(
+    broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None, queue: str = "quick"
+) -> None:
     session = broker.connection.session()
-    broker.connection.run(session.publish("transforms.ready.quick", payload, headers or {}))
+    broker.connection.run(session.publish(f"transforms.ready.{queue}", payload, headers or {}))
 
 
 class Workers:
@@ -116,7 +119,7 @@ class Workers:
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
 
-    def terminate(self, worker: subprocess.Popen[bytes], seconds: float = 20) -> int:
+    def terminate(self, worker: subprocess.Popen[bytes], seconds: float = 40) -> int:
         worker.send_signal(signal.SIGTERM)
         return worker.wait(seconds)
 

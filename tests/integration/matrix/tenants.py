@@ -16,6 +16,7 @@ from sqlalchemy import delete, func, select, text, update
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
+from app.api.schemas import examples
 from app.container import Container
 from app.storage.postgres.tables import ApiToken, ChunkRow, Item, Job, Owner, SessionRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, DeadLetterBulk, DeadLetterRow
@@ -69,6 +70,7 @@ class Things:
         transform = self._post("/api/dataset-transforms", embedding)
         embedded = transform["embedded_datasets"][0]["embedded_dataset_id"]
         drawing = self._post("/api/visualization-transforms", {**title, "embedded_dataset_id": embedded})
+        alone = self._post("/api/embedded-datasets/standalone", {**title, "dimensions": 2})
         spare = self._post("/api/collections", title)["collection_id"]
         token = self._post("/api/auth/tokens", {"name": self.mark})["api_token"]["api_token_id"]
         return {
@@ -81,6 +83,7 @@ class Things:
             "collection_transform_id": extracting,
             "dataset_transform_id": transform["transform"]["dataset_transform_id"],
             "embedded_dataset_id": embedded,
+            "standalone.embedded_dataset_id": alone["embedded_dataset_id"],
             "visualization_transform_id": drawing["visualization_transform_id"],
             "transform_id": drawing["visualization_transform_id"],
             "visualization_id": drawing["last_visualization_id"],
@@ -221,14 +224,11 @@ class Answer:
 
 def filled(template: Any, ids: Ids) -> Any:
     """The template with every "<name>" replaced by the id of that name."""
-    if isinstance(template, dict):
-        return {key: filled(value, ids) for key, value in template.items()}
-    if isinstance(template, list):
-        return [filled(value, ids) for value in template]
-    if isinstance(template, str) and (found := _PLACEHOLDER.fullmatch(template)):
-        value = ids[found[1]]
-        return str(value) if isinstance(value, UUID) else value
-    return template
+
+    def value_of(name: str) -> Any:
+        return str(ids[name]) if isinstance(ids[name], UUID) else ids[name]
+
+    return examples.filled(template, value_of)
 
 
 def name_of(rule: Rule, name: str, ids: Ids) -> str | None:

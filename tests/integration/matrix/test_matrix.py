@@ -5,24 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 
+from app.api.schemas.examples import QUERIES
+from app.storage.postgres.tables import Job
 from tests.integration.matrix.conftest import World
 from tests.integration.matrix.table import (
     AWAY,
     BODIES,
+    ELSEWHERE,
     EXPECTED,
     GOOD,
     KIND_OF,
+    LAST,
     LEFT_OUT,
     NARROWING,
     NOTHING,
     READS,
     Kind,
 )
-from tests.integration.matrix.tenants import SECRET, Answer, Ids, Things, addresses, name_of
+from tests.integration.matrix.tenants import (
+    SECRET,
+    Answer,
+    Asker,
+    Ids,
+    Things,
+    _cookie,
+    addresses,
+    name_of,
+)
 
 HOW = "see the four steps at the top of tests/integration/matrix/table.py"
 
@@ -260,3 +275,28 @@ def test_a_list_narrowed_by_anothers_thing_is_as_if_there_were_no_such_thing(wor
                 wrong[f"{path}?{name}"] = answers
     nothing(wrong)
     assert asked_for >= 5
+
+
+def turn(address: tuple[str, str, str]) -> tuple[int, bool, bool]:
+    """Reading before writing, a job before what it belongs to is cancelled, and LAST at the end."""
+    endpoint, method, _ = address
+    after = LAST.index(endpoint) + 1 if endpoint in LAST else 0
+    return after, method != "GET", endpoint != "jobs.cancel_job"
+
+
+def test_every_documented_request_is_answered_as_documented(world: World):
+    of = world.admin()
+    with world.container.database.transaction() as session:  # so that it can be cancelled
+        session.execute(update(Job).where(Job.job_id == of.ids["job_id"]).values(state="pending"))
+    admin = Asker("an admin", {"Cookie": _cookie(of.person)})
+    documented = dict(operations(world, described(world)))
+    assert ELSEWHERE.keys() | QUERIES.keys() <= documented.keys()
+    every = [one for one in addresses(world.app, of.ids) if one[0] in documented.keys() - ELSEWHERE]
+    assert {endpoint for endpoint, _, _ in every} == documented.keys() - ELSEWHERE
+    wrong = {}
+    for endpoint, method, address in sorted(every, key=turn):
+        path = f"{address.partition('?')[0]}?{urlencode(QUERIES.get(endpoint, {}))}"
+        answer = admin.ask(world.app, endpoint, method, path, of.ids)
+        if answer.status >= 300 or str(answer.status) not in documented[endpoint]["responses"]:
+            wrong[f"{endpoint}: {method} {path}"] = answer
+    nothing(wrong)

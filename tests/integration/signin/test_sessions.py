@@ -107,6 +107,7 @@ def test_the_oldest_session_gives_way_to_the_sixth(browser: NewBrowser):
 
 def test_signing_out_ends_the_session_here_and_at_the_provider(ada: Person):
     token = ada.session_cookie
+    assert 'method="post" action="/logout"' in ada.get("/logout").text  # a link to it asks, and does nothing
     page = ada.send("POST", "/logout")
     assert page.status_code == 200
     assert ada.session_cookie is None

@@ -18,7 +18,15 @@ from app.storage.postgres.tables import (
 )
 from tests.support.domain import Recorder, World
 
-_EMPTY = ("/", "/search", "/search?q=anything", "/maps", "/api/docs")
+_EMPTY = (
+    "/",
+    "/search",
+    "/search?q=anything",
+    "/maps",
+    "/marketplace",
+    "/marketplace?kind=llms",
+    "/api/docs",
+)
 
 
 @pytest.mark.parametrize("path", _EMPTY)

@@ -21,6 +21,7 @@ const provider = new Provider(config.issuer, {
   }),
   features: {
     devInteractions: { enabled: false },
+    deviceFlow: { enabled: true },
     rpInitiatedLogout: { enabled: true },
     resourceIndicators: {
       enabled: true,

@@ -33,7 +33,12 @@ class User(Base, Timestamps):
 
 
 class SessionRow(Base, Owned):
-    """A browser that is signed in. It ends at `expires_at`, or when it was not seen for too long."""
+    """A browser or a program that is signed in. It ends at `expires_at`; a browser's also when it is idle.
+
+    `token_hash` is that of a browser's cookie, or of a program's access token, which ends before the session:
+    then a refresh token is traded for the next. All of a session's share what `family_hash` is the digest of;
+    the one that is good now has `refresh_hash`.
+    """
 
     __tablename__ = "sessions"
     __table_args__ = (Index("ix_sessions_expires_at", "expires_at"),)
@@ -47,6 +52,9 @@ class SessionRow(Base, Owned):
     user_agent: Mapped[str | None] = mapped_column(Text)
     # Shown to the provider at sign-out.
     id_token_sealed: Mapped[str | None] = mapped_column(Text, info={"secret": "id_token_sealed"})
+    family_hash: Mapped[str | None] = mapped_column(Text, unique=True)  # of a browser's: none
+    refresh_hash: Mapped[str | None] = mapped_column(Text)
+    access_expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 class SignInRow(Base):
