@@ -111,6 +111,14 @@ class Database:
             return self._sessions
 
 
+def need_not_last(session: Session) -> None:
+    """Do not wait for the disk when this transaction commits: should Postgres crash at once, it is undone.
+
+    For notes that are found out again, and written again, by whoever needs them.
+    """
+    session.execute(text("SET LOCAL synchronous_commit TO off"))
+
+
 def after_commit(session: Session, callback: Callable[[], Any]) -> None:
     """Run `callback` once the transaction of `session` has committed; never if it rolls back."""
     session.info.setdefault(_AFTER_COMMIT, []).append(callback)
@@ -122,16 +130,18 @@ def _as_unavailable(error: DBAPIError) -> UnavailableError:
 
 
 def _build_engine(options: DatabaseOptions) -> Engine:
-    pool_size = max(1, min(options.min_connections or 1, options.max_connections))
     engine = create_engine(
         options.url,
         poolclass=MeasuredPool,
-        pool_size=pool_size,
-        max_overflow=options.max_connections - pool_size,
+        pool_size=options.max_connections,
+        max_overflow=0,
+        pool_use_lifo=True,
         pool_timeout=options.acquire_timeout_seconds,
         pool_recycle=options.max_lifetime_seconds,
         connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
     )
+    assert isinstance(engine.pool, MeasuredPool)
+    engine.pool.keep(options.min_connections, options.idle_timeout_seconds)
     server_metrics.POOL_MAX.set(options.max_connections)
     metrics.watch_engine(engine)
     tracing.instrument_engine(engine)
