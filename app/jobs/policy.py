@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, case, func, text
 
@@ -15,6 +15,8 @@ MAX_ATTEMPTS = 5
 HUNG_GRACE_SECONDS = 60.0
 BACKOFF_SECONDS = (30.0, 60.0, 120.0, 300.0)  # before the second, third, fourth and fifth attempt
 _HOUR_MS = 3_600_000
+_MISSED_AFTER_SECONDS = 900.0
+PATIENCE = timedelta(days=1)  # a job younger than that waits for a provider that is not called just now
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,25 @@ def expected_by(delay_seconds: float = 0) -> ColumnElement[datetime]:
     return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds) + _later_each_time("15 minutes")
 
 
+def due_by(delay_seconds: float) -> ColumnElement[datetime]:
+    """As `expected_by`, for a job that was put off: however often, it is missed as soon."""
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds + _MISSED_AFTER_SECONDS)
+
+
 def taken_by() -> ColumnElement[datetime]:
     """When a message just sent must have been taken, for a job's `expected_by`.
 
     As above; but of the kinds that are held back few wait on the stream at a time, and all others wait for
-    those to be taken: they are missed after two minutes.
+    those to be taken: they are missed after two minutes. A job that waits for a moment is missed after that.
     """
     held = [kind for kind, contract in CONTRACTS.items() if contract.held]
     patience = case((Job.kind.in_(held), _later_each_time("2 minutes")), else_=_later_each_time("15 minutes"))
-    return func.now() + patience
+    return func.greatest(func.now(), Job.not_before) + patience
+
+
+def seconds_until(moment: datetime | None) -> float:
+    """How long a job that waits for a moment still waits; 0 for none, or one that has passed."""
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment is not None else 0.0
 
 
 def _later_each_time(first: str) -> ColumnElement[timedelta]:

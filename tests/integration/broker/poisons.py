@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,27 @@ def grow(name: str, padding: str) -> None:
     raise RuntimeError(name)
 
 
+def nobody_knows(name: str) -> None:
+    """Declared once the cause is mended only: until then a release lacks it."""
+    raise AssertionError(name)
+
+
+def is_mended() -> bool:
+    """Whether a test has put the causes right: what is harmful is harmless then."""
+    return Path(setting("TEST_HISTORY")).with_name("mended").exists()
+
+
+def _until_mended(function: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(function)
+    def run(name: str, *rest: Any) -> object:
+        if not is_mended():
+            return function(name, *rest)
+        write("end", name)
+        return None
+
+    return run
+
+
 def grown(queue: str) -> dramatiq.Message[Any]:
     """A message for `grow` that is just small enough for a server with MAX_PAYLOAD_BYTES."""
     spare = MAX_PAYLOAD_BYTES - _HEADER_BYTES - len(message("grow", "grow", "", queue=queue).encode())
@@ -94,10 +117,11 @@ def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
     results: Any = Results
     broker.add_middleware(results(backend=JetStreamResultBackend(broker)))
     stored: Any = dramatiq.actor(queue_name=queue, broker=broker, store_results=True)
-    stored(unpicklable)
-    for function in (leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work):
+    stored(_until_mended(unpicklable))
+    functions = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
+    for function in functions + [nobody_knows] * is_mended():
         decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)
-        decorate(function)
+        decorate(_until_mended(function))
 
 
 def set_up() -> None:

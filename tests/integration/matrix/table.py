@@ -60,6 +60,7 @@ ROUTES: dict[Kind, str] = {
         visualization_transforms.list_visualization_transforms
         visualization_transforms.create_visualization_transform
         visualization_transforms.stream_visualization_transforms
+        standalone.create_standalone
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
@@ -96,6 +97,7 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_points embedded_datasets.get_vector embedded_datasets.list_processed_batches
         embedded_datasets.list_visualizations_of_embedded_dataset
         embedded_datasets.update_embedded_dataset embedded_datasets.delete_embedded_dataset
+        standalone.push_vectors
         visualization_transforms.get_visualization_transform
         visualization_transforms.get_visualization_transform_stats visualization_transforms.list_runs
         visualization_transforms.get_run visualization_transforms.download_run
@@ -113,6 +115,9 @@ ROUTES: dict[Kind, str] = {
         jobs.get_job jobs.cancel_job jobs.run_job_again
         dead_letters.get_dead_letter dead_letters.edit_dead_letter dead_letters.discard_dead_letter
         dead_letters.replay_dead_letter dead_letters.reveal_dead_letter dead_letters.undo_dead_letter
+        dead_letters.list_dead_letter_destinations dead_letters.reroute_dead_letter
+        dead_letters.mark_dead_letter_read dead_letter_bulks.undo_bulk
+        panel_letters.reroute panel_letters.read
         dead_letter_bulks.get_bulk dead_letter_bulks.list_bulk_problems dead_letter_bulks.start_bulk
         dead_letter_bulks.pause_bulk dead_letter_bulks.resume_bulk dead_letter_bulks.cancel_bulk
         panel_letters.letter panel_letters.edit panel_letters.edited panel_letters.discard
@@ -136,6 +141,7 @@ ROUTES: dict[Kind, str] = {
     Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
     Kind.ADMIN: """
         status.get_nats_status usage.list_usage_by_owner
+        dead_letters.import_dead_letters
         queues.pause_queue queues.resume_queue panel_queues.pause panel_queues.resume panel_letters.reveal
     """,
 }
@@ -156,6 +162,7 @@ BODIES: dict[str, Any] = {**examples.BODIES, "web.map_passages": {"ids": ["<chun
 FORMS = {
     "web.create_collection": {"title": "t"},
     "panel_letters.discard": {"why": "w"},
+    "panel_letters.reroute": {"to": "plan_collection_transform"},
     "panel_bulks.prepare": {"act": "discard", "why": "w", "filter-state": "open"},
 }
 
@@ -170,6 +177,9 @@ ELSEWHERE = {
     "programs.refresh_tokens": "the token is in one answer only: test_programs.py",
     "jobs.run_job_again": "a job must have died: tests/integration/dead_letters/test_run_again.py",
     "dead_letters.replay_dead_letter": "its message must be on the stream: dead_letters/test_acts.py",
+    "dead_letters.reroute_dead_letter": "its job must be dead: dead_letters/test_moves.py",
+    "dead_letters.import_dead_letters": "it takes an export: dead_letters/test_import.py",
+    "dead_letter_bulks.undo_bulk": "a bulk discard must have ended: dead_letters/test_moves.py",
     "dead_letters.edit_dead_letter": "its arguments are those of the dead job: dead_letters/test_acts.py",
 }
 # Documented requests that stand on others, in their order; what is not named comes before them.
