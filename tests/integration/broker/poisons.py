@@ -118,10 +118,12 @@ def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
     broker.add_middleware(results(backend=JetStreamResultBackend(broker)))
     # One without the limit would be given ten minutes, and a hung process is ended after the longest one.
     common: dict[str, Any] = {"queue_name": queue, "broker": broker, "time_limit": 2000}
-    dramatiq.actor(_until_mended(unpicklable), store_results=True, **common)
+    stored: Any = dramatiq.actor(store_results=True, **common)
+    stored(_until_mended(unpicklable))
     functions: list[Any] = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
     for function in functions + [nobody_knows] * is_mended():
-        dramatiq.actor(_until_mended(function), **common)
+        decorate: Any = dramatiq.actor(**common)
+        decorate(_until_mended(function))
 
 
 def set_up() -> None:
