@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -38,9 +39,15 @@ def pre_request(_worker: Any, request: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let the application ask whether this worker was told to stop; say what seals secrets."""
+    """Let the application ask whether this worker was told to stop; say what seals secrets.
+
+    What is loaded by now stays for good: the collector of garbage need not walk through it time and again,
+    for which requests would stand still.
+    """
     worker.wsgi.extensions[EXTENSION].secrets.keyring.announce()
     worker.wsgi.extensions[DRAINING] = lambda: not worker.alive
+    gc.collect()
+    gc.freeze()
     _log.info("API server started")
     if worker.cfg.workers > 1 and not are_shared():
         _log.warning(

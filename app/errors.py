@@ -25,6 +25,7 @@ ExplorerError
 │   ├── AuthorizationPendingError 428  a person has not yet said whether a program may go on
 │   │   └── SlowDownError     428  ... and is asked for too often
 │   └── ProviderUnavailableError 503  provider timeout, 429, 5xx
+│       ├── ProviderPausedError 503  ... before, or too many calls now: none is made; jobs wait unharmed
 │       └── IdentityProviderError 502  the same of the identity provider, towards a program
 └── JobCancelledError         409  not a failure: somebody asked to stop
 """
@@ -199,6 +200,12 @@ class ProviderUnavailableError(TransientError):
     """A provider timed out, is rate limiting us, or failed on its side."""
 
     code = "provider_unavailable"
+
+
+class ProviderPausedError(ProviderUnavailableError):
+    """A provider is not called just now, as it fails or is full; a job waits and loses no attempt."""
+
+    code = "provider_paused"
 
 
 class IdentityProviderError(ProviderUnavailableError):

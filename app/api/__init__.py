@@ -42,6 +42,7 @@ from app.api import (
     queues,
     search,
     sessions,
+    standalone,
     status,
     usage,
     users,
@@ -53,6 +54,8 @@ from app.api.schemas.base import Problem
 from app.security.marks import public
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.container import Container
 
 _RESOURCES = (
@@ -66,6 +69,7 @@ _RESOURCES = (
     inference,
     dataset_transforms,
     embedded_datasets,
+    standalone,
     visualization_transforms,
     visualizations,
     exports,
@@ -96,9 +100,15 @@ class _StrictJSON(DefaultJSONProvider):
         return guard.loads(s)
 
 
+class _App(OpenAPI):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Nothing here is a coroutine; asking every function of every request is what Flask would do."""
+        return func
+
+
 def make_app(name: str) -> OpenAPI:
     """A Flask application that describes itself as OpenAPI 3.1."""
-    app = OpenAPI(
+    app = _App(
         name,
         info=Info(title="Semantic Explorer", version="1"),
         doc_ui=False,

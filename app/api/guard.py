@@ -249,8 +249,8 @@ def _is_local(address: str) -> bool:
 
 
 def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+    there = {name.lower() for name, _ in response.headers}  # asking for each costs an exception
+    response.headers.extend((name, value) for name, value in _HEADERS.items() if name.lower() not in there)
     options = who.oidc()
     if options is not None and options.secure_cookies:
         response.headers.setdefault("Strict-Transport-Security", _HTTPS_ONLY)

@@ -30,6 +30,7 @@ def search(body: SearchBody) -> Response:
     """Search embedded datasets side by side; one that cannot answer says so in its block."""
     query = Query(
         query=body.query,
+        vector=body.vector,
         embedded_dataset_ids=body.embedded_dataset_ids,
         limit=body.limit,
         score_threshold=body.score_threshold,

@@ -17,14 +17,15 @@ from app.jobs import queue_depths
 from app.jobs.dispatch import Dispatcher
 from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
+from app.jobs.message_trace import MessageTrace
 from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability import security_metrics, server_metrics
 from app.observability.logging import product_version
 from app.observability.sampling import Sampler
-from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
@@ -33,12 +34,23 @@ from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
 from app.services.burial import Burial
+from app.services.provider_circuits import CircuitOptions, ProviderCircuits
+from app.services.provider_client import Fleet, ProviderClient
 from app.services.rate_limits import RateLimits
+from app.services.secrets import Secrets
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
 from app.storage.s3 import BlobStore, BlobStoreOptions
-from brokers import BrokerOptions, Change, JetStreamBroker, QueueSpec, inspect, topology
+from brokers import (
+    BrokerOptions,
+    Change,
+    JetStreamBroker,
+    JetStreamRateLimiterBackend,
+    QueueSpec,
+    inspect,
+    topology,
+)
 
 if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
@@ -99,7 +111,10 @@ class Container:
     @once
     def broker(self) -> JetStreamBroker:
         """NATS JetStream; every process may send to every queue."""
-        return JetStreamBroker(self.broker_options, self.queue_specs)
+        server_metrics.expect_queues(spec.name for spec in self.queue_specs)
+        broker = JetStreamBroker(self.broker_options, self.queue_specs)
+        broker.add_middleware(MessageTrace())
+        return broker
 
     @once
     def broker_options(self) -> BrokerOptions:
@@ -111,6 +126,7 @@ class Container:
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
             version=product_version(),
+            on_event=server_metrics.broker_told,
         )
 
     @property
@@ -128,7 +144,7 @@ class Container:
     @once
     def queue_numbers(self) -> Sampler:
         """Fills the gauges of streams and queues when somebody scrapes."""
-        return Sampler(lambda: queue_depths.measure(self.broker), forget_nats)
+        return Sampler(self._measure, server_metrics.forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -186,11 +202,32 @@ class Container:
         )
 
     @once
-    def http(self) -> OutboundClient:
+    def http(self) -> ProviderClient:
         """The one client for addresses that users name."""
         # An answer in a chat holds a connection for as long as it is written: searches need others
         hosts = self.settings.outbound_allowed_hosts
-        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS))
+        fleet = Fleet(
+            self.provider_circuits,
+            self.rate_limits,
+            lambda: self.provider_slots,
+            most_at_once=self.settings.provider_max_concurrent_requests,
+            per_minute=self.settings.provider_requests_per_minute,
+        )
+        options = OutboundOptions(
+            allowed_hosts=hosts, max_connections=_CONNECTIONS, on_refusal=security_metrics.call_refused
+        )
+        return ProviderClient(options, fleet)
+
+    @once
+    def provider_circuits(self) -> ProviderCircuits:
+        """Which providers are not called just now; all processes together."""
+        first = float(self.settings.provider_open_secs)
+        return ProviderCircuits(self.database, CircuitOptions(first_open_seconds=first))
+
+    @once
+    def provider_slots(self) -> JetStreamRateLimiterBackend:
+        """Counts calls under way, over a connection of its own: its failures are not those of messages."""
+        return JetStreamRateLimiterBackend(self.broker_options)
 
     @once
     def own_http(self) -> OutboundClient:
@@ -203,6 +240,11 @@ class Container:
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
+
+    @once
+    def all_secrets(self) -> Secrets:
+        """Every secret at rest, for operators."""
+        return Secrets(self.database, self.secrets, self.audit.trail)
 
     @once
     def audit(self) -> Audit:
@@ -231,6 +273,10 @@ class Container:
         """The use cases."""
         return Services(self)
 
+    def _measure(self) -> None:
+        self.provider_circuits.measure()
+        queue_depths.measure(self.broker)
+
     @property
     def health_checks(self) -> Mapping[str, Callable[[], object]]:
         """What readiness asks; each raises when its server does not answer."""
@@ -246,7 +292,16 @@ class Container:
     def close(self) -> None:
         """Give back what this process holds; only what was built is closed."""
         built = vars(self)
-        for name in ("feed", "vectors", "database", "projection_runner", "http", "own_http", "accounts"):
+        for name in (
+            "feed",
+            "vectors",
+            "database",
+            "projection_runner",
+            "http",
+            "own_http",
+            "provider_slots",
+            "accounts",
+        ):
             if name in built:
                 built[name].close()
 

@@ -60,6 +60,7 @@ from app.services.queues import Queues, Topology
 from app.services.quickstart import Quickstart
 from app.services.reading import Reading
 from app.services.search import Search
+from app.services.standalone import Standalone
 from app.services.topic_naming import TopicNamer
 from app.services.usage import Usages
 from app.services.visualization_runs import VisualizationRuns
@@ -168,6 +169,11 @@ class Services:
     def embedded_datasets(self) -> EmbeddedDatasets:
         """Vector indexes."""
         return EmbeddedDatasets(self._of.database, self._of.outbox, self._of.vectors)
+
+    @once
+    def standalone(self) -> Standalone:
+        """Vectors from outside."""
+        return Standalone(self._of.database, self._of.vectors, self.embedded_datasets)
 
     @once
     def visualization_transforms(self) -> VisualizationTransforms:

@@ -15,6 +15,8 @@ MAX_ATTEMPTS = 5
 HUNG_GRACE_SECONDS = 60.0
 BACKOFF_SECONDS = (30.0, 60.0, 120.0, 300.0)  # before the second, third, fourth and fifth attempt
 _HOUR_MS = 3_600_000
+_MISSED_AFTER_SECONDS = 900.0
+PATIENCE = timedelta(days=1)  # a job younger than that waits for a provider that is not called just now
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ def expected_by(delay_seconds: float = 0) -> ColumnElement[datetime]:
     by its own shadow.
     """
     return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds) + _later_each_time("15 minutes")
+
+
+def due_by(delay_seconds: float) -> ColumnElement[datetime]:
+    """As `expected_by`, for a job that was put off: however often, it is missed as soon."""
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds + _MISSED_AFTER_SECONDS)
 
 
 def taken_by() -> ColumnElement[datetime]:

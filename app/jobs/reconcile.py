@@ -112,7 +112,7 @@ class Reconciler:
             missed = and_(Job.state.in_(ACTIVE_STATES), ~Job.held, Job.updated_at < streams_lost_at)
         columns = (
             Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt,
-            Job.not_before,
+            Job.not_before, Job.trace,
         )  # fmt: skip
         return (
             select(*columns)
@@ -148,6 +148,7 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         queue=row.queue,
         publication=row.publication + 1,
         delay_seconds=seconds_until(row.not_before),
+        trace=row.trace,
         # The lost message knew how many attempts had failed; the row knows how many were begun.
         retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
     )

@@ -149,9 +149,10 @@ class VectorCounts:
             EmbeddedDataset.collection_name,
             EmbeddedDataset.owner_id,
         )
-        last = 0
+        # What was pushed into a standalone one no row promises, and no plan brings back.
+        kept, last = EmbeddedDataset.dataset_transform_id.is_not(None), 0
         while True:
-            statement = select(*columns).where(columns[0] > last).order_by(columns[0]).limit(_PAGE)
+            statement = select(*columns).where(columns[0] > last, kept).order_by(columns[0]).limit(_PAGE)
             with self.database.transaction() as session:
                 page = [_Target(*row) for row in session.execute(statement)]
             yield from page

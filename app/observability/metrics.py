@@ -109,7 +109,7 @@ def observe_http(method: str, path: str, status: int, seconds: float) -> None:
 
 
 def observe_job(worker: str, kind: str, status: str, seconds: float) -> None:
-    """Count an ended run; `status` is success, failed, cancelled or interrupted."""
+    """Count an ended run; `status` is success, failed, cancelled, interrupted or put_off."""
     WORKER_JOBS.labels(worker, kind, status).inc()
     WORKER_DURATION.labels(worker, kind, status).observe(seconds)
 

@@ -14,9 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from app.errors import InputRefusedError, ProviderRefusedError, ProviderUnavailableError
 from app.observability import calls
+from app.observability.server_metrics import tokens_used
 from app.security.outbound import OutboundClient, OutboundResponse, OutboundStream
 
 _LOG = logging.getLogger(__name__)
@@ -24,8 +26,9 @@ _LOG = logging.getLogger(__name__)
 _MESSAGE_CHARACTERS = 300
 # Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
-_TOO_MANY, _FIRST_FAILURE = 429, 400
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+TOO_MANY_REQUESTS, _FIRST_FAILURE = 429, 400
+_MOST_TOKENS = 100_000_000
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +100,19 @@ class Remote:
     ) -> OutboundStream | ProviderUnavailableError:
         headers = {**self._headers(), "Accept": "text/event-stream"}
         try:
-            stream = call.enter_context(
-                self.http.stream(
-                    url, json=payload, headers=headers, timeout_seconds=timeout_seconds, stopped=stopped
+            with calls.call("provider", self.provider) as made:  # until the answer begins
+                stream = call.enter_context(
+                    self.http.stream(
+                        url, json=payload, headers=headers, timeout_seconds=timeout_seconds, stopped=stopped
+                    )
                 )
-            )
+                made.status = _outcome(stream.status)
             if 200 <= stream.status < 300:  # noqa: PLR2004 - the success range of HTTP
                 return stream
             response = OutboundResponse(stream.status, stream.headers, b"".join(stream.body))
         except ProviderUnavailableError as error:
             return error
-        if response.status in _RETRIED:
+        if response.status in RETRIED_STATUSES:
             return self._passing(response)
         self.check(response)
         raise AssertionError("check refuses what is no success")
@@ -121,6 +126,12 @@ class Remote:
             refused = InputRefusedError if response.status in _ABOUT_THE_INPUT else ProviderRefusedError
             raise refused(f"{self.name} refused the request ({response.status}): {self._complaint(response)}")
 
+    def count_tokens(self, answer: object) -> None:
+        """Count the tokens that a success, or the end of a streamed one, says it has cost."""
+        taken, given = tokens_in(answer)
+        if taken or given:
+            tokens_used(self.provider, taken, given)
+
     def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
         timeout_seconds = self.retry.timeout_seconds
         try:
@@ -131,7 +142,7 @@ class Remote:
                 made.status = _outcome(response.status)
         except ProviderUnavailableError as error:
             return error
-        return response if response.status not in _RETRIED else self._passing(response)
+        return response if response.status not in RETRIED_STATUSES else self._passing(response)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
@@ -139,7 +150,7 @@ class Remote:
     def _passing(self, response: OutboundResponse) -> ProviderUnavailableError:
         return ProviderUnavailableError(
             f"{self.name} answered {response.status}: {self._complaint(response)}",
-            retry_after_seconds=_retry_after_seconds(response.headers),
+            retry_after_seconds=retry_after_seconds(response.headers),
         )
 
     def _wait_seconds(self, failure: ProviderUnavailableError, attempt: int) -> float:
@@ -164,9 +175,27 @@ class Remote:
 
 
 def _outcome(status: int) -> str:
-    if status == _TOO_MANY:
+    if status == TOO_MANY_REQUESTS:
         return "rate_limited"
     return "success" if status < _FIRST_FAILURE else "failed"
+
+
+def tokens_in(answer: object) -> tuple[int, int]:
+    """Tokens taken and given, as OpenAI and Cohere tell them; nought where an answer does not."""
+    told: Any = answer
+    for key in ("delta", "meta", "usage", "billed_units", "tokens"):
+        inner = told.get(key) if isinstance(told, dict) else None
+        told = inner if isinstance(inner, dict) else told
+    if not isinstance(told, dict):
+        return 0, 0
+    taken = told.get("prompt_tokens", told.get("input_tokens", told.get("total_tokens")))
+    return _count(taken), _count(told.get("completion_tokens", told.get("output_tokens")))
+
+
+def _count(value: object) -> int:
+    """A number of tokens; whatever else somebody's server may say is none."""
+    plausible = isinstance(value, int | float) and 0 < value < _MOST_TOKENS
+    return int(value) if plausible and not isinstance(value, bool) else 0  # type: ignore[call-overload]
 
 
 def message_of(response: OutboundResponse) -> str:
@@ -184,7 +213,7 @@ def message_in(answer: object) -> str:
     return str(answer)
 
 
-def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Retry-After, in seconds or as a date (RFC 9110, 10.2.3); None when absent or unreadable."""
     value = headers.get("retry-after", "").strip()
     if value.replace(".", "", 1).isdecimal():

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from app.errors import InvalidInputError
 from app.security.principal import Principal
 from app.services.described import check_title
 from app.services.paging import Page, check_window
@@ -93,9 +94,14 @@ class Chats:
         """Begin a conversation; raises NotFoundError that names the field, InvalidInputError."""
         named = check_title(title) if title is not None else _default_title()
         with self.database.transaction() as session:
-            owned(
+            source = owned(
                 session, EmbeddedDataset, embedded_dataset_id, principal.owner_id, field="embedded_dataset_id"
             )
+            if source.is_standalone:
+                raise InvalidInputError(
+                    "a chat needs the passages of a dataset, and a standalone embedded dataset has none",
+                    field="embedded_dataset_id",
+                )
             owned(session, LlmRow, llm_id, principal.owner_id, field="llm_id")
             row = ChatSession(
                 owner_id=principal.owner_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -38,16 +38,21 @@ _MOST_POINTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedDatasetView:
-    """An embedded dataset with the names of what it joins."""
+    """An embedded dataset with the names of what it joins.
+
+    A standalone one joins nothing: `dataset_transform_id` and `source_dataset_id` are 0, and so is
+    `embedder_id` where it names no embedder; the names of these are null.
+    """
 
     embedded_dataset_id: int
     title: str
     owner_id: str
+    is_standalone: bool
     dataset_transform_id: int
     source_dataset_id: int
-    source_dataset_title: str
+    source_dataset_title: str | None
     embedder_id: int
-    embedder_name: str
+    embedder_name: str | None
     collection_name: str
     dimensions: int
     created_at: datetime
@@ -127,18 +132,23 @@ class EmbeddedDatasets:
     def stats(self, principal: Principal, embedded_dataset_id: int) -> EmbeddingProgress:
         """How far it is; raises NotFoundError."""
         with self.database.transaction() as session:
-            owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
             which = EmbeddedDataset.embedded_dataset_id == embedded_dataset_id
-            return embedding_progress(session, which)[0]
+            (done,) = embedding_progress(session, which)
+        return self._with_pushed(row, done)
 
     def stats_of(
         self, principal: Principal, embedded_dataset_ids: Sequence[int]
     ) -> tuple[EmbeddingProgress, ...]:
         """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
         with self.database.transaction() as session:
-            for key in embedded_dataset_ids:
-                owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
-            return embedding_progress(session, EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids))
+            rows = {
+                key: owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
+                for key in embedded_dataset_ids
+            }
+            which = EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids)
+            found = embedding_progress(session, which)
+        return tuple(self._with_pushed(rows[done.embedded_dataset_id], done) for done in found)
 
     def batches(
         self,
@@ -194,6 +204,16 @@ class EmbeddedDatasets:
         except NotFoundError:
             raise NotFoundError(f"no point {point_id}") from None
 
+    def _with_pushed(self, row: EmbeddedDataset, done: EmbeddingProgress) -> EmbeddingProgress:
+        """Of a standalone one only its vector index knows how much there is."""
+        if not row.is_standalone:
+            return done
+        try:
+            points = self.vectors.count(row.collection_name)
+        except NotFoundError:  # the index is made with its first vectors
+            points = 0
+        return replace(done, chunks_total=points, chunks_embedded=points)
+
     def _index(self, principal: Principal, embedded_dataset_id: int) -> str:
         with self.database.transaction() as session:
             return owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id).collection_name
@@ -202,10 +222,18 @@ class EmbeddedDatasets:
 def _joined() -> Select[tuple[EmbeddedDataset, str, str]]:
     return (
         select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
-        .join(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
-        .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+        .outerjoin(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
+        .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
     )
 
 
-def _view(row: EmbeddedDataset, dataset_title: str, embedder_name: str) -> EmbeddedDatasetView:
-    return view(EmbeddedDatasetView, row, source_dataset_title=dataset_title, embedder_name=embedder_name)
+def _view(row: EmbeddedDataset, dataset_title: str | None, embedder_name: str | None) -> EmbeddedDatasetView:
+    return view(
+        EmbeddedDatasetView,
+        row,
+        dataset_transform_id=row.dataset_transform_id or 0,
+        source_dataset_id=row.source_dataset_id or 0,
+        source_dataset_title=dataset_title,
+        embedder_id=row.embedder_id or 0,
+        embedder_name=embedder_name,
+    )

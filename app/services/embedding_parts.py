@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_
 
-from app.errors import InputRefusedError
+from app.errors import InputRefusedError, PermanentError
 from app.pipeline.embedding.isolation import Isolated
 from app.services.status import Subject
 from app.storage.postgres.session import Database
@@ -34,7 +34,9 @@ class Target:
 
     @classmethod
     def of(cls, row: EmbeddedDataset) -> Target:
-        """The target that an embedded dataset is."""
+        """The target that an embedded dataset is. Raises PermanentError for a standalone one."""
+        if row.dataset_transform_id is None or row.source_dataset_id is None or row.embedder_id is None:
+            raise PermanentError("the embedded dataset is standalone: nothing is embedded into it")
         return cls(
             embedded_dataset_id=row.embedded_dataset_id,
             transform_id=row.dataset_transform_id,

@@ -14,6 +14,7 @@ from sqlalchemy import Row, select
 
 from app.errors import NotFoundError
 from app.security.principal import Principal
+from app.services.search_passages import pushed_text
 from app.services.visualizations import Visualizations
 from app.storage.filters import Equal
 from app.storage.postgres.queries.owned import owned, readable
@@ -183,7 +184,8 @@ def _passage(row: Row[tuple[ChunkRow, Item]]) -> Record:
 
 def _point(point: Point, text: str | None, *, vectors: bool) -> Record:
     payload = {name: value for name, value in point.payload.items() if name != "owner_id"}
-    record = {"point_id": str(point.id), "item_id": payload.get("item_id"), "text": text, "payload": payload}
+    words = text if text is not None else pushed_text(payload)
+    record = {"point_id": str(point.id), "item_id": payload.get("item_id"), "text": words, "payload": payload}
     if vectors:
         record["vector"] = [] if point.vector is None else point.vector.tolist()
     return record

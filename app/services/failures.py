@@ -13,6 +13,7 @@ from app.events.ports import StatusPublisher
 from app.services.status import Subject, tell
 from app.storage.postgres.tables import (
     CollectionTransform,
+    DatasetTransform,
     EmbeddedDataset,
     FileExtraction,
     ItemEmbedding,
@@ -89,10 +90,11 @@ def _collections(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
 
 
 def _datasets(session: Session, ids: Iterable[int]) -> Iterable[Subject]:
+    transform = DatasetTransform
     rows = session.execute(
-        select(
-            EmbeddedDataset.dataset_transform_id, EmbeddedDataset.source_dataset_id, EmbeddedDataset.owner_id
-        ).where(EmbeddedDataset.embedded_dataset_id.in_(set(ids)))
+        select(transform.dataset_transform_id, transform.source_dataset_id, transform.owner_id)
+        .join(EmbeddedDataset, EmbeddedDataset.dataset_transform_id == transform.dataset_transform_id)
+        .where(EmbeddedDataset.embedded_dataset_id.in_(set(ids)))
     )
     return [Subject("dataset", *row) for row in rows.tuples()]
 

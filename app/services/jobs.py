@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 from app.errors import ExplorerError, InvalidInputError, JobCancelledError, NotFoundError
 from app.jobs import contracts
 from app.jobs.contracts import Contract
-from app.jobs.outbox import Outbox
-from app.jobs.policy import expected_by
+from app.jobs.outbox import Envelope, Outbox
+from app.jobs.policy import PATIENCE, due_by, expected_by
 from app.security.principal import Principal
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
@@ -143,6 +143,37 @@ class Jobs:
                     **_error_fields(error),
                 )
             )
+
+    def put_off(self, run: Run, error: ExplorerError, *, delay_seconds: float, retries: int) -> bool:
+        """Have the job sent again after the delay, as if this run had not begun; `retries` so far stay.
+
+        False for a job that is older than policy.PATIENCE, and for one that is no longer the run's.
+        """
+        again = Job.publication + 1
+        with self.database.transaction() as session:
+            row = session.execute(
+                update(Job)
+                .where(Job.job_id == run.job_id, Job.run_token == run.token, Job.state == "running")
+                .where(Job.created_at > func.now() - PATIENCE)
+                .values(
+                    # Not pending: what waits for a provider takes nobody's place on the stream.
+                    state="retrying",
+                    publication=again,
+                    attempt=Job.attempt - 1,
+                    run_token=None,
+                    expected_by=due_by(delay_seconds),
+                    updated_at=func.now(),
+                    **_error_fields(error),
+                )
+                .returning(Job.kind, Job.queue, Job.publication)
+            ).one_or_none()
+            if row is not None:
+                self.outbox.admit_after(session, row.queue)
+                self.outbox.send_after(
+                    session,
+                    Envelope(run.job_id, row.kind, row.queue, row.publication, delay_seconds, retries),
+                )
+        return row is not None
 
     def fail(self, session: Session, run: Run, error: ExplorerError) -> None:
         """Mark the job dead: no attempt follows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import select
 
 from app.errors import ExplorerError, InvalidInputError, NotFoundError
@@ -18,9 +20,11 @@ from app.pipeline.reranking import Reranker
 from app.security.principal import Principal
 from app.services.query_vectors import QueryVectors, Vector
 from app.services.search_filters import parse_filters
+from app.services.search_passages import Passage, PushedPassage, StoredPassage
 from app.services.search_ranking import Found, by_nearness, fused, reranked
-from app.services.search_results import Block, Highlight, Match, Mode, SearchResult, document
-from app.services.words import lit_spans, query_words, sought_words
+from app.services.search_results import Block, Match, Mode, SearchResult, document
+from app.services.standalone import MOST_DIMENSIONS
+from app.services.words import query_words, sought_words
 from app.storage.filters import AllOf, Equal, Filters
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.text_search import passages_with_words
@@ -33,6 +37,7 @@ MOST_CANDIDATES = 200
 _PASSAGES_PER_DOCUMENT = 10
 _THREADS = 8
 _CANDIDATES_PER_RESULT = 5
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Query:
     """What is searched, where and how.
 
     `hybrid` also looks for the words, and fuses both orders; the threshold then bounds what is near, and
-    not what has the words.
+    not what has the words. With a `vector` no embedder is asked; `query` may then be empty.
     """
 
     query: str
@@ -69,6 +74,7 @@ class Query:
     search_mode: Mode = "chunks"
     hybrid: bool = False
     rerank: Rerank | None = None
+    vector: Sequence[float] | None = None
 
     @property
     def candidates(self) -> int | None:
@@ -82,8 +88,8 @@ class Query:
 @dataclass(frozen=True, slots=True)
 class _Target:
     row: EmbeddedDataset
-    dataset_title: str
-    embedder_name: str
+    dataset_title: str | None
+    embedder_name: str | None
 
 
 _Rank = Callable[[Sequence[str]], Sequence[tuple[int, float]]]
@@ -122,14 +128,14 @@ class Search:
 
     def _run(
         self, principal: Principal, query: Query
-    ) -> tuple[list[_Target], list[_Answer], dict[UUID, _Passage]]:
+    ) -> tuple[list[_Target], list[_Answer], dict[UUID, StoredPassage]]:
         text = _checked_text(query)
         filters = _scoped(principal, parse_filters(query.filters))
         targets = self._targets(principal, query.embedded_dataset_ids)
         rank = self._rank(principal, query, text)
         with ThreadPoolExecutor(max_workers=min(_THREADS, len(targets)), thread_name_prefix="search") as pool:
             embedded = {
-                key: pool.submit(self._embed, principal.owner_id, key, text)
+                key: pool.submit(self._vector, principal.owner_id, key, query, text)
                 for key in dict.fromkeys(target.row.embedder_id for target in targets)
             }
             vectors = {key: _outcome(future) for key, future in embedded.items()}
@@ -150,8 +156,8 @@ class Search:
                 owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
             rows = session.execute(
                 select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
-                .join(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
-                .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+                .outerjoin(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
+                .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
                 .where(EmbeddedDataset.embedded_dataset_id.in_(ids))
             )
             by_id = {row.EmbeddedDataset.embedded_dataset_id: _Target(*row) for row in rows}
@@ -163,7 +169,13 @@ class Search:
         asked = query.rerank
         return partial(self.reranker(principal.owner_id, asked.llm_id, asked.model).rank, text)
 
-    def _embed(self, owner_id: str, embedder_id: int, text: str) -> Vector:
+    def _vector(self, owner_id: str, embedder_id: int | None, query: Query, text: str) -> Vector:
+        if query.vector is not None:
+            return np.asarray(query.vector, dtype=np.float32)
+        if embedder_id is None:
+            raise InvalidInputError(
+                "nobody knows which embedder made these vectors: search them with a vector", field="vector"
+            )
         return self._known.of(self.embedder(owner_id, embedder_id), text)
 
     def _find(
@@ -171,6 +183,10 @@ class Search:
     ) -> _Groups:
         if isinstance(vector, ExplorerError):
             raise vector
+        if len(vector) != target.row.dimensions:
+            raise InvalidInputError(
+                f"vector must have {target.row.dimensions} numbers here, not {len(vector)}", field="vector"
+            )
         try:
             near = self._near(target, vector, query, filters)
         except NotFoundError:
@@ -179,6 +195,10 @@ class Search:
             return near
         words = sought_words(query.query)
         dataset_id, most = target.row.source_dataset_id, query.candidates or query.limit
+        if dataset_id is None:
+            raise InvalidInputError(
+                "hybrid needs the passages of a dataset, and there is none", field="hybrid"
+            )
         with self.database.transaction() as session:
             by_words = passages_with_words(session, dataset_id, words, filters, limit=most)
         return [[one] for one in fused([one for group in near for one in group], by_words)[:most]]
@@ -191,13 +211,13 @@ class Search:
             "exact": query.search_params.exact,
             "hnsw_ef": query.search_params.hnsw_ef,
         }
-        index = target.row.collection_name
+        index, pushed = target.row.collection_name, target.row.is_standalone
         if query.search_mode == "chunks" or query.candidates:
-            return [[one] for one in by_nearness(self.vectors.search(index, vector, **how))]
+            return [[one] for one in by_nearness(self.vectors.search(index, vector, **how), pushed)]
         groups = self.vectors.search_groups(index, vector, group_size=_PASSAGES_PER_DOCUMENT, **how)
-        return [by_nearness(group.hits) for group in groups]
+        return [by_nearness(group.hits, pushed) for group in groups]
 
-    def _passages(self, principal: Principal, answers: Sequence[_Answer]) -> dict[UUID, _Passage]:
+    def _passages(self, principal: Principal, answers: Sequence[_Answer]) -> dict[UUID, StoredPassage]:
         """The found passages as Postgres has them now: what was deleted or edited meanwhile is left out."""
         ids = {
             one.chunk_id
@@ -205,6 +225,7 @@ class Search:
             if not isinstance(answer, ExplorerError)
             for group in answer
             for one in group
+            if one.pushed is None
         }
         if not ids:
             return {}
@@ -214,36 +235,7 @@ class Search:
             .where(ChunkRow.chunk_id.in_(ids), Item.owner_id == principal.owner_id)
         )
         with self.database.transaction() as session:
-            return {row.ChunkRow.chunk_id: _Passage(*row) for row in session.execute(statement)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Passage:
-    chunk: ChunkRow
-    item: Item
-
-    def match(self, found: Found, words: tuple[str, ...]) -> Match:
-        return Match(
-            id=self.chunk.chunk_id,
-            chunk_id=self.chunk.chunk_id,
-            score=found.score,
-            similarity=found.similarity,
-            text=self.chunk.text,
-            item_id=self.item.item_id,
-            item_title=self.item.title,
-            dataset_id=self.item.dataset_id,
-            file_id=self.item.file_id,
-            page=self.chunk.page,
-            heading_path=list(self.chunk.heading_path),
-            start_char=self.chunk.start_char,
-            end_char=self.chunk.end_char,
-            metadata={
-                **self.chunk.metadata_,
-                "media_type": self.item.media_type,
-                "language": self.item.language,
-            },
-            highlights=[Highlight(*span) for span in lit_spans(self.chunk.text, words)],
-        )
+            return {row.ChunkRow.chunk_id: StoredPassage(*row) for row in session.execute(statement)}
 
 
 def _outcome(future: Future[Any]) -> Any:
@@ -255,12 +247,13 @@ def _outcome(future: Future[Any]) -> Any:
 
 def _checked_text(query: Query) -> str:
     text = query.query.strip()
-    if not text:
+    if not text and (query.vector is None or query.hybrid or query.rerank):
         raise InvalidInputError("query must not be empty", field="query")
     if len(text) > QUERY_LENGTH:
         raise InvalidInputError(f"query must have at most {QUERY_LENGTH} characters", field="query")
     if any(unicodedata.category(char) == "Cs" for char in text):
         raise InvalidInputError("query must be text", field="query")
+    _check_vector(query.vector)
     if not 1 <= len(query.embedded_dataset_ids) <= MOST_DATASETS:
         raise InvalidInputError(
             f"embedded_dataset_ids must name 1 to {MOST_DATASETS} embedded datasets",
@@ -277,21 +270,37 @@ def _checked_text(query: Query) -> str:
     return text
 
 
+def _check_vector(vector: Sequence[float] | None) -> None:
+    if vector is None:
+        return
+    if not 1 <= len(vector) <= MOST_DIMENSIONS:
+        raise InvalidInputError(f"vector must have 1 to {MOST_DIMENSIONS} numbers", field="vector")
+    if not any(vector) or not all(math.isfinite(number) and abs(number) < _LARGEST for number in vector):
+        raise InvalidInputError(
+            "vector must hold finite numbers of single precision, one of them not 0", field="vector"
+        )
+
+
 def _scoped(principal: Principal, filters: Sequence[Filters]) -> Filters:
     return AllOf((Equal("owner_id", principal.owner_id), *filters))
 
 
-def _reranked(answer: _Answer, passages: Mapping[UUID, _Passage], rank: _Rank) -> _Groups:
+def _behind(one: Found, passages: Mapping[UUID, StoredPassage]) -> Passage | None:
+    return passages.get(one.chunk_id) if one.pushed is None else PushedPassage(one.pushed)
+
+
+def _reranked(answer: _Answer, passages: Mapping[UUID, StoredPassage], rank: _Rank) -> _Groups:
     if isinstance(answer, ExplorerError):
         raise answer
-    texts = {key: passage.chunk.text for key, passage in passages.items()}
-    return [[one] for one in reranked([one for group in answer for one in group], texts, rank)]
+    found = [one for group in answer for one in group]
+    texts = {one.chunk_id: passage.text for one in found if (passage := _behind(one, passages))}
+    return [[one] for one in reranked(found, texts, rank)]
 
 
-def _grouped(answer: _Groups, passages: Mapping[UUID, _Passage], query: Query) -> list[list[Match]]:
+def _grouped(answer: _Groups, passages: Mapping[UUID, StoredPassage], query: Query) -> list[list[Match]]:
     words = query_words(query.query)
     kept = [
-        [passages[one.chunk_id].match(one, words) for one in group if one.chunk_id in passages]
+        [passage.match(one, words) for one in group if (passage := _behind(one, passages))]
         for group in answer
     ]
     groups = [group for group in kept if group]
@@ -303,15 +312,15 @@ def _grouped(answer: _Groups, passages: Mapping[UUID, _Passage], query: Query) -
     return groups[: query.limit]
 
 
-def _block(target: _Target, answer: _Answer, passages: Mapping[UUID, _Passage], query: Query) -> Block:
+def _block(target: _Target, answer: _Answer, passages: Mapping[UUID, StoredPassage], query: Query) -> Block:
     failure = answer if isinstance(answer, ExplorerError) else None
     groups = [] if isinstance(answer, ExplorerError) else _grouped(answer, passages, query)
     return Block(
         embedded_dataset_id=target.row.embedded_dataset_id,
         embedded_dataset_title=target.row.title,
-        source_dataset_id=target.row.source_dataset_id,
+        source_dataset_id=target.row.source_dataset_id or 0,
         source_dataset_title=target.dataset_title,
-        embedder_id=target.row.embedder_id,
+        embedder_id=target.row.embedder_id or 0,
         embedder_name=target.embedder_name,
         collection_name=target.row.collection_name,
         matches=[match for group in groups for match in group],

@@ -7,23 +7,27 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from app.services.search_results import Match
-from app.storage.qdrant import Hit
+from app.storage.qdrant import Hit, Payload
 
 _K = 60  # of the paper: how much the first places count more than those after them
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A passage with what it is ordered by; `similarity` is its cosine, None where only its words matched."""
+    """A passage with what it is ordered by; `similarity` is its cosine, None where only its words matched.
+
+    `pushed` is the payload of a point that no passage in Postgres stands behind.
+    """
 
     chunk_id: UUID
     score: float
     similarity: float | None
+    pushed: Payload | None = None
 
 
-def by_nearness(hits: Iterable[Hit]) -> list[Found]:
-    """Hits of the vector index, as they came."""
-    return [Found(hit.id, hit.score, hit.score) for hit in hits]
+def by_nearness(hits: Iterable[Hit], pushed: bool) -> list[Found]:  # noqa: FBT001 - of all alike
+    """Hits of the vector index, as they came; with what was `pushed`, where nothing else is known of them."""
+    return [Found(hit.id, hit.score, hit.score, hit.payload if pushed else None) for hit in hits]
 
 
 def fused(near: Sequence[Found], by_words: Sequence[UUID]) -> list[Found]:

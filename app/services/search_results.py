@@ -23,6 +23,7 @@ class Match:
 
     `score` is what it is ordered by: the cosine (1 says the same), the fused rank of a hybrid search, or the
     relevance that a reranker gave. `similarity` is the cosine always, None where only its words matched.
+    What was pushed into a standalone embedded dataset has `dataset_id` 0.
     """
 
     id: UUID
@@ -57,14 +58,17 @@ class DocumentMatch:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one embedded dataset answered; with `error` set it could not."""
+    """What one embedded dataset answered; with `error` set it could not.
+
+    Of a standalone one, `source_dataset_id` is 0 and its title null, and so the embedder where none is known.
+    """
 
     embedded_dataset_id: int
     embedded_dataset_title: str
     source_dataset_id: int
-    source_dataset_title: str
+    source_dataset_title: str | None
     embedder_id: int
-    embedder_name: str
+    embedder_name: str | None
     collection_name: str
     matches: list[Match]
     documents: list[DocumentMatch] | None

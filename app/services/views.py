@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
 V = TypeVar("V")
@@ -10,9 +11,11 @@ V = TypeVar("V")
 
 def view(kind: type[V], row: object, **more: Any) -> V:
     """Build `kind` from the attributes of `row` that have its fields' names; `more` wins over them."""
-    taken = {
-        field.name: getattr(row, field.name)
-        for field in fields(kind)  # type: ignore[arg-type]  # kind is always a dataclass
-        if field.name not in more
-    }
+    names = _names(kind)  # type: ignore[arg-type]  # every class is hashable
+    taken = {name: getattr(row, name) for name in names if name not in more}
     return kind(**taken, **more)
+
+
+@cache
+def _names(kind: type[object]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # kind is always a dataclass

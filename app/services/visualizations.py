@@ -236,5 +236,5 @@ def _source(row: Any) -> MapSource:
         transform_title=row.title,
         embedded_dataset_id=row.EmbeddedDataset.embedded_dataset_id,
         embedded_dataset_title=row.EmbeddedDataset.title,
-        source_dataset_id=row.EmbeddedDataset.source_dataset_id,
+        source_dataset_id=row.EmbeddedDataset.source_dataset_id or 0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from flask_openapi3.types import ResponseDict
@@ -33,6 +34,16 @@ class QueryString(BaseModel):
     """The parameters of a path's query; a misspelt one would silently ask for something else."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """As pydantic has it; made once where the framework asks for it, which is with every request."""
+        return super().model_json_schema(*args, **options) if args or options else _schema(cls)
+
+
+@cache
+def _schema(query: type[QueryString]) -> dict[str, Any]:
+    return query.model_json_schema(mode="validation")
 
 
 class Window(QueryString):

@@ -52,6 +52,20 @@ BODIES: Mapping[str, Json] = {
     },
     "dataset_transforms.update_dataset_transform": {"title": "Embed", "embedder_ids": ["<embedder_id>"]},
     "embedded_datasets.update_embedded_dataset": {"title": "Passages, embedded"},
+    "standalone.create_standalone": {
+        "title": "Vectors from elsewhere",
+        "dimensions": 16,
+        "embedder_id": "<embedder_id>",
+    },
+    "standalone.push_vectors": {
+        "points": [
+            {
+                "id": "6f1c2f0e-5a63-4c58-9a57-2f4f7c9b1d10",
+                "vector": [0.6, 0.8],
+                "payload": {"text": "The tiger burns bright.", "item_title": "Poems"},
+            }
+        ]
+    },
     "embedded_datasets.count_several_embedded_datasets": {"embedded_dataset_ids": ["<embedded_dataset_id>"]},
     "visualization_transforms.create_visualization_transform": {
         "title": "Map of the papers",

@@ -14,9 +14,17 @@ from app.services.search import (
     QUERY_LENGTH,
 )
 from app.services.search_results import Mode, SearchResult
+from app.services.standalone import MOST_DIMENSIONS
 
 # Documented here, checked by the service, whose words the answer has.
 _IDS = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": MOST_DATASETS}
+
+_VECTOR = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MOST_DIMENSIONS},
+        {"type": "null"},
+    ]
+}
 
 
 class SearchParamsBody(Body):
@@ -46,9 +54,13 @@ class SearchBody(Body):
 
     `filters` narrows: `{"language": "en", "page": {"gte": 3}, "file_id": [7, 9], "created_at": {"gte":
     "2026-01-31"}}`; fields are item_id, file_id, page, media_type, language, created_at.
+
+    A `vector` stands for the query where one has it, and must where a standalone embedded dataset names no
+    embedder; `query` may then be left out.
     """
 
-    query: Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": QUERY_LENGTH})]
+    query: Annotated[str, WithJsonSchema({"type": "string", "maxLength": QUERY_LENGTH})] = ""
+    vector: Annotated[list[float] | None, WithJsonSchema(_VECTOR)] = None
     embedded_dataset_ids: Annotated[list[int], WithJsonSchema(_IDS)]
     limit: Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_RESULTS})] = 10
     score_threshold: Annotated[float, WithJsonSchema({"type": "number", "minimum": -1, "maximum": 1})] = 0.0

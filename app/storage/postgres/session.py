@@ -23,6 +23,7 @@ from app.storage.postgres.pool import MeasuredPool
 logger = logging.getLogger(__name__)
 
 _AFTER_COMMIT = "after_commit_callbacks"
+_TRUSTED_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,6 @@ def _build_engine(options: DatabaseOptions) -> Engine:
         max_overflow=options.max_connections - pool_size,
         pool_timeout=options.acquire_timeout_seconds,
         pool_recycle=options.max_lifetime_seconds,
-        pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
     )
     server_metrics.POOL_MAX.set(options.max_connections)
@@ -150,13 +150,27 @@ def _build_engine(options: DatabaseOptions) -> Engine:
 
 
 def _replace_idle(engine: Engine, timeout_seconds: int) -> None:
-    """A connection that lay in the pool for longer is closed and replaced when it is next asked for."""
+    """A connection that lay in the pool for longer is closed and replaced when it is next asked for.
+
+    One that lay there for a moment is asked whether it still lives: a server that restarts takes longer than
+    that, and a question before every transaction would cost as much as its first statement.
+    """
 
     @event.listens_for(engine, "checkin")
     def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["idle_since"] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
-    def _check(_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        if time.monotonic() - record.info.pop("idle_since", time.monotonic()) > timeout_seconds:
+    def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        idle_seconds = time.monotonic() - record.info.pop("idle_since", time.monotonic())
+        if idle_seconds > timeout_seconds:
             raise DisconnectionError("idle for too long")  # the pool connects anew
+        if idle_seconds > _TRUSTED_SECONDS and not _lives(engine, connection):
+            raise DisconnectionError("gone")
+
+
+def _lives(engine: Engine, connection: Any) -> bool:
+    try:
+        return bool(engine.dialect.do_ping(connection))
+    except engine.dialect.loaded_dbapi.Error:
+        return False

@@ -60,6 +60,7 @@ ROUTES: dict[Kind, str] = {
         visualization_transforms.list_visualization_transforms
         visualization_transforms.create_visualization_transform
         visualization_transforms.stream_visualization_transforms
+        standalone.create_standalone
         embedded_datasets.list_embedded_datasets embedded_datasets.count_several_embedded_datasets
         chat.list_chat_sessions chat.create_chat_session
         visualizations.list_visualizations visualizations.list_recent_visualizations
@@ -96,6 +97,7 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_points embedded_datasets.get_vector embedded_datasets.list_processed_batches
         embedded_datasets.list_visualizations_of_embedded_dataset
         embedded_datasets.update_embedded_dataset embedded_datasets.delete_embedded_dataset
+        standalone.push_vectors
         visualization_transforms.get_visualization_transform
         visualization_transforms.get_visualization_transform_stats visualization_transforms.list_runs
         visualization_transforms.get_run visualization_transforms.download_run

@@ -70,6 +70,7 @@ class Things:
         transform = self._post("/api/dataset-transforms", embedding)
         embedded = transform["embedded_datasets"][0]["embedded_dataset_id"]
         drawing = self._post("/api/visualization-transforms", {**title, "embedded_dataset_id": embedded})
+        alone = self._post("/api/embedded-datasets/standalone", {**title, "dimensions": 2})
         spare = self._post("/api/collections", title)["collection_id"]
         token = self._post("/api/auth/tokens", {"name": self.mark})["api_token"]["api_token_id"]
         return {
@@ -82,6 +83,7 @@ class Things:
             "collection_transform_id": extracting,
             "dataset_transform_id": transform["transform"]["dataset_transform_id"],
             "embedded_dataset_id": embedded,
+            "standalone.embedded_dataset_id": alone["embedded_dataset_id"],
             "visualization_transform_id": drawing["visualization_transform_id"],
             "transform_id": drawing["visualization_transform_id"],
             "visualization_id": drawing["last_visualization_id"],

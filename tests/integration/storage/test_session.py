@@ -96,6 +96,20 @@ def test_a_connection_that_lay_idle_too_long_is_replaced(
     assert (backends[0] != backends[1]) is replaced
 
 
+def test_a_connection_that_the_server_ended_is_found_out_before_it_is_used(
+    small: Database, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(session_module, "_TRUSTED_SECONDS", 0.0)
+    with small.transaction() as session:
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    other = Database(DatabaseOptions(url=migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1)))
+    with other.transaction() as session:
+        session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
+    other.close()
+    with small.transaction() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != backend
+
+
 def number(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 

@@ -3,17 +3,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import dramatiq
 import pytest
 
-from app.errors import ProviderUnavailableError, UnreadableFileError
+from app.errors import ProviderPausedError, ProviderUnavailableError, UnreadableFileError
 from app.jobs.contracts import ExtractFile
-from app.jobs.policy import Policy
+from app.jobs.policy import MAX_ATTEMPTS, Policy
 from app.security.principal import Principal
+from app.services import jobs
 from app.services.jobs import Run
+from tasks import scope
 from tests.integration.tasks.conftest import Pool
 from tests.support.domain import Recorder
 
@@ -54,6 +57,43 @@ def test_a_transient_error_shows_as_retrying_with_its_cause_and_then_goes_on(
     done = pool.wait_for("succeeded")
     assert (done.attempt, done.error_message) == (2, None)
     assert pool.dead_letters() == []
+
+
+def test_a_job_waits_for_a_provider_that_is_not_called_and_loses_no_attempt(
+    pool: Pool, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scope, "_SHORTEST_WAIT_SECONDS", 0.1)
+    runs: list[int] = []
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        del contract
+        runs.append(run.attempt)
+        if len(runs) <= MAX_ATTEMPTS + 1:
+            raise ProviderPausedError("it is left alone")
+        if len(runs) == MAX_ATTEMPTS + 2:
+            raise ProviderUnavailableError("it fails")
+        finish(services, run)
+
+    start(extract)
+    waiting = pool.wait_for("retrying")
+    assert (waiting.error_code, waiting.error_message) == ("provider_paused", "it is left alone")
+    assert pool.wait_for("succeeded", seconds=60).attempt == 2
+    assert runs == [1] * (MAX_ATTEMPTS + 2) + [2]
+    pool.rest()
+    assert pool.dead_letters() == []
+
+
+def test_a_job_that_has_waited_for_a_day_fails_as_others_do(
+    pool: Pool, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jobs, "PATIENCE", timedelta(0))
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        raise ProviderPausedError("it is left alone")
+
+    start(extract)
+    dead = pool.wait_for("dead", seconds=60)
+    assert (dead.attempt, dead.error_code) == (MAX_ATTEMPTS, "provider_paused")
 
 
 def test_a_permanent_error_is_dead_at_once_with_row_letter_and_event(
@@ -117,11 +157,11 @@ def test_a_cancelled_job_ends_quietly_at_its_next_write(pool: Pool, start: Start
 
     def extract(services: Any, run: Run, contract: ExtractFile) -> None:
         begun.set()
-        assert cancelled.wait(10)
+        assert cancelled.wait(30)
         finish(services, run)
 
     job_id = start(extract)
-    assert begun.wait(10)
+    assert begun.wait(30)
     pool.container.services.cancelling.job(Principal("ada", "Ada"), job_id)
     cancelled.set()
     pool.rest()

@@ -28,8 +28,8 @@ class EmbeddingProgress:
 
     embedded_dataset_id: int
     title: str
-    embedder_id: int
-    embedder_name: str
+    embedder_id: int  # 0, and no name: what was pushed names no embedder
+    embedder_name: str | None
     items_total: int
     items_embedded: int
     items_failed: int
@@ -64,20 +64,20 @@ def embedding_progress(session: Session, which: ColumnElement[bool]) -> tuple[Em
     """Of the embedded datasets that match, by id."""
     targets = session.execute(
         select(EmbeddedDataset, EmbedderRow.name)
-        .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+        .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
         .where(which)
         .order_by(EmbeddedDataset.embedded_dataset_id)
     ).all()
     return tuple(_progress(session, target, embedder_name) for target, embedder_name in targets)
 
 
-def _progress(session: Session, target: EmbeddedDataset, embedder_name: str) -> EmbeddingProgress:
+def _progress(session: Session, target: EmbeddedDataset, embedder_name: str | None) -> EmbeddingProgress:
     work = session.execute(_work(target)).mappings().one()
     batches = session.execute(_batches(target.embedded_dataset_id)).one()
     return EmbeddingProgress(
         embedded_dataset_id=target.embedded_dataset_id,
         title=target.title,
-        embedder_id=target.embedder_id,
+        embedder_id=target.embedder_id or 0,
         embedder_name=embedder_name,
         **{name: int(work[name]) for name in _COUNTS},
         successful_batches=batches.good,

@@ -78,26 +78,36 @@ class DatasetTransform(Base, Owned, Timestamps):
 
 
 class EmbeddedDataset(Base, Owned, Timestamps):
-    """One dataset through one embedder: one vector index."""
+    """One dataset through one embedder: one vector index. Or vectors that were pushed: it stands alone."""
 
     __tablename__ = "embedded_datasets"
     __table_args__ = (
+        CheckConstraint(
+            "(dataset_transform_id IS NULL) = (source_dataset_id IS NULL) "
+            "AND (embedder_id IS NOT NULL OR dataset_transform_id IS NULL)",
+            name="standalone",
+        ),
         Index("uq_embedded_datasets_transform_embedder", "dataset_transform_id", "embedder_id", unique=True),
     )
 
     embedded_dataset_id: Mapped[int] = mapped_column(Integer, primary_key=True)
     title: Mapped[str] = mapped_column(Text)
-    dataset_transform_id: Mapped[int] = mapped_column(
+    dataset_transform_id: Mapped[int | None] = mapped_column(
         ForeignKey("dataset_transforms.dataset_transform_id", ondelete="CASCADE")
     )
-    source_dataset_id: Mapped[int] = mapped_column(
+    source_dataset_id: Mapped[int | None] = mapped_column(
         ForeignKey("datasets.dataset_id", ondelete="CASCADE"), index=True
     )
-    embedder_id: Mapped[int] = mapped_column(
+    embedder_id: Mapped[int | None] = mapped_column(
         ForeignKey("embedders.embedder_id", ondelete="RESTRICT"), index=True
     )
     collection_name: Mapped[str] = mapped_column(Text, unique=True)  # the vector index's name in Qdrant
     dimensions: Mapped[int] = mapped_column(Integer)
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether its vectors are pushed from outside; then no transform keeps it."""
+        return self.dataset_transform_id is None
 
 
 class ItemEmbedding(Base):

@@ -1,0 +1,162 @@
+"""Standalone embedded datasets: vectors are pushed from outside, and no transform keeps them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidInputError
+from app.security.principal import Principal
+from app.services.described import check_title
+from app.services.embedded_datasets import EmbeddedDatasets, EmbeddedDatasetView
+from app.storage.postgres.queries.owned import held, owned
+from app.storage.postgres.session import Database
+from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
+from app.storage.qdrant import VectorStore
+
+MOST_DIMENSIONS, MOST_POINTS, PAYLOAD_BYTES = 65_536, 1000, 64 * 1024
+_ITEM_ID_BITS = 53  # what every reader of JSON keeps exactly
+
+
+@dataclass(frozen=True, slots=True)
+class PushedPoint:
+    """A vector from outside. Pushed again with its `id`, a UUID, it replaces what was there."""
+
+    id: str
+    vector: Sequence[float]
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PushedVectors:
+    """How many points were written, and into which vector index."""
+
+    points_inserted: int
+    collection_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """Verbs on standalone embedded datasets; reading, renaming and deleting are those of all others."""
+
+    database: Database
+    vectors: VectorStore
+    embedded_datasets: EmbeddedDatasets
+
+    def create(
+        self, principal: Principal, *, title: str, dimensions: int, embedder_id: int | None = None
+    ) -> EmbeddedDatasetView:
+        """Make an empty one; `embedder_id` names what made its vectors, so that words can be searched.
+
+        Raises InvalidInputError, and NotFoundError for an embedder that is not the owner's.
+        """
+        named = check_title(title)
+        if not 1 <= dimensions <= MOST_DIMENSIONS:
+            raise InvalidInputError(
+                f"dimensions must lie between 1 and {MOST_DIMENSIONS}", field="dimensions"
+            )
+        with self.database.transaction() as session:
+            if embedder_id is not None:
+                embedder = owned(
+                    session, EmbedderRow, embedder_id, principal.owner_id, field="embedder_id", lock=True
+                )
+                _refuse_another_length(embedder, dimensions)
+            row = EmbeddedDataset(
+                owner_id=principal.owner_id,
+                title=named,
+                embedder_id=embedder_id,
+                collection_name=f"embedded-dataset-{uuid4().hex}",
+                dimensions=dimensions,
+            )
+            session.add(row)
+            session.flush()
+            made = row.embedded_dataset_id
+        return self.embedded_datasets.get(principal, made)
+
+    def push(
+        self, principal: Principal, embedded_dataset_id: int, points: Sequence[PushedPoint]
+    ) -> PushedVectors:
+        """Write points, those with a known id anew; all are checked before the first is written.
+
+        After UnavailableError some may be there: to push them again is harmless. Raises NotFoundError, and
+        InvalidInputError that names the point and the rule.
+        """
+        ids = _checked_ids(points)
+        payloads = [
+            _payload(place, point_id, point.payload, principal.owner_id)
+            for place, (point_id, point) in enumerate(zip(ids, points, strict=True))
+        ]
+        with self.database.transaction() as session:
+            # Held until the vectors are there: a deletion drops the index after this, or we find no row.
+            row = held(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+            if not row.is_standalone:
+                raise InvalidInputError(
+                    f"embedded dataset {embedded_dataset_id} is kept by a dataset transform; "
+                    "vectors can be pushed only into a standalone one"
+                )
+            vectors = _matrix(points, row.dimensions)
+            self.vectors.ensure_index(row.collection_name, row.dimensions)
+            self.vectors.upsert(row.collection_name, ids, vectors, payloads)
+            return PushedVectors(len(ids), row.collection_name)
+
+
+def _refuse_another_length(embedder: EmbedderRow, dimensions: int) -> None:
+    if embedder.dimensions != dimensions:
+        raise InvalidInputError(
+            f"dimensions must be {embedder.dimensions}, as embedder {embedder.embedder_id} makes them, "
+            f"not {dimensions}",
+            field="dimensions",
+        )
+
+
+def _checked_ids(points: Sequence[PushedPoint]) -> list[UUID]:
+    if not 1 <= len(points) <= MOST_POINTS:
+        raise InvalidInputError(f"points must hold 1 to {MOST_POINTS} points", field="points")
+    ids: dict[UUID, None] = {}  # in order
+    for place, point in enumerate(points):
+        try:
+            point_id = UUID(point.id)
+        except ValueError:
+            raise _wrong(place, "id", f"must be a UUID, not {point.id[:50]!r}") from None
+        if point_id in ids:
+            raise _wrong(place, "id", f"{point_id} is there twice")
+        ids[point_id] = None
+    return list(ids)
+
+
+def _payload(place: int, point_id: UUID, pushed: Mapping[str, Any], owner_id: str) -> dict[str, Any]:
+    """What was sent, under the owner's name. A point that names no item is an item of its own."""
+    size = len(json.dumps(dict(pushed), ensure_ascii=False).encode())
+    if size > PAYLOAD_BYTES:
+        raise _wrong(place, "payload", f"must have at most {PAYLOAD_BYTES} bytes as JSON, not {size}")
+    item_id = pushed.get("item_id", point_id.int >> (128 - _ITEM_ID_BITS))
+    if type(item_id) is not int or not 0 <= item_id < 1 << _ITEM_ID_BITS:
+        raise _wrong(place, "payload.item_id", f"must be an integer from 0 to 2**{_ITEM_ID_BITS} - 1")
+    return {**pushed, "item_id": item_id, "owner_id": owner_id}
+
+
+def _matrix(points: Sequence[PushedPoint], dimensions: int) -> NDArray[np.float32]:
+    """The vectors, float32 of shape (points, dimensions); raises InvalidInputError for the first wrong."""
+    for place, point in enumerate(points):
+        if len(point.vector) != dimensions:
+            raise _wrong(place, "vector", f"must have {dimensions} numbers, not {len(point.vector)}")
+    with np.errstate(over="ignore"):
+        vectors = np.asarray([point.vector for point in points], dtype=np.float32)
+    for rule, broken in (
+        ("must hold finite numbers of single precision", ~np.isfinite(vectors).all(axis=1)),
+        ("must point somewhere: all its numbers are 0", ~vectors.any(axis=1)),
+    ):
+        if broken.any():
+            raise _wrong(int(broken.argmax()), "vector", rule)
+    return vectors
+
+
+def _wrong(place: int, name: str, rule: str) -> InvalidInputError:
+    field = f"points.{place}.{name}"
+    return InvalidInputError(f"{field} {rule}", field=field)
