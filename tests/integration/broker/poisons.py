@@ -118,7 +118,15 @@ def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
     broker.add_middleware(results(backend=JetStreamResultBackend(broker)))
     stored: Any = dramatiq.actor(queue_name=queue, broker=broker, store_results=True)
     stored(_until_mended(unpicklable))
-    functions = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
+    functions: list[Callable[..., object]] = [
+        leave,
+        segfault,
+        memory_bomb,
+        hold_the_lock,
+        deep_recursion,
+        grow,
+        work,
+    ]
     for function in functions + [nobody_knows] * is_mended():
         decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)
         decorate(_until_mended(function))
