@@ -53,13 +53,22 @@ def open_connections(database: Database) -> int:
         return int(session.execute(text(ours)).scalar_one())
 
 
-def test_the_fewest_connections_stay_open_and_the_rest_is_given_back(opener: Opener):
+def test_connections_stay_for_the_next_crowd(opener: Opener):
     database = opener(min_connections=2, max_connections=5)
+    first = all_at_once(database, 5)
+    assert len(first) == 5
+    assert all_at_once(database, 5) == first
+    assert open_connections(database) == 5
+
+
+def test_the_fewest_connections_stay_open_and_the_rest_is_given_back(opener: Opener):
+    database = opener(min_connections=2, max_connections=5, idle_timeout_seconds=1)
     assert len(all_at_once(database, 5)) == 5
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while open_connections(database) > 2 and time.monotonic() < deadline:
-        time.sleep(0.02)  # Postgres counts one that is being closed
+        time.sleep(0.02)
     assert open_connections(database) == 2
+    assert len(all_at_once(database, 5)) == 5  # there is room for as many as before
 
 
 def test_a_connection_is_replaced_after_its_lifetime(opener: Opener, monkeypatch: pytest.MonkeyPatch):
