@@ -12,6 +12,8 @@ export PYTHONUTF8 := 1
 DATA ?= .data/demo
 PORT ?= 8080
 TESTS ?= tests
+# One more than the cores that CI has: tests of faults wait more than they compute.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-api bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock sbom docs assets clean
@@ -47,10 +49,10 @@ demo-reset: install ## forget the demo's data
 run: install assets ## start everything without a corpus
 	@$(BIN)/python -m devstack.demo --data "$(DATA)" --port $(PORT) --no-corpus
 
-test: install assets ## run every test against real servers that it starts itself (TESTS=path)
+test: install assets ## run every test against real servers that it starts itself (TESTS=path WORKERS=3)
 	@$(BIN)/python -m devstack.browser
 	@$(BIN)/python -m devstack.promtool
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 fuzz-api: install assets ## send whatever the document allows to every route, for minutes
 	@$(BIN)/pytest --hypothesis-profile fuzz-api --timeout 3600 tests/integration/api/test_document.py
@@ -99,8 +101,8 @@ bench-dlq: install ## a million dead letters: pages, groups, rebuild, bulk repla
 bench-secrets: install ## rotate 100,000 secrets under load and kills; the cost of the audit log (NUMBER= KILLS=)
 	@$(BIN)/python -m tests.bench.bench_secrets
 
-chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5 ONLY=F06 BROKEN=fence)
-	@SEED="$(SEED)" MINUTES="$(MINUTES)" ONLY="$(ONLY)" BROKEN="$(BROKEN)" HURRY="$(HURRY)" LOGS="$(LOGS)" $(BIN)/python -m tests.chaos
+chaos: install assets ## the product under faults; fails if a job was lost or done twice (SEED=1 MINUTES=5 NODES=3 ONLY=F06 BROKEN=fence)
+	@SEED="$(SEED)" MINUTES="$(MINUTES)" NODES="$(NODES)" ONLY="$(ONLY)" BROKEN="$(BROKEN)" HURRY="$(HURRY)" LOGS="$(LOGS)" $(BIN)/python -m tests.chaos
 
 $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@echo "· installing the rivals"

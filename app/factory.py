@@ -20,5 +20,6 @@ def create_app(container: Container) -> Flask:
     web.register(app, container)
     admin.register(app, container, errors.answer)
     api.register(app, container)
+    app.extensions[api.auth.ERROR_PAGE] = errors.answer
     instrument_flask(app)
     return app

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from brokers.jetstream import control, dead_feed, dead_letter, inspect, recurring, survey, topology
+from brokers.jetstream import (
+    control,
+    dead_feed,
+    dead_import,
+    dead_letter,
+    inspect,
+    recurring,
+    survey,
+    topology,
+)
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
+from brokers.jetstream.burial import Provenance
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
 from brokers.jetstream.errors import (
     ContentionError,
@@ -65,6 +75,7 @@ __all__ = [
     "NotScheduledError",
     "NotUniqueError",
     "Outcome",
+    "Provenance",
     "PublishRefusedError",
     "QueueDepth",
     "QueueSpec",
@@ -79,6 +90,7 @@ __all__ = [
     "WorkerSeen",
     "control",
     "dead_feed",
+    "dead_import",
     "dead_letter",
     "default_middleware",
     "inspect",

@@ -13,11 +13,12 @@ from dramatiq.middleware import Middleware
 
 from app.container import Container
 from app.errors import ExplorerError
-from app.jobs import queue_depths
+from app.jobs import message_trace, queue_depths
 from app.jobs.messages import given_up, job_of
 from app.jobs.reconcile import BATCH
-from app.observability import job_metrics
+from app.observability import job_metrics, tracing
 from app.observability.health import HealthServer
+from app.services import security_numbers
 from app.services.burial import Burial
 from brokers import DeadReason
 
@@ -43,10 +44,12 @@ class DeadLetters(Middleware):
     def after_dead_letter(self, _broker: object, message: Any, reason: object, error: object) -> None:
         """Called by the broker once the dead letter is stored."""
         job_metrics.buried(self._pool, str(reason))
-        named = job_of(message)
-        if named is not None:
-            bury = Burial(self._container.services.jobs, self._container.feed)
-            bury(*named, given_up(reason, error))
+        told = {"messaging.system": "nats", "dead_letter.reason": str(reason)}
+        with tracing.span("dead letter", "producer", headers=message_trace.made(message), attributes=told):
+            named = job_of(message)
+            if named is not None:
+                bury = Burial(self._container.services.jobs, self._container.feed)
+                bury(*named, given_up(reason, error))
 
 
 class Readiness(Middleware):
@@ -140,3 +143,4 @@ class Housekeeping(Middleware):
 
     def _measure(self) -> None:
         queue_depths.measure_held(self._container.database)
+        security_numbers.measure(self._container.all_secrets)

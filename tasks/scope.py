@@ -21,7 +21,7 @@ from app.errors import (
     ProviderPausedError,
     TransientError,
 )
-from app.jobs import messages, policy
+from app.jobs import message_trace, messages, policy
 from app.observability import job_metrics, metrics, tracing
 from app.observability import logging as log_context
 from app.observability.redaction import hashed
@@ -53,6 +53,7 @@ class Scope:
             with (
                 log_context.bound(job_id=job_id, kind=kind, delivery=_retries_so_far() + 1),
                 job_metrics.active(self.pool),
+                tracing.continuing(message_trace.made(CurrentMessage.get_current_message())),
             ):
                 self._run(kind, UUID(job_id), publication, handler)
 
@@ -68,33 +69,48 @@ class Scope:
             self._work(kind, run, handler)
 
     def _work(self, kind: str, run: Run, handler: Handler) -> None:
-        """One delivery: one span, in the trace of whatever caused the job."""
+        """One delivery, measured and told."""
         started, status = time.monotonic(), "success"
         self._note_wait(run)
         try:
-            with (
-                tracing.span(f"process {kind}", "consumer", headers=run.trace, attributes=_attributes(run)),
-                self.watch.over(run),
-            ):
-                handler(self.container.services, run, run.contract)
-            job_metrics.ended(self.pool, status, run.attempt)
+            status = self._process(kind, run, handler)
+            if status == "success":
+                job_metrics.ended(self.pool, status, run.attempt)
         except JobCancelledError as error:
             status = "cancelled"
             logger.info("run given up: %s", error)
         except RunStopped:
             status = "cancelled"
             logger.info("run given up: it was stopped, because the job was cancelled or taken over")
-        except (Exception, TimeLimitExceeded) as error:
-            if isinstance(error, ProviderPausedError) and self._put_off(run, error):
-                status = "put_off"
-                return
+        except (Exception, TimeLimitExceeded):
             status = "failed"
-            self._failed(run, _as_ours(error))
             raise
         finally:
             seconds = time.monotonic() - started
             metrics.observe_job(self.pool, kind, status, seconds)
             logger.info("run ended", extra={"status": status, "duration_ms": round(seconds * 1000, 1)})
+
+    def _process(self, kind: str, run: Run, handler: Handler) -> str:
+        """One span in the trace of what caused the job, linked to who sent and who replayed the message.
+
+        Returns how it ended where that is no error: success, or put_off.
+        """
+        links = message_trace.causes(CurrentMessage.get_current_message())
+        attributes = _attributes(run)
+        with tracing.span(
+            f"process {kind}", "consumer", headers=run.trace, attributes=attributes, links=links
+        ):
+            try:
+                with self.watch.over(run):
+                    handler(self.container.services, run, run.contract)
+            except (JobCancelledError, RunStopped):
+                raise
+            except (Exception, TimeLimitExceeded) as error:
+                if isinstance(error, ProviderPausedError) and self._put_off(run, error):
+                    return "put_off"
+                self._failed(run, _as_ours(error))
+                raise
+        return "success"
 
     def _note_wait(self, run: Run) -> None:
         message = CurrentMessage.get_current_message()

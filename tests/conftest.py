@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.support import schedule
 
 pytest_plugins = [
     "tests.support.stack",
@@ -28,11 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(_ROOT).parts[0]
         if folder in _MARKED_FOLDERS:
             item.add_marker(folder)
-    items.sort(key=_rank)
+    items.sort(key=lambda item: schedule.rank(item.nodeid))
 
 
-def _rank(item: pytest.Item) -> int:
-    parts = item.path.relative_to(_ROOT).parts
-    if parts[0] == "browser":
-        return 0  # the pages show whatever is there: before other tests fill the shared product
-    return 1 if parts[-1] == "test_seed.py" else 2  # five minutes of faults, beside all the others
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests among the workers."""
+    return schedule.make(config, log)

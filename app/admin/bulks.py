@@ -53,9 +53,15 @@ class BulksView(frame.Page):
 
     @expose("/<int:bulk_id>/<act>", methods=["POST"])  # type: ignore[untyped-decorator]
     def steer(self, bulk_id: int, act: str) -> ResponseReturnValue:
-        """Start, pause, resume or cancel it."""
+        """Start, pause, resume, cancel or undo it."""
         bulks = self._of.letter_bulks
-        acts = {"start": bulks.start, "pause": bulks.pause, "resume": bulks.resume, "cancel": bulks.cancel}
+        acts = {
+            "start": bulks.start,
+            "pause": bulks.pause,
+            "resume": bulks.resume,
+            "cancel": bulks.cancel,
+            "undo": bulks.undo,
+        }
         if act not in acts:
             raise NotFoundError(f"a bulk job cannot {act}")
         acts[act](frame.principal(), bulk_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, g, redirect, request
@@ -12,7 +13,7 @@ from flask_admin import BaseView
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 
-from app.errors import ExplorerError, UnauthenticatedError, UnavailableError
+from app.errors import ExplorerError, InvalidInputError, UnauthenticatedError, UnavailableError
 from app.security.principal import Principal, Role
 
 OnError = Callable[[Exception], ResponseReturnValue]
@@ -89,6 +90,18 @@ def done(url: str, *, leave: bool = False) -> ResponseReturnValue:
     if not is_fragment():
         return redirect(url, 303)
     return Response(status=204, headers={"HX-Redirect": url} if leave else {})
+
+
+def moment(minutes: str | None, until: str | None) -> datetime:
+    """What a form's choice of minutes, or its date and time (UTC), says; raises InvalidInputError."""
+    try:
+        if minutes:
+            return datetime.now(UTC) + timedelta(minutes=int(minutes))
+        found = datetime.fromisoformat(until or "")
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except (OverflowError, ValueError):
+        words = "say until when: a number of minutes, or a date and time"
+        raise InvalidInputError(words, field="until") from None
 
 
 class Page(BaseView):  # type: ignore[misc] # Flask-Admin has no types

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from flask import request, url_for
+from flask import Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_admin import expose
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from app.container import Services
 
 _MOST_GROUPS = 100
+_NOW = "0"
+_MINUTES = (15, 60, 24 * 60)
 
 
 class LettersView(frame.Page):
@@ -50,9 +53,27 @@ class LettersView(frame.Page):
 
     @expose("/<int:dead_letter_id>/replay", methods=["POST"])  # type: ignore[untyped-decorator]
     def replay(self, dead_letter_id: int) -> ResponseReturnValue:
-        """Send its message again."""
-        self._of.letter_acts.replay(frame.principal(), dead_letter_id, why=request.form.get("why", ""))
+        """Send its message again, now or at the moment that the form names."""
+        who, why, at = frame.principal(), request.form.get("why", ""), _when()
+        if at is None:
+            self._of.letter_acts.replay(who, dead_letter_id, why=why)
+        else:
+            self._of.letter_moves.delay(who, dead_letter_id, at, why=why)
         return _back(dead_letter_id)
+
+    @expose("/<int:dead_letter_id>/reroute", methods=["POST"])  # type: ignore[untyped-decorator]
+    def reroute(self, dead_letter_id: int) -> ResponseReturnValue:
+        """Let another kind of job, or its own at the right queue, do the work."""
+        form = request.form
+        to, why = form.get("to", ""), form.get("why", "")
+        self._of.letter_moves.reroute(frame.principal(), dead_letter_id, to, why=why)
+        return _back(dead_letter_id)
+
+    @expose("/<int:dead_letter_id>/read", methods=["POST"])  # type: ignore[untyped-decorator]
+    def read(self, dead_letter_id: int) -> ResponseReturnValue:
+        """Somebody who may act has the letter's page open: the page itself says so."""
+        self._of.dead_letters.mark_read(frame.principal(), dead_letter_id)
+        return Response(status=204)
 
     @expose("/<int:dead_letter_id>/discard", methods=["POST"])  # type: ignore[untyped-decorator]
     def discard(self, dead_letter_id: int) -> ResponseReturnValue:
@@ -98,8 +119,11 @@ class LettersView(frame.Page):
         return {"groups": found, "every": every, "most": _MOST_GROUPS}
 
     def _letter(self, dead_letter_id: int, *, reveal: bool = False) -> str:
-        detail = self._of.dead_letters.get(frame.principal(), dead_letter_id, reveal=reveal)
-        return self.render("panel/letter.html", detail=detail, **_acts(detail))
+        who = frame.principal()
+        detail = self._of.dead_letters.get(who, dead_letter_id, reveal=reveal)
+        destinations = self._of.letter_moves.destinations(who, dead_letter_id)
+        shown = {"detail": detail, "destinations": destinations, "minutes": _MINUTES}
+        return self.render("panel/letter.html", **shown, **_acts(detail))
 
 
 def _acts(detail: LetterDetail) -> dict[str, bool]:
@@ -107,10 +131,17 @@ def _acts(detail: LetterDetail) -> dict[str, bool]:
     letter, acts = detail.letter, frame.may("operator")
     return {
         "can_replay": acts and letter.state == "open",
+        "unread": acts and letter.state == "open" and letter.read_at is None,
         "can_edit": acts and letter.state == "open" and letter.arguments is not None,
         "can_undo": acts and letter.state == "discarded" and letter.undo_until is not None,
         "can_reveal": frame.may("admin") and detail.content is not None and detail.content.masked,
     }
+
+
+def _when() -> datetime | None:
+    """When the form asks for a replay; None for now. Raises InvalidInputError."""
+    minutes, until = request.form.get("minutes", _NOW), request.form.get("until")
+    return None if minutes == _NOW else frame.moment(minutes, until)
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flask import request, url_for
@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_admin import expose
 
 from app.admin import frame
-from app.errors import InvalidInputError, UnavailableError
+from app.errors import UnavailableError
 from app.security.marks import least_role
 from app.security.principal import Role
 from app.services.queues import LONGEST_PAUSE, LONGEST_REASON
@@ -50,7 +50,7 @@ class QueuesView(frame.Page):
     def pause(self, queue: str) -> ResponseReturnValue:
         """Pause a queue, for `minutes` or `until`, with a `reason`."""
         form = request.form
-        until = _until(form.get("minutes"), form.get("until"))
+        until = frame.moment(form.get("minutes"), form.get("until"))
         self._of.queues.pause(frame.principal(), queue, until, form.get("reason", ""))
         return frame.done(url_for("panel_queues.index"))
 
@@ -71,15 +71,3 @@ class QueuesView(frame.Page):
             return look()
         except UnavailableError as error:
             return error
-
-
-def _until(minutes: str | None, moment: str | None) -> datetime:
-    """The end of a pause; raises InvalidInputError."""
-    try:
-        if minutes:
-            return datetime.now(UTC) + timedelta(minutes=int(minutes))
-        found = datetime.fromisoformat(moment or "")
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
-    except (OverflowError, ValueError):
-        words = "say until when: a number of minutes, or a date and time"
-        raise InvalidInputError(words, field="until") from None

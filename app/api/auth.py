@@ -5,15 +5,18 @@ from __future__ import annotations
 import html
 import logging
 from contextlib import suppress
+from typing import cast
 from urllib.parse import urlencode, urlsplit
 
-from flask import Blueprint, Response, g, redirect, request
+from flask import Blueprint, Response, current_app, g, redirect, request
+from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.api import who
 from app.api.address import client_address
 from app.api.context import accounts, container
-from app.errors import ExplorerError, UnavailableError
+from app.api.errors import explorer_error
+from app.errors import ExplorerError, RateLimitedError, UnavailableError
 from app.security.marks import public
 from app.security.oidc_options import OidcOptions
 from app.services.audit_trail import FAILURE
@@ -24,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _MOST_PATH = 2000
 _OWN_PATHS = ("/login", "/logout", "/auth_callback")
+
+ERROR_PAGE = "page-of-an-error"  # the extension that makes one, for people who come to these addresses
 
 browser = Blueprint("auth", __name__)
 
@@ -83,6 +88,16 @@ def sign_out() -> BaseResponse:
     response.headers["Refresh"] = f"0; url={url}"
     _delete_cookie(response, options, who.session_cookie())
     return _unkept(response)
+
+
+@browser.errorhandler(RateLimitedError)
+def too_fast(error: RateLimitedError) -> ResponseReturnValue:
+    """Tell a person by a page, and a program as everywhere."""
+    wanted = request.accept_mimetypes.best_match(["application/problem+json", "text/html"])
+    page = current_app.extensions.get(ERROR_PAGE)
+    if page is None or wanted != "text/html":
+        return explorer_error(error)
+    return cast("ResponseReturnValue", page(error))
 
 
 def safe_path(given: str) -> str:

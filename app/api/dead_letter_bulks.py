@@ -16,6 +16,7 @@ from app.api.schemas.dead_letters import (
     BulkPreviewReply,
     BulkProblems,
     BulkReply,
+    BulkUndoneReply,
 )
 
 _ONE = "/<int:bulk_id>"
@@ -78,3 +79,9 @@ def resume_bulk(path: BulkPath) -> Response:
 def cancel_bulk(path: BulkPath) -> Response:
     """End it; letters that were not reached stay as they are."""
     return reply(BulkReply(services().letter_bulks.cancel(me(), path.bulk_id)))
+
+
+@api.post(f"{_ONE}/undo", responses={200: BulkUndoneReply})
+def undo_bulk(path: BulkPath) -> Response:
+    """Take back what an ended bulk discard discarded; 409 once nothing can be."""
+    return reply(BulkUndoneReply(services().letter_bulks.undo(me(), path.bulk_id)))

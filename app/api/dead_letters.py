@@ -9,25 +9,35 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
+from app.api.guard import takes_bytes, takes_files
 from app.api.openapi import answers
-from app.api.replies import attachment, reply
+from app.api.replies import attachment, nothing, reply
 from app.api.schemas.base import WITH_CONFLICT
 from app.api.schemas.dead_letters import (
     DeadLetterList,
     DeadLetterPath,
     DeadLetterReply,
     DeadLettersQuery,
+    DestinationList,
     EditBody,
     EditedReply,
+    ImportReply,
     LetterDetailReply,
     LetterExportQuery,
     LetterGroupsQuery,
     LetterGroupsReply,
+    LetterImportForm,
+    LetterImportQuery,
+    ReplayBody,
+    RerouteBody,
     WhyBody,
 )
+from app.security.marks import least_role
+from app.security.principal import Role
 from app.services.letter_export import export
 
 NDJSON = "application/x-ndjson"
+_IMPORT_BYTES = 64 * 1024 * 1024
 _ONE = "/<int:dead_letter_id>"
 
 api = APIBlueprint(
@@ -65,6 +75,19 @@ def export_dead_letters(query: LetterExportQuery) -> Response:
     return response
 
 
+@api.post("/import", responses={200: ImportReply})
+@takes_files
+@takes_bytes(_IMPORT_BYTES)
+@least_role(Role.ADMIN)
+def import_dead_letters(query: LetterImportQuery, form: LetterImportForm) -> Response:
+    """Bring letters back from an export with payloads (multipart field `file`; admins).
+
+    Safe to repeat: what is here, or was replayed, is passed over and named with the reason.
+    """
+    lines = form.file.stream
+    return reply(ImportReply(services().letter_import.run(me(), lines, dry_run=query.dry_run)))
+
+
 def _after(first: str, lines: Iterator[str]) -> Iterator[str]:
     yield first
     yield from lines
@@ -83,9 +106,33 @@ def reveal_dead_letter(path: DeadLetterPath) -> Response:
 
 
 @api.post(f"{_ONE}/replay", responses={200: DeadLetterReply})
-def replay_dead_letter(path: DeadLetterPath, body: WhyBody) -> Response:
-    """Send the message again; 409 with the reason where that would start nothing."""
-    return reply(DeadLetterReply(services().letter_acts.replay(me(), path.dead_letter_id, why=body.why)))
+def replay_dead_letter(path: DeadLetterPath, body: ReplayBody) -> Response:
+    """Send the message again, now or at a moment; 409 with the reason where that would start nothing."""
+    key = path.dead_letter_id
+    if body.at is not None:
+        return reply(DeadLetterReply(services().letter_moves.delay(me(), key, body.at, why=body.why)))
+    return reply(DeadLetterReply(services().letter_acts.replay(me(), key, why=body.why)))
+
+
+@api.get(f"{_ONE}/destinations", responses={200: DestinationList})
+def list_dead_letter_destinations(path: DeadLetterPath) -> Response:
+    """List the kinds of job that can take the letter's work."""
+    found = services().letter_moves.destinations(me(), path.dead_letter_id)
+    return reply(DestinationList(items=list(found)))
+
+
+@api.post(f"{_ONE}/reroute", responses={200: DeadLetterReply})
+def reroute_dead_letter(path: DeadLetterPath, body: RerouteBody) -> Response:
+    """Let another kind of job, or the letter's own at its right queue, do the work."""
+    moves = services().letter_moves
+    return reply(DeadLetterReply(moves.reroute(me(), path.dead_letter_id, body.to, at=body.at, why=body.why)))
+
+
+@api.post(f"{_ONE}/read", responses={204: None})
+def mark_dead_letter_read(path: DeadLetterPath) -> Response:
+    """Note that somebody has seen the letter, so that nobody is warned before it expires."""
+    services().dead_letters.mark_read(me(), path.dead_letter_id)
+    return nothing()
 
 
 @api.post(f"{_ONE}/edit", responses={200: EditedReply})

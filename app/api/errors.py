@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, NotFound
 
 from app.errors import ExplorerError, InvalidInputError, TransientError
-from app.observability.server_metrics import auth_failed
+from app.observability.security_metrics import auth_failed
 
 _log = logging.getLogger(__name__)
 

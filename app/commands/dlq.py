@@ -6,16 +6,19 @@ import functools
 import json
 import sys
 import time
-from typing import Any
+from datetime import datetime, timedelta
+from typing import IO, Any
 
 import click
 
 from app.commands import dlq_bulk
 from app.commands.dlq_output import AS_JSON, as_filter, filter_options, letter_line, show
+from app.commands.moments import AT, IN, moment_of
 from app.commands.operator import OPERATOR, as_operator
 from app.container import Container
 from app.services.dead_letters import LetterDetail, LetterGroup
 from app.services.letter_export import export as export_lines
+from app.services.letter_import import ImportReport
 
 _WATCHED = 100  # letters of one look
 _KEY = click.argument("dead_letter_id", type=int)
@@ -30,7 +33,20 @@ def group(container: Container) -> click.Group:
     def dlq() -> None:
         """Dead letters: messages that were given up."""
 
-    for command in (_index, _list, _groups, _show, _replay, _edit, _discard, _undo, _export, _watch):
+    for command in (
+        _index,
+        _list,
+        _groups,
+        _show,
+        _replay,
+        _reroute,
+        _edit,
+        _discard,
+        _undo,
+        _export,
+        _import,
+        _watch,
+    ):
         dlq.add_command(command(container))
     dlq.add_command(dlq_bulk.group(container))
     return dlq
@@ -109,7 +125,9 @@ def _show(container: Container) -> click.Command:
     @as_operator
     def show_letter(*, dead_letter_id: int, reveal: bool, as_json: bool) -> None:
         """One letter with its payload, trace, attempts and line of replays."""
-        detail = container.services.dead_letters.get(OPERATOR, dead_letter_id, reveal=reveal)
+        letters = container.services.dead_letters
+        detail = letters.get(OPERATOR, dead_letter_id, reveal=reveal)
+        letters.mark_read(OPERATOR, dead_letter_id)
         show(detail, as_json, _detail_text)
 
     return show_letter
@@ -135,16 +153,59 @@ def _detail_text(detail: LetterDetail) -> str:
 def _replay(container: Container) -> click.Command:
     @click.command("replay")
     @click.argument("dead_letter_ids", type=int, nargs=-1, required=True)
+    @AT
+    @IN
     @_WHY
     @AS_JSON
     @as_operator
-    def replay(*, dead_letter_ids: tuple[int, ...], why: str, as_json: bool) -> None:
-        """Send the messages of letters again, each once."""
+    def replay(
+        *,
+        dead_letter_ids: tuple[int, ...],
+        at: datetime | None,
+        after: timedelta | None,
+        why: str,
+        as_json: bool,
+    ) -> None:
+        """Send the messages of letters again, each once; now, or at a moment."""
+        moment = moment_of(at, after)
         for key in dead_letter_ids:
-            done = container.services.letter_acts.replay(OPERATOR, key, why=why)
+            if moment is None:
+                done = container.services.letter_acts.replay(OPERATOR, key, why=why)
+            else:
+                done = container.services.letter_moves.delay(OPERATOR, key, moment, why=why)
             show(done, as_json, lambda one: f"{one.dead_letter_id}: replayed as {one.successor_message_id}")
 
     return replay
+
+
+def _reroute(container: Container) -> click.Command:
+    @click.command("reroute")
+    @_KEY
+    @click.option("--to", help="A kind of job that takes the letter's work; without it they are listed.")
+    @AT
+    @IN
+    @_WHY
+    @AS_JSON
+    @as_operator
+    def reroute(
+        *,
+        dead_letter_id: int,
+        to: str | None,
+        at: datetime | None,
+        after: timedelta | None,
+        why: str,
+        as_json: bool,
+    ) -> None:
+        """Let another kind of job, or its own at the right queue, do the letter's work."""
+        moves = container.services.letter_moves
+        if to is None:
+            for found in moves.destinations(OPERATOR, dead_letter_id):
+                show(found, as_json, lambda one: f"{one.kind} of {one.queue}")
+            return
+        done = moves.reroute(OPERATOR, dead_letter_id, to, at=moment_of(at, after), why=why)
+        show(done, as_json, lambda one: f"{one.dead_letter_id}: job {one.successor_job_id} does the work")
+
+    return reroute
 
 
 def _edit(container: Container) -> click.Command:
@@ -223,6 +284,25 @@ def _export(container: Container) -> click.Command:
             click.echo(line, nl=False)
 
     return export
+
+
+def _import(container: Container) -> click.Command:
+    @click.command("import")
+    @click.argument("file", type=click.File("rb"))
+    @click.option("--dry-run", is_flag=True, help="Only say what would come back.")
+    @AS_JSON
+    @as_operator
+    def import_letters(*, file: IO[bytes], dry_run: bool, as_json: bool) -> None:
+        """Bring letters back from an export with --payloads; - reads standard input. Safe to repeat."""
+        done = container.services.letter_import.run(OPERATOR, file, dry_run=dry_run)
+        show(done, as_json, _import_text)
+
+    return import_letters
+
+
+def _import_text(done: ImportReport) -> str:
+    lines = [f"line {one.line}: {one.why}" for one in done.reasons]
+    return "\n".join([f"{done.imported} letters came back, {done.passed_over} did not", *lines])
 
 
 def _watch(container: Container) -> click.Command:

@@ -27,6 +27,7 @@ def group(container: Container) -> click.Group:
     bulk.add_command(_show(container))
     for verb in ("start", "pause", "resume", "cancel"):
         bulk.add_command(_steer(container, verb))
+    bulk.add_command(_undo(container))
     return bulk
 
 
@@ -99,6 +100,19 @@ def _steer(container: Container, verb: str) -> click.Command:
         show(act(OPERATOR, bulk_id), as_json, _line)
 
     return steer
+
+
+def _undo(container: Container) -> click.Command:
+    @click.command("undo")
+    @_KEY
+    @AS_JSON
+    @as_operator
+    def undo(*, bulk_id: int, as_json: bool) -> None:
+        """Take back what an ended bulk discard discarded, as far as that is still possible."""
+        done = container.services.letter_bulks.undo(OPERATOR, bulk_id)
+        show(done, as_json, lambda one: f"bulk {bulk_id}: {one.restored} letters are open again")
+
+    return undo
 
 
 def _preview_text(preview: BulkPreview) -> str:

@@ -9,7 +9,7 @@ import click
 
 from app.commands.operator import as_operator
 from app.container import Container
-from app.services.secrets import Checked, Fault, Secrets
+from app.services.secrets import Checked, Fault
 
 _SHOWN = 20  # faults on the screen; their number is always told
 
@@ -46,12 +46,8 @@ def group(container: Container) -> click.Group:
     return secrets
 
 
-def _service(container: Container) -> Secrets:
-    return Secrets(container.database, container.secrets, container.audit.trail)
-
-
 def _rotate(container: Container, *, dry_run: bool, batch_size: int) -> None:
-    service, active = _service(container), container.secrets.key_id
+    service, active = container.all_secrets, container.secrets.key_id
     click.echo(f"active key: {active}; secrets by key: {_by_key(service.count())}")
     if not dry_run:
         container.audit.note("secrets.rotation_started", details={"to_key": active})
@@ -74,7 +70,7 @@ def _rotate(container: Container, *, dry_run: bool, batch_size: int) -> None:
 
 def _verify(container: Container) -> None:
     checked, found = Checked(), 0
-    for fault in _service(container).verify(checked):
+    for fault in container.all_secrets.verify(checked):
         found += 1
         if found <= _SHOWN:
             click.echo(fault)

@@ -17,14 +17,15 @@ from app.jobs import queue_depths
 from app.jobs.dispatch import Dispatcher
 from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
+from app.jobs.message_trace import MessageTrace
 from app.jobs.outbox import Outbox
 from app.jobs.policy import HUNG_GRACE_SECONDS, MAX_ATTEMPTS, Policies
 from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
+from app.observability import security_metrics, server_metrics
 from app.observability.logging import product_version
 from app.observability.sampling import Sampler
-from app.observability.server_metrics import forget_nats
 from app.once import once
 from app.pipeline.extraction import tika_server
 from app.security.crypto import SecretBox
@@ -36,6 +37,7 @@ from app.services.burial import Burial
 from app.services.provider_circuits import CircuitOptions, ProviderCircuits
 from app.services.provider_client import Fleet, ProviderClient
 from app.services.rate_limits import RateLimits
+from app.services.secrets import Secrets
 from app.storage.postgres.schema import Schema
 from app.storage.postgres.session import Database, DatabaseOptions
 from app.storage.qdrant import VectorStore, VectorStoreOptions
@@ -109,7 +111,10 @@ class Container:
     @once
     def broker(self) -> JetStreamBroker:
         """NATS JetStream; every process may send to every queue."""
-        return JetStreamBroker(self.broker_options, self.queue_specs)
+        server_metrics.expect_queues(spec.name for spec in self.queue_specs)
+        broker = JetStreamBroker(self.broker_options, self.queue_specs)
+        broker.add_middleware(MessageTrace())
+        return broker
 
     @once
     def broker_options(self) -> BrokerOptions:
@@ -121,6 +126,7 @@ class Container:
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
             version=product_version(),
+            on_event=server_metrics.broker_told,
         )
 
     @property
@@ -138,7 +144,7 @@ class Container:
     @once
     def queue_numbers(self) -> Sampler:
         """Fills the gauges of streams and queues when somebody scrapes."""
-        return Sampler(self._measure, forget_nats)
+        return Sampler(self._measure, server_metrics.forget_nats)
 
     @once
     def feed(self) -> StatusBus:
@@ -207,7 +213,10 @@ class Container:
             most_at_once=self.settings.provider_max_concurrent_requests,
             per_minute=self.settings.provider_requests_per_minute,
         )
-        return ProviderClient(OutboundOptions(allowed_hosts=hosts, max_connections=_CONNECTIONS), fleet)
+        options = OutboundOptions(
+            allowed_hosts=hosts, max_connections=_CONNECTIONS, on_refusal=security_metrics.call_refused
+        )
+        return ProviderClient(options, fleet)
 
     @once
     def provider_circuits(self) -> ProviderCircuits:
@@ -231,6 +240,11 @@ class Container:
     def secrets(self) -> SecretBox:
         """Seals the keys of providers."""
         return SecretBox(self.settings.encryption_master_key, self.settings.encryption_retired_keys)
+
+    @once
+    def all_secrets(self) -> Secrets:
+        """Every secret at rest, for operators."""
+        return Secrets(self.database, self.secrets, self.audit.trail)
 
     @once
     def audit(self) -> Audit:

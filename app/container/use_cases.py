@@ -47,6 +47,8 @@ from app.services.letter_acts import LetterActs
 from app.services.letter_bulks import LetterBulks
 from app.services.letter_content import Contents
 from app.services.letter_ends import LetterEnds
+from app.services.letter_import import LetterImport
+from app.services.letter_moves import LetterMoves
 from app.services.llms import Llms
 from app.services.overview import Overview
 from app.services.owners import Owners
@@ -322,6 +324,18 @@ class Services:
             undo_period=timedelta(seconds=of.settings.dlq_undo_secs),
             max_replays=of.broker_options.max_replays,
         )
+
+    @once
+    def letter_import(self) -> LetterImport:
+        """Letters that come back from an export."""
+        of = self._of
+        return LetterImport(of.database, of.audit.trail, of.broker, of.letter_index, self.letter_ends)
+
+    @once
+    def letter_moves(self) -> LetterMoves:
+        """Letters whose work is done elsewhere, or later."""
+        of, most = self._of, self._of.broker_options.max_replays
+        return LetterMoves(of.database, of.audit.trail, of.outbox, self.letter_ends, most)
 
     @once
     def letter_bulks(self) -> LetterBulks:

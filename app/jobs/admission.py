@@ -67,7 +67,7 @@ _ADMIT = text("""
         FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET held = false, updated_at = now() FROM chosen WHERE jobs.job_id = chosen.job_id
-    RETURNING jobs.job_id, jobs.kind, jobs.queue, jobs.publication
+    RETURNING jobs.job_id, jobs.kind, jobs.queue, jobs.publication, jobs.trace
 """)
 
 
@@ -84,7 +84,7 @@ def admit(database: Database, queue: str) -> list[Envelope]:
         if room <= 0:
             return []
         rows = session.execute(_ADMIT, {"queue": queue, "room": room})
-        return [Envelope(*row) for row in rows]
+        return [Envelope(row.job_id, row.kind, row.queue, row.publication, trace=row.trace) for row in rows]
 
 
 def _any_held(session: Session, queue: str) -> bool:

@@ -55,6 +55,8 @@ class Dispatcher:
                 f"publish {envelope.queue}",
                 "producer",
                 attributes=attributes | {"job.id": str(envelope.job_id)},
+                headers=envelope.trace,
+                links=[tracing.elsewhere(envelope.trace)],
             ):
                 self._broker.enqueue(_message(envelope), delay=_delay_ms(envelope))
             outcome = "success"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,14 +49,15 @@ def cause_of(message: str) -> str:
     return cause.strip()[:_CAUSE_CHARACTERS]
 
 
-def our_frames(trace: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)  # what dies in a crowd dies in one place
+def our_frames(trace: str) -> tuple[str, ...]:
     """The places of a traceback that are ours, the last one last, without line numbers: those move."""
-    yield from (f"{found['file']}:{found['function']}" for found in _FRAME.finditer(trace))
+    return tuple(f"{found['file']}:{found['function']}" for found in _FRAME.finditer(trace))
 
 
 def fingerprint_of(error_class: str | None, cause: str, trace: str) -> str:
     """16 hex digits that letters of one cause share."""
-    parts = [error_class or "", cause, *list(our_frames(trace))[-_FRAMES:]]
+    parts = [error_class or "", cause, *our_frames(trace)[-_FRAMES:]]
     return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
@@ -86,7 +87,14 @@ def facts_of(letter: DeadLetter, stream_life: str) -> dict[str, Any]:
         "first_seen_at": _first_attempt(letter) or letter.dead_at,
         "died_at": letter.dead_at,
         "expires_at": letter.expires_at,
+        "origin": _storable(letter.provenance.origin) if letter.provenance is not None else None,
     }
+
+
+def place_of(origin: str) -> tuple[str, int] | None:
+    """Life of the stream and sequence of an origin, "life:sequence"; None for what is none."""
+    life, _, sequence = origin.rpartition(":")
+    return (life, int(sequence)) if life and sequence.isascii() and sequence.isdigit() else None
 
 
 def _first_attempt(letter: DeadLetter) -> datetime | None:

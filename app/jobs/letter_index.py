@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
-from app.jobs.letter_facts import facts_of
+from app.jobs.letter_facts import facts_of, place_of
 from app.jobs.messages import job_of
 from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database
@@ -39,23 +40,37 @@ _MOST_GONE = 1000
 _COLUMNS = (
     "stream_life", "sequence", "message_id", "job_id", "actor", "queue", "pool", "reason", "error_class",
     "error_message", "cause", "fingerprint", "attempts", "worker", "trace_id", "size_bytes",
-    "truncated_bytes", "first_seen_at", "died_at", "expires_at",
+    "truncated_bytes", "first_seen_at", "died_at", "expires_at", "origin",
 )  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
 _ARRIVE = text(
     f"CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS "  # noqa: S608 constants
-    f"SELECT {_NAMES}, sequence AS parent_sequence FROM dead_letters WITH NO DATA"
+    f"SELECT {_NAMES}, stream_life AS parent_life, sequence AS parent_sequence, depth AS known_depth "
+    "FROM dead_letters WITH NO DATA"
 )
-# The parent is the letter whose replay this was, or the one that was edited into this one's job.
+# How many name a parent decides how that is found: nearly none do, and the table may have a million rows.
+_LOOK = text("ANALYZE arriving")
+# The parent is the letter whose replay this was, or the last one that was edited or moved into its job. That
+# of an imported letter may be an imported one as well.
 _INSERT = text(
-    f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "  # noqa: S608 constants
+    "WITH edited AS MATERIALIZED (SELECT DISTINCT ON (arriving.sequence) arriving.sequence, "  # noqa: S608 constants
+    "earlier.dead_letter_id, earlier.depth FROM arriving "
+    "JOIN dead_letters AS earlier ON earlier.successor_job_id = arriving.job_id "
+    "AND earlier.died_at < arriving.died_at ORDER BY arriving.sequence, earlier.died_at DESC), "
+    "returned AS MATERIALIZED (SELECT DISTINCT ON (arriving.sequence) arriving.sequence, "
+    "earlier.dead_letter_id FROM arriving "
+    "JOIN dead_letters AS earlier "
+    "ON earlier.origin = arriving.parent_life || ':' || arriving.parent_sequence "
+    "ORDER BY arriving.sequence, earlier.dead_letter_id DESC) "
+    f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "
     f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, jobs.owner_id, jobs.arguments, "
-    "coalesce(replayed.dead_letter_id, edited.dead_letter_id), "
-    "coalesce(replayed.depth + 1, edited.depth + 1, 0) "
+    "coalesce(returned.dead_letter_id, replayed.dead_letter_id, edited.dead_letter_id), "
+    "coalesce(arriving.known_depth, replayed.depth + 1, edited.depth + 1, 0) "
     "FROM arriving LEFT JOIN jobs ON jobs.job_id = arriving.job_id "
-    "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.stream_life "
+    "LEFT JOIN dead_letters AS replayed ON replayed.stream_life = arriving.parent_life "
     "AND replayed.sequence = arriving.parent_sequence "
-    "LEFT JOIN dead_letters AS edited ON edited.successor_job_id = arriving.job_id "
+    "LEFT JOIN returned ON returned.sequence = arriving.sequence "
+    "LEFT JOIN edited ON edited.sequence = arriving.sequence "
     "ORDER BY arriving.sequence ON CONFLICT (stream_life, sequence) DO NOTHING RETURNING dead_letter_id"
 )
 
@@ -88,18 +103,28 @@ class LetterIndex:
                 dead_feed.acknowledge(self.broker, batch)
         return len(batch.letters)
 
+    def add(self, letters: Sequence[DeadLetter]) -> int:
+        """Index letters that were just stored; how many rows were added. Raises UnavailableError."""
+        with _nats():
+            return self._write(letters, dead_feed.lifetime(self.broker).created)
+
     def rebuild(self) -> Iterator[tuple[int, int]]:
         """Index every letter of the stream that has no row; yields (letters seen, rows added) as it goes.
 
         Raises UnavailableError.
         """
         seen = added = 0
-        with _nats():
+        with _nats(), ThreadPoolExecutor(1) as writer:  # Postgres works while the next page is made ready
             life = dead_feed.lifetime(self.broker)
+            writing: Future[int] | None = None
             for page in dead_feed.everything(self.broker, life):
-                added += self._write(page, life.created)
+                rows = [self._facts(letter, life.created) for letter in page]
+                added += writing.result() if writing else 0
+                writing = writer.submit(self._store, rows)
                 seen += len(page)
                 yield seen, added
+            if writing:
+                yield seen, added + writing.result()
 
     def compare(self, *, dry_run: bool = False) -> Compared:
         """Index the letters that the consumer has passed over, and name rows whose letters left otherwise.
@@ -136,13 +161,16 @@ class LetterIndex:
             return {sequence: (key, is_open) for sequence, key, is_open in session.execute(rows)}
 
     def _write(self, letters: Sequence[DeadLetter], life: str) -> int:
-        rows = [self._facts(letter, life) for letter in letters]
+        return self._store([self._facts(letter, life) for letter in letters])
+
+    def _store(self, rows: Sequence[Mapping[str, Any]]) -> int:
         with self.database.transaction() as session:
             return _insert(session, rows)
 
     def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
         """Only a replay must be read as a whole: its id tells neither its job nor its parent."""
-        facts: dict[str, Any] = {**facts_of(letter, life), "parent_sequence": None}
+        facts: dict[str, Any] = {**facts_of(letter, life), "parent_life": life, "parent_sequence": None}
+        facts["known_depth"] = None
         if letter.replays:
             message = self._message(letter.id)
             job = job_of(message) if message is not None else None
@@ -150,6 +178,10 @@ class LetterIndex:
             facts["job_id"] = job[0] if job else None
             parent = lineage.get("dead_letter") if isinstance(lineage, dict) else None
             facts["parent_sequence"] = parent if isinstance(parent, int) else None
+        if letter.provenance is not None:
+            place = place_of(letter.provenance.parent or "")
+            facts["parent_life"], facts["parent_sequence"] = place or (None, None)
+            facts["known_depth"] = letter.provenance.depth
         return facts
 
     def _message(self, sequence: int) -> Message[Any] | None:
@@ -162,6 +194,7 @@ class LetterIndex:
 def _insert(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
     session.execute(_ARRIVE)
     copy_rows(session, "arriving", rows)
+    session.execute(_LOOK)
     return len(session.execute(_INSERT).all())
 
 

@@ -5,8 +5,8 @@ Should the sending fail, or the stream lose the message, the reconciler finds th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
@@ -35,6 +35,7 @@ class Envelope:
     publication: int = 0
     delay_seconds: float = 0.0
     retries: int = 0  # failed attempts that the message of a job sent again must go on counting from
+    trace: Mapping[str, str] = field(default_factory=dict)  # what caused the job, whoever sends it
 
 
 class Sender(Protocol):
@@ -87,7 +88,8 @@ class Outbox:
                 if part[kind, key]["held"]:
                     self.admit_after(session, queue)
                 elif job_id == part[kind, key]["job_id"]:
-                    fresh.append(Envelope(job_id, kind, queue, delay_seconds=delay_seconds))
+                    trace = part[kind, key]["trace"]
+                    fresh.append(Envelope(job_id, kind, queue, delay_seconds=delay_seconds, trace=trace))
         if fresh:
             after_commit(session, lambda: self._sender.send(fresh))
         return [ids[_key(row)] for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, case, func, text
 
@@ -51,11 +51,16 @@ def taken_by() -> ColumnElement[datetime]:
     """When a message just sent must have been taken, for a job's `expected_by`.
 
     As above; but of the kinds that are held back few wait on the stream at a time, and all others wait for
-    those to be taken: they are missed after two minutes.
+    those to be taken: they are missed after two minutes. A job that waits for a moment is missed after that.
     """
     held = [kind for kind, contract in CONTRACTS.items() if contract.held]
     patience = case((Job.kind.in_(held), _later_each_time("2 minutes")), else_=_later_each_time("15 minutes"))
-    return func.now() + patience
+    return func.greatest(func.now(), Job.not_before) + patience
+
+
+def seconds_until(moment: datetime | None) -> float:
+    """How long a job that waits for a moment still waits; 0 for none, or one that has passed."""
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment is not None else 0.0
 
 
 def _later_each_time(first: str) -> ColumnElement[timedelta]:

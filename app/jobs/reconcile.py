@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope, Sender
-from app.jobs.policy import MAX_ATTEMPTS, Policies
+from app.jobs.policy import MAX_ATTEMPTS, Policies, seconds_until
 from app.jobs.pools import POOLS
 from app.jobs.reconciliations import write_down
 from app.storage.postgres.session import Database, after_commit
@@ -99,7 +99,7 @@ class Reconciler:
         for pool in POOLS.values():
             self._sender.admit(pool.queue)
 
-    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of seven columns
+    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
         unpublished = and_(
             Job.state == "pending",
             ~Job.held,
@@ -110,7 +110,10 @@ class Reconciler:
         missed = or_(unpublished, overdue, self._lost(now))
         if streams_lost_at is not None:
             missed = and_(Job.state.in_(ACTIVE_STATES), ~Job.held, Job.updated_at < streams_lost_at)
-        columns = (Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt)
+        columns = (
+            Job.job_id, Job.kind, Job.queue, Job.state, Job.publication, Job.published_at, Job.attempt,
+            Job.not_before, Job.trace,
+        )  # fmt: skip
         return (
             select(*columns)
             .where(missed)
@@ -144,6 +147,8 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         kind=row.kind,
         queue=row.queue,
         publication=row.publication + 1,
+        delay_seconds=seconds_until(row.not_before),
+        trace=row.trace,
         # The lost message knew how many attempts had failed; the row knows how many were begun.
         retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
     )

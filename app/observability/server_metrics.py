@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -70,11 +70,19 @@ PART_UP = Gauge(
 JOBS_HELD = Gauge(
     "jobs_held", "Jobs that wait in Postgres for their turn", ["queue"], multiprocess_mode="mostrecent"
 )
-AUTH_FAILURES = Counter("auth_failures_total", "Requests refused for who asks", ["reason"])
-UPLOADS_REFUSED = Counter("uploads_refused_total", "Files that were not taken", ["reason"])
+PROVIDER_TOKENS = Counter(
+    "provider_tokens_total", "Tokens that providers say they took and gave", ["provider", "direction"]
+)
+UPSERT_POINTS = Histogram(
+    "vector_upsert_points", "Points of one write to Qdrant", buckets=(1, 4, 16, 32, 64, 128, 256, 512, 1024)
+)
+IN_PROGRESS = Counter("nats_in_progress_acks_total", "Times a message was kept from redelivery", ["queue"])
+RESCUED = Counter(
+    "nats_messages_rescued_total", "Messages that the server would have kept from everybody, or for too long",
+    ["queue", "cause"],
+)  # fmt: skip
+_CAUSES = ("stranded", "orphaned", "overdue")
 
-for _reason in ("unauthenticated", "forbidden"):
-    AUTH_FAILURES.labels(_reason)
 for _to in ("open", "closed"):
     CIRCUIT_CHANGES.labels(_to)
 _UNKNOWN = float("nan")
@@ -144,14 +152,26 @@ def set_open_circuits(number: int | None) -> None:
     CIRCUITS_OPEN.set(_UNKNOWN if number is None else number)
 
 
-def uploads_refused(reason: str) -> None:
-    """Count a file that was not taken; `reason` is the code of an error of ours."""
-    UPLOADS_REFUSED.labels(reason).inc()
+def expect_queues(queues: Iterable[str]) -> None:
+    """Begin what the broker tells of its queues at nought."""
+    for queue in queues:
+        IN_PROGRESS.labels(queue)
+        for cause in _CAUSES:
+            RESCUED.labels(queue, cause)
 
 
-def auth_failed(reason: str) -> None:
-    """Count a request refused for who asks; `reason` is the code of an error of ours."""
-    AUTH_FAILURES.labels(reason).inc()
+def broker_told(what: str, queue: str) -> None:
+    """Count what the broker does by itself; `what` is in-progress, stranded, orphaned or overdue."""
+    if what in _CAUSES:
+        RESCUED.labels(queue, what).inc()
+    else:
+        IN_PROGRESS.labels(queue).inc()
+
+
+def tokens_used(provider: str, taken: int, given: int) -> None:
+    """Count the tokens of one answer."""
+    PROVIDER_TOKENS.labels(provider, "input").inc(taken)
+    PROVIDER_TOKENS.labels(provider, "output").inc(given)
 
 
 def forget_nats() -> None:

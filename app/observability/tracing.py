@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -64,19 +64,20 @@ def span(
     *,
     attributes: Mapping[str, str | int | float | bool] | None = None,
     headers: Mapping[str, str] | None = None,
-    link: Mapping[str, str] | None = None,
+    links: Iterable[Mapping[str, str]] = (),
 ) -> Iterator[Span]:
     """A span around a block; an exception is recorded on it and goes on.
 
-    `headers` is the context that this work continues, `link` one that it only refers to (a replayed message).
+    `headers` is the context that this work continues, the present one where they hold none; `links` are
+    those that it only refers to (who sent a message, what was replayed); empty ones are left out.
     """
     tracer = trace.get_tracer(_NAME, tracer_provider=_provider)
     with tracer.start_as_current_span(
         name,
-        context=extract(headers) if headers else None,
+        context=_context(headers),
         kind=SpanKind[kind.upper()],
         attributes=dict(attributes or {}),
-        links=_links(link),
+        links=[link for each in links for link in _links(each)],
     ) as current:
         yield current
 
@@ -91,6 +92,31 @@ def inject() -> dict[str, str]:
 def extract(headers: Mapping[str, str]) -> Context:
     """The context in these headers, whose names may be in any case; an empty one when there is none."""
     return _PROPAGATOR.extract({name.lower(): value for name, value in headers.items()})
+
+
+def elsewhere(headers: Mapping[str, str]) -> dict[str, str]:
+    """The present context as `inject` has it, where it belongs to another trace than these headers."""
+    here = inject()
+    same = _trace_id(here) == _trace_id(headers)
+    return {} if same else here
+
+
+@contextmanager
+def continuing(headers: Mapping[str, str]) -> Iterator[None]:
+    """Spans begun in the block belong to the context in these headers, if they hold one."""
+    found = _context(headers)
+    token = attach(found) if found is not None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            detach(token)
+
+
+def refer(span: Span, headers: Mapping[str, str]) -> None:
+    """Link a span that has begun to the context in these headers, if they hold one."""
+    for link in _links(headers):
+        span.add_link(link.context)
 
 
 def current_ids() -> dict[str, str]:
@@ -135,6 +161,15 @@ def instrument_engine(engine: Any) -> None:
     SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=_provider)
 
 
-def _links(headers: Mapping[str, str] | None) -> list[Link]:
-    context = trace.get_current_span(extract(headers)).get_span_context() if headers else None
-    return [Link(context)] if context and context.is_valid else []
+def _context(headers: Mapping[str, str] | None) -> Context | None:
+    """What these headers continue; None where they hold no context: then it is the present one."""
+    return extract(headers) if headers and any(name.lower() == "traceparent" for name in headers) else None
+
+
+def _links(headers: Mapping[str, str]) -> list[Link]:
+    context = trace.get_current_span(extract(headers)).get_span_context()
+    return [Link(context)] if context.is_valid else []
+
+
+def _trace_id(headers: Mapping[str, str]) -> int:
+    return trace.get_current_span(extract(headers)).get_span_context().trace_id

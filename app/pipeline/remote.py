@@ -14,9 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from app.errors import InputRefusedError, ProviderRefusedError, ProviderUnavailableError
 from app.observability import calls
+from app.observability.server_metrics import tokens_used
 from app.security.outbound import OutboundClient, OutboundResponse, OutboundStream
 
 _LOG = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ _MESSAGE_CHARACTERS = 300
 # Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
 TOO_MANY_REQUESTS, _FIRST_FAILURE = 429, 400
+_MOST_TOKENS = 100_000_000
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 
 
@@ -97,11 +100,13 @@ class Remote:
     ) -> OutboundStream | ProviderUnavailableError:
         headers = {**self._headers(), "Accept": "text/event-stream"}
         try:
-            stream = call.enter_context(
-                self.http.stream(
-                    url, json=payload, headers=headers, timeout_seconds=timeout_seconds, stopped=stopped
+            with calls.call("provider", self.provider) as made:  # until the answer begins
+                stream = call.enter_context(
+                    self.http.stream(
+                        url, json=payload, headers=headers, timeout_seconds=timeout_seconds, stopped=stopped
+                    )
                 )
-            )
+                made.status = _outcome(stream.status)
             if 200 <= stream.status < 300:  # noqa: PLR2004 - the success range of HTTP
                 return stream
             response = OutboundResponse(stream.status, stream.headers, b"".join(stream.body))
@@ -120,6 +125,12 @@ class Remote:
         if not 200 <= response.status < 300:  # noqa: PLR2004 - the success range of HTTP
             refused = InputRefusedError if response.status in _ABOUT_THE_INPUT else ProviderRefusedError
             raise refused(f"{self.name} refused the request ({response.status}): {self._complaint(response)}")
+
+    def count_tokens(self, answer: object) -> None:
+        """Count the tokens that a success, or the end of a streamed one, says it has cost."""
+        taken, given = tokens_in(answer)
+        if taken or given:
+            tokens_used(self.provider, taken, given)
 
     def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
         timeout_seconds = self.retry.timeout_seconds
@@ -167,6 +178,24 @@ def _outcome(status: int) -> str:
     if status == TOO_MANY_REQUESTS:
         return "rate_limited"
     return "success" if status < _FIRST_FAILURE else "failed"
+
+
+def tokens_in(answer: object) -> tuple[int, int]:
+    """Tokens taken and given, as OpenAI and Cohere tell them; nought where an answer does not."""
+    told: Any = answer
+    for key in ("delta", "meta", "usage", "billed_units", "tokens"):
+        inner = told.get(key) if isinstance(told, dict) else None
+        told = inner if isinstance(inner, dict) else told
+    if not isinstance(told, dict):
+        return 0, 0
+    taken = told.get("prompt_tokens", told.get("input_tokens", told.get("total_tokens")))
+    return _count(taken), _count(told.get("completion_tokens", told.get("output_tokens")))
+
+
+def _count(value: object) -> int:
+    """A number of tokens; whatever else somebody's server may say is none."""
+    plausible = isinstance(value, int | float) and 0 < value < _MOST_TOKENS
+    return int(value) if plausible and not isinstance(value, bool) else 0  # type: ignore[call-overload]
 
 
 def message_of(response: OutboundResponse) -> str:

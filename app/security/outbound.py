@@ -55,6 +55,13 @@ class OutboundOptions:
     max_connections: int = 20
     ca_file: str | None = None
     resolver: Resolver = field(default=resolve, repr=False)
+    on_refusal: Callable[[str], object] | None = field(default=None, repr=False)  # for whoever counts
+
+    def refused(self, reason: str, rule: str) -> InvalidInputError:
+        """The error for an address that breaks a rule, and a word about it to `on_refusal`."""
+        if self.on_refusal is not None:
+            self.on_refusal(reason)
+        return InvalidInputError(f"The address cannot be called: {rule}.", field="base_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +210,7 @@ class OutboundClient:
         with self._lock:
             if self._pool is None or self._pid != os.getpid():  # a fork must not share connections
                 self._pid = os.getpid()
-                backend = _GuardedBackend(self._options.resolver, self._allowed, self._deadline)
+                backend = _GuardedBackend(self._options, self._allowed, self._deadline)
                 self._pool = httpcore.ConnectionPool(
                     ssl_context=_ssl_context(self._options.ca_file),
                     max_connections=self._options.max_connections,
@@ -216,20 +223,20 @@ class OutboundClient:
         try:
             parsed = httpx.URL(url)
         except (httpx.InvalidURL, UnicodeError, TypeError) as error:
-            raise _refused(f"it is not a valid URL ({error})") from error
+            raise self._options.refused("invalid_url", f"it is not a valid URL ({error})") from error
         if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
-            raise _refused("it must start with https:// or http:// and name a host")
+            rule = "it must start with https:// or http:// and name a host"
+            raise self._options.refused("invalid_url", rule)
         if parsed.userinfo:
-            raise _refused("it must not contain a user name or password")
+            raise self._options.refused("invalid_url", "it must not contain a user name or password")
         host, port = _host_and_port(parsed)
         if (
             parsed.scheme == "http"
             and not self._options.allow_plain_http
             and not self._plain_http(host, port)
         ):
-            raise _refused(
-                f"plain http is only allowed for hosts on the operator's list; {host} is not on it"
-            )
+            rule = f"plain http is only allowed for hosts on the operator's list; {host} is not on it"
+            raise self._options.refused("plain_http", rule)
         return parsed
 
     def _plain_http(self, host: str, port: int) -> bool:
@@ -244,8 +251,8 @@ class OutboundClient:
 class _GuardedBackend(httpcore.NetworkBackend):
     """Opens TCP connections to checked addresses only."""
 
-    def __init__(self, resolver: Resolver, allowed: AllowedHosts, deadline: Deadline) -> None:
-        self._resolver = resolver
+    def __init__(self, options: OutboundOptions, allowed: AllowedHosts, deadline: Deadline) -> None:
+        self._options = options
         self._allowed = allowed
         self._deadline = deadline
         self._sockets = httpcore.SyncBackend()
@@ -274,7 +281,7 @@ class _GuardedBackend(httpcore.NetworkBackend):
     def checked_addresses(self, host: str, port: int) -> list[str]:
         """Resolve and check. Raises InvalidInputError when any address is closed, ConnectError when none."""
         try:
-            addresses = [parse_address(text) for text in self._resolver(host.strip("[]"), port)]
+            addresses = [parse_address(text) for text in self._options.resolver(host.strip("[]"), port)]
         except (OSError, UnicodeError, ValueError) as error:
             raise httpcore.ConnectError(f"cannot resolve {host}") from error
         if not self._allowed.covers_name(host.strip("[]").rstrip("."), port):
@@ -286,10 +293,11 @@ class _GuardedBackend(httpcore.NetworkBackend):
         reason = closed_reason(address)
         if reason and not self._allowed.covers_address(address, port):
             _LOG.warning("outbound call refused", extra={"host": host, "port": port, "reason": reason})
-            raise _refused(
+            rule = (
                 f"{host} leads to an address that is not public ({reason}); "
                 "an operator can add the host to OUTBOUND_ALLOWED_HOSTS"
             )
+            raise self._options.refused("closed_address", rule)
 
 
 class _TooLongError(Exception):
@@ -303,10 +311,6 @@ _FAILURES = (
     _TooLongError,
     StoppedError,
 )
-
-
-def _refused(rule: str) -> InvalidInputError:
-    return InvalidInputError(f"The address cannot be called: {rule}.", field="base_url")
 
 
 def _unavailable(url: httpx.URL, error: Exception, timeout_seconds: float) -> ProviderUnavailableError:

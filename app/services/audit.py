@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -154,12 +155,15 @@ def _begin_after_pruned(session: Session, check: ChainCheck) -> None:
 
 
 def _events(session: Session) -> Iterator[Any]:
-    statement = select(*COLUMNS).order_by(AuditEvent.id).limit(_CHECKED_AT_ONCE)
-    last: int | None = None
-    while True:
-        part = statement if last is None else statement.where(AuditEvent.id > last)
-        rows = session.execute(part).all()
-        yield from rows
-        if len(rows) < _CHECKED_AT_ONCE:
-            return
-        last = rows[-1].id
+    with ThreadPoolExecutor(1) as reader:  # Postgres reads the next ones while these are checked
+        rows = _some_events(session, None)
+        while rows:
+            coming = reader.submit(_some_events, session, rows[-1].id)
+            yield from rows
+            rows = coming.result()
+
+
+def _some_events(session: Session, last: int | None) -> Sequence[Any]:
+    number = AuditEvent.__table__.c.id  # of the table: with the class around it, reading costs as much again
+    statement = select(*COLUMNS).order_by(number).limit(_CHECKED_AT_ONCE)
+    return session.execute(statement if last is None else statement.where(number > last)).all()

@@ -5,16 +5,50 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Text, cast, func
 
-from app.security.audit import GENESIS, Event, Sealer
+from app.security.audit import GENESIS, Sealer, spelled, spelled_again
 from app.services.audit_trail import HEAD_UNVERIFIED
 from app.storage.postgres.tables import AuditEvent
 
-_FIELDS = tuple(Event.__dataclass_fields__)
-COLUMNS = tuple(AuditEvent.__table__.c[name] for name in (*_FIELDS, "key_id", "previous_mac", "mac"))
+# As texts, which the driver hands over as they are: to make objects of them would take most of the time.
+# The era is asked for so that a moment of another one is another text.
+_OF = AuditEvent.__table__.c
+COLUMNS = (
+    _OF.id,
+    func.to_char(func.timezone("UTC", _OF.at), 'YYYY-MM-DD"T"HH24:MI:SS.US AD').label("at"),
+    _OF.owner_id, _OF.actor, _OF.action, _OF.object_kind, _OF.object_id, _OF.outcome, _OF.request_id,
+    _OF.address,
+    cast(_OF.details, Text).label("details"),
+    _OF.key_id,
+    func.encode(_OF.previous_mac, "hex").label("previous_mac"),
+    func.encode(_OF.mac, "hex").label("mac"),
+)  # fmt: skip
+
+
+class Link(NamedTuple):
+    """An event as the check needs it: what its code covers, and how it hangs on the one before it."""
+
+    id: int
+    action: str
+    content: bytes
+    key_id: str | None
+    previous_mac: bytes
+    mac: bytes
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Link:
+        """Of a row of COLUMNS."""
+        number, at, *texts, details, key_id, previous_mac, mac = row
+        content = spelled(number, _moment(at), texts, spelled_again(details))
+        return cls(number, texts[2], content, key_id, bytes.fromhex(previous_mac), bytes.fromhex(mac))
+
+
+def _moment(at: str) -> str:
+    """As Python writes it: without a fraction where there is none."""
+    return at.removesuffix(" AD").removesuffix(".000000") + "+00:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +96,16 @@ class ChainCheck:
         """Events that were written without a key."""
         return self.by_key[None]
 
-    def row(self, row: Row[Any]) -> Iterator[Finding]:
-        """The next event of the table, as its COLUMNS."""
-        yield from (Finding(row.id, reason) for reason in (*self._misplaced(row), *self._altered(row)))
-        if self.anchor is not None and row.id == self.anchor.id:
-            self._anchored = row.mac.hex().startswith(self.anchor.mac)
-        self.last_id, self.mac, self._last_key = row.id, row.mac, row.key_id or self._last_key
+    def row(self, row: Row[Any]) -> list[Finding]:
+        """What is wrong with the next event of the table, given as its COLUMNS."""
+        link = Link.of(row)
+        found = [Finding(link.id, reason) for reason in (*self._misplaced(link), *self._altered(link))]
+        if self.anchor is not None and link.id == self.anchor.id:
+            self._anchored = link.mac.hex().startswith(self.anchor.mac)
+        self.last_id, self.mac, self._last_key = link.id, link.mac, link.key_id or self._last_key
         self.events += 1
-        self.by_key[row.key_id] += 1
+        self.by_key[link.key_id] += 1
+        return found
 
     def end(self, head: Row[Any] | None) -> Iterator[Finding]:
         """After the last event."""
@@ -88,23 +124,26 @@ class ChainCheck:
         elif not self.sealer.head_holds(head.last_id, head.mac, head.key_id, head.seal):
             yield Finding(None, f"the head was altered, or sealed with a key that is missing ({head.key_id})")
 
-    def _misplaced(self, row: Row[Any]) -> Iterator[str]:
-        if row.id <= self.last_id:
-            yield "was inserted before the beginning of the log"
-        elif row.id > self.last_id + 1:
-            yield f"events {self.last_id + 1} to {row.id - 1} before it are missing"
-        elif row.previous_mac != self.mac:
-            yield f"does not follow event {self.last_id}: one of them was put in the place of another"
+    def _misplaced(self, link: Link) -> tuple[str, ...]:
+        if link.id <= self.last_id:
+            return ("was inserted before the beginning of the log",)
+        if link.id > self.last_id + 1:
+            return (f"events {self.last_id + 1} to {link.id - 1} before it are missing",)
+        if link.previous_mac != self.mac:
+            return (f"does not follow event {self.last_id}: one of them was put in the place of another",)
+        return ()
 
-    def _altered(self, row: Row[Any]) -> Iterator[str]:
-        if not self.sealer.knows(row.key_id):
-            yield (
-                f"was sealed with key {row.key_id}, which is not configured: "
+    def _altered(self, link: Link) -> list[str]:
+        found = []
+        if not self.sealer.knows(link.key_id):
+            found.append(
+                f"was sealed with key {link.key_id}, which is not configured: "
                 "to check it, name the key in ENCRYPTION_RETIRED_KEYS"
             )
-        elif not self.sealer.holds(Event(*row[: len(_FIELDS)]), row.previous_mac, row.key_id, row.mac):
-            yield "was changed or forged"
-        if row.key_id is None and self._last_key is not None:
-            yield "was written without a key, after others that were sealed with one"
-        if row.action == HEAD_UNVERIFIED and self._last_key is not None:
-            yield "the head had been altered when it was written: events before it may be missing"
+        elif not self.sealer.holds(link.content, link.previous_mac, link.key_id, link.mac):
+            found.append("was changed or forged")
+        if link.key_id is None and self._last_key is not None:
+            found.append("was written without a key, after others that were sealed with one")
+        if link.action == HEAD_UNVERIFIED and self._last_key is not None:
+            found.append("the head had been altered when it was written: events before it may be missing")
+        return found

@@ -6,7 +6,7 @@ and are read when somebody opens it. Admins see all letters, others those of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,6 +79,7 @@ class DeadLetterView:
     parent_id: int | None
     depth: int
     bulk_id: int | None
+    origin: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +123,14 @@ class LetterDetail:
     """One letter: its row, what it holds, its job, and the line of replays from the first letter on.
 
     `content` is None where the letter is not on the stream any more; `content_gone` says why then.
+    `job_not_before` is the moment until which its waiting job was put off.
     """
 
     letter: DeadLetterView
     content: LetterContent | None
     content_gone: str | None
     job_state: str | None
+    job_not_before: datetime | None
     lineage: tuple[DeadLetterView, ...]
 
 
@@ -167,6 +170,14 @@ class DeadLetters:
         with self.database.transaction() as session:
             return view(DeadLetterView, letter_of(session, principal, dead_letter_id))
 
+    def origins(self, ids: Iterable[int]) -> dict[int, str]:
+        """Of letters, "life:sequence" of what each was first: what an export names them by."""
+        row = DeadLetterRow
+        named = select(row.dead_letter_id, row.origin, row.stream_life, row.sequence)
+        with self.database.transaction() as session:
+            rows = session.execute(named.where(row.dead_letter_id.in_(set(ids)))).all()
+        return {key: origin or f"{life}:{sequence}" for key, origin, life, sequence in rows}
+
     def iterate(self, principal: Principal, wanted: LetterFilter) -> Iterator[DeadLetterView]:
         """All of them, page by page; what dies meanwhile is left out. Raises InvalidInputError."""
         token: str | None = None
@@ -202,19 +213,25 @@ class DeadLetters:
                 raise ForbiddenError("only an admin may see the secrets in a payload")
             job = session.get(Job, row.job_id) if row.job_id else None
             lineage = _lineage(session, principal, row)
+            if reveal:
+                self.trail.record(session, "dead_letter.revealed", **about(row))
+        content, gone = self.contents.read(row, reveal=reveal)
+        return LetterDetail(
+            view(DeadLetterView, row), content, gone, job.state if job else None,
+            job.not_before if job and job.state == "pending" else None,
+            tuple(view(DeadLetterView, each) for each in lineage),
+        )  # fmt: skip
+
+    def mark_read(self, principal: Principal, dead_letter_id: int) -> None:
+        """Note that somebody has seen the letter: what expires unseen is warned of. Raises NotFoundError."""
+        with self.database.transaction() as session:
+            letter_of(session, principal, dead_letter_id)
             session.execute(
                 update(DeadLetterRow)
                 .where(DeadLetterRow.dead_letter_id == dead_letter_id, DeadLetterRow.read_at.is_(None))
                 .values(read_at=func.now())
                 .execution_options(synchronize_session=False)
             )
-            if reveal:
-                self.trail.record(session, "dead_letter.revealed", **about(row))
-        content, gone = self.contents.read(row, reveal=reveal)
-        return LetterDetail(
-            view(DeadLetterView, row), content, gone, job.state if job else None,
-            tuple(view(DeadLetterView, each) for each in lineage),
-        )  # fmt: skip
 
 
 def letter_of(

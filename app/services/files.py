@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.errors import ExplorerError, NotFoundError, UnavailableError
 from app.jobs.contracts import PlanCollectionTransform
 from app.jobs.outbox import Outbox
-from app.observability.server_metrics import uploads_refused
+from app.observability.security_metrics import uploads_refused
 from app.security.principal import Principal
 from app.services.described import check_search
 from app.services.paging import Page, after_token, check_window, continuation_token

@@ -64,7 +64,7 @@ class JobDesk:
         if reason is not None:
             raise ConflictError(f"it does not run again: {reason}")
         self._note("job.run_again", row)
-        self.dispatcher.send([Envelope(job_id, row.kind, row.queue, publication)])
+        self.dispatcher.send([Envelope(job_id, row.kind, row.queue, publication, trace=row.trace)])
 
     def _open_letter(self, job_id: UUID) -> int | None:
         newest = (

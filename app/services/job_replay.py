@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
@@ -69,22 +71,41 @@ def obstacles(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, str]:
     return found
 
 
-def _revive(session: Session, job_id: UUID, publication: int) -> bool:
+def start_anew(
+    session: Session, job_id: UUID, *, publication: int, queue: str, not_before: datetime | None
+) -> bool:
+    """As `revive`, in the caller's transaction, for a message that is sent once that has committed.
+
+    False where `obstacles` names a reason.
+    """
+    unsent = {"published_at": None, "expected_by": None, "not_before": not_before}
+    if not _revive(session, job_id, publication, queue=queue, **unsent):
+        return False
+    _wait_again(session, job_id)
+    return True
+
+
+def _revive(session: Session, job_id: UUID, publication: int, **more: Any) -> bool:
+    """Its message is on the stream, unless `more` says otherwise."""
     revived = session.execute(
         update(Job)
         .where(Job.job_id == job_id, Job.state == "dead", Job.publication < publication, ~_taken_care_of())
         .values(
-            state="pending",
-            publication=publication,
-            published_at=func.now(),
-            expected_by=taken_by(),
-            attempt=0,
-            outcome={},
-            started_at=None,
-            finished_at=None,
-            error_code=None,
-            error_message=None,
-            updated_at=func.now(),
+            {
+                "state": "pending",
+                "publication": publication,
+                "published_at": func.now(),
+                "expected_by": taken_by(),
+                "attempt": 0,
+                "outcome": {},
+                "started_at": None,
+                "finished_at": None,
+                "error_code": None,
+                "error_message": None,
+                "updated_at": func.now(),
+                "not_before": None,
+                **more,
+            }
         )
         .returning(Job.job_id)
     )

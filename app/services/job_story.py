@@ -43,8 +43,7 @@ def _middle(job: Job) -> Iterator[Moment]:
 
 def _end(job: Job, now: datetime) -> Moment:
     if job.state == "pending":
-        held = "in Postgres, until the queue has room for its owner" if job.held else "for a worker"
-        return Moment(None, "Waits", held)
+        return _waits(job, now)
     if job.state == "running":
         return Moment(now, "Runs", "", "accent")
     if job.state == "retrying":
@@ -54,6 +53,13 @@ def _end(job: Job, now: datetime) -> Moment:
     if job.state == "cancelled":
         return Moment(job.finished_at, "Cancelled")
     return Moment(job.finished_at, "Done", str(job.outcome.get("skipped", "")), "good")
+
+
+def _waits(job: Job, now: datetime) -> Moment:
+    if job.not_before is not None and job.not_before > now:
+        return Moment(job.not_before, "Starts then", "somebody put it off", "accent")
+    held = "in Postgres, until the queue has room for its owner" if job.held else "for a worker"
+    return Moment(None, "Waits", held)
 
 
 def _error(job: Job) -> str:

@@ -17,8 +17,10 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, InvalidInputError, UnavailableError
+from app.jobs import message_trace
 from app.jobs.contracts import Contract
 from app.jobs.outbox import Outbox
+from app.observability import tracing
 from app.security.audit import origin
 from app.security.principal import Principal
 from app.services.audit_trail import AuditTrail
@@ -67,7 +69,7 @@ class LetterActs:
         successor = self._send(row, check_why(why))
         with self.database.transaction() as session:
             row = letter_of(session, principal, dead_letter_id, lock=True)
-            self._mark(row, "replayed", why)
+            mark(row, "replayed", why)
             row.successor_message_id, row.removed_at = successor, func.now()
             row.undo_until = None  # somebody may have discarded it meanwhile: its message is on its way
             self.trail.record(session, "dead_letter.replayed", **about(row, successor=successor))
@@ -97,7 +99,7 @@ class LetterActs:
             row = letter_of(session, principal, dead_letter_id, lock=True)
             job, contract = self._edited(session, row, arguments)
             found = changes(job.arguments, arguments)
-            self._mark(row, "replayed", why)
+            mark(row, "replayed", why)
             row.edited_arguments = arguments
             row.successor_job_id = self.outbox.record(session, contract, owner_id=row.owner_id)
             fields = {"successor": str(row.successor_job_id), "fields": [each.path for each in found]}
@@ -115,8 +117,8 @@ class LetterActs:
         why = check_why(why, needed=True)
         with self.database.transaction() as session:
             row = letter_of(session, principal, dead_letter_id, lock=True)
-            _refuse_ended(row)
-            self._mark(row, "discarded", why)
+            refuse_ended(row)
+            mark(row, "discarded", why)
             row.undo_until = func.now() + self.undo_period
             self.trail.record(session, "dead_letter.discarded", **about(row))
             session.flush()
@@ -140,12 +142,8 @@ class LetterActs:
             return view(DeadLetterView, row)
 
     def _refuse(self, session: Session, row: DeadLetterRow) -> None:
-        _refuse_ended(row)
-        if row.depth >= self.max_replays:
-            raise ConflictError(
-                f"dead letter {row.dead_letter_id} comes of {row.depth} replays that all died: "
-                f"no more than {self.max_replays} are made. Find the cause, or discard it"
-            )
+        refuse_ended(row)
+        refuse_too_deep(row, self.max_replays)
         hindrance = obstacles(session, [row.job_id]).get(row.job_id) if row.job_id else None
         if hindrance is not None:
             raise ConflictError(
@@ -155,9 +153,8 @@ class LetterActs:
     def _edited(
         self, session: Session, row: DeadLetterRow, arguments: dict[str, Any]
     ) -> tuple[Job, Contract]:
-        _refuse_ended(row)
-        if row.depth >= self.max_replays:
-            self._refuse(session, row)
+        refuse_ended(row)
+        refuse_too_deep(row, self.max_replays)
         job = session.get(Job, row.job_id) if row.job_id else None
         if job is None:
             raise ConflictError(
@@ -169,11 +166,14 @@ class LetterActs:
         return job, contract
 
     def _send(self, row: DeadLetterRow, why: str) -> str:
+        told = {"messaging.system": "nats", "messaging.destination.name": row.queue}
         try:
             self._refuse_other_stream(row)
-            sent = dead_letter.replay(
-                self.broker, row.sequence, by=origin().actor, why=why, max_replays=self.max_replays
-            )
+            with tracing.span(f"replay {row.queue}", "producer", attributes=told) as span:
+                sent = dead_letter.replay(
+                    self.broker, row.sequence, by=origin().actor, why=why, max_replays=self.max_replays
+                )
+                tracing.refer(span, message_trace.made(sent))
         except DeadLetterNotFoundError as error:
             self.ends.mirror([row.dead_letter_id])
             raise ConflictError(str(error)) from error
@@ -187,10 +187,6 @@ class LetterActs:
         if dead_feed.lifetime(self.broker).created != row.stream_life:
             raise ConflictError("the letter is gone with its stream, which was made anew since")
 
-    def _mark(self, row: DeadLetterRow, state: str, why: str) -> None:
-        row.state, row.ended_at = state, func.now()
-        row.ended_by, row.ended_why = origin().actor, why or None
-
 
 def check_why(why: str, *, needed: bool = False) -> str:
     """The reason without blanks around it; raises InvalidInputError for none where one is needed."""
@@ -202,7 +198,23 @@ def check_why(why: str, *, needed: bool = False) -> str:
     return why
 
 
-def _refuse_ended(row: DeadLetterRow) -> None:
+def mark(row: DeadLetterRow, state: str, why: str) -> None:
+    """Write down how a letter ends, and by whom."""
+    row.state, row.ended_at = state, func.now()
+    row.ended_by, row.ended_why = origin().actor, why or None
+
+
+def refuse_too_deep(row: DeadLetterRow, max_replays: int) -> None:
+    """Raise ConflictError at the end of a line of replays."""
+    if row.depth >= max_replays:
+        raise ConflictError(
+            f"dead letter {row.dead_letter_id} comes of {row.depth} replays that all died: "
+            f"no more than {max_replays} are made. Find the cause, or discard it"
+        )
+
+
+def refuse_ended(row: DeadLetterRow) -> None:
+    """Raise ConflictError for a letter that is not open."""
     if row.state != "open":
         by = f" by {row.ended_by}" if row.ended_by else ""
         raise ConflictError(f"dead letter {row.dead_letter_id} was {row.state}{by} already")

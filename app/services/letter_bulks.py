@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, insert, literal, select, text, true
+from sqlalchemy import ColumnElement, Select, func, insert, literal, select, text, true, update
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
@@ -31,6 +31,7 @@ MOST_LETTERS = 100_000
 MOST_PER_SECOND = 500.0
 _SHOWN = 20
 _PREPARING_SECONDS = 120
+_ENDED = frozenset({"finished", "cancelled", "stopped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,23 @@ class BulkPart:
 
 @dataclass(frozen=True, slots=True)
 class BulkPreview:
-    """What a bulk job would do, the most frequent causes first, and whether a second person must start it."""
+    """What a bulk job would do, the most frequent causes first, and whether a second person must start it.
+
+    `can_be_undone`: letters that it discarded can still be taken back.
+    """
 
     bulk: BulkView
     causes: tuple[BulkPart, ...]
     needs_second_person: bool
+    can_be_undone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BulkUndone:
+    """A bulk discard, and how many of its letters are open again."""
+
+    bulk: BulkView
+    restored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +206,25 @@ class LetterBulks:
             bulk.note, bulk.finished_at = f"cancelled by {origin().actor}", func.now()
             return self._told(session, bulk, "cancelled")
 
+    def undo(self, principal: Principal, bulk_id: int) -> BulkUndone:
+        """Take back what an ended bulk discard discarded, as far as that is still possible; safe to repeat.
+
+        Raises NotFoundError, and ConflictError for another bulk job or where nothing can be taken back.
+        """
+        with self.database.transaction() as session:
+            session.execute(text(f"SET LOCAL statement_timeout = '{_PREPARING_SECONDS}s'"))
+            bulk = _of(session, principal, bulk_id)
+            if bulk.act != "discard" or bulk.state not in _ENDED:
+                raise ConflictError(f"bulk job {bulk_id} is no discard that has ended: it is not undone")
+            restored = _restore(session, bulk_id)
+            if not restored:
+                raise ConflictError(f"no discard of bulk job {bulk_id} can be undone (any more)")
+            bulk.note = f"{restored} discards undone by {origin().actor}"
+            self._record(session, bulk, "undone", restored=restored)
+            session.flush()
+            session.refresh(bulk)
+            return BulkUndone(view(BulkView, bulk), restored)
+
     def _steered(
         self, session: Session, principal: Principal, bulk_id: int, expected: set[str], state: str
     ) -> DeadLetterBulk:
@@ -208,14 +240,14 @@ class LetterBulks:
         session.refresh(bulk)
         return view(BulkView, bulk)
 
-    def _record(self, session: Session, bulk: DeadLetterBulk, verb: str) -> None:
+    def _record(self, session: Session, bulk: DeadLetterBulk, verb: str, **more: int) -> None:
         self.trail.record(
             session,
             f"dead_letter_bulk.{verb}",
             object_kind="dead_letter_bulk",
             object_id=str(bulk.bulk_id),
             owner_id=bulk.owner_id,
-            details={"act": bulk.act, "total": bulk.total, "filter": sorted(bulk.filter)},
+            details={"act": bulk.act, "total": bulk.total, "filter": sorted(bulk.filter), **more},
         )
 
     def _needs_second(self, bulk: DeadLetterBulk) -> bool:
@@ -233,7 +265,8 @@ class LetterBulks:
             .limit(_SHOWN)
         ).all()
         parts = tuple(BulkPart(**cause._asdict()) for cause in causes)
-        return BulkPreview(view(BulkView, bulk), parts, self._needs_second(bulk))
+        undoable = bulk.act == "discard" and bulk.state in _ENDED and _can_be_undone(session, bulk.bulk_id)
+        return BulkPreview(view(BulkView, bulk), parts, self._needs_second(bulk), undoable)
 
 
 def _check(order: BulkOrder, wanted: LetterFilter) -> None:
@@ -277,6 +310,34 @@ def _freeze(session: Session, bulk_id: int, principal: Principal, wanted: Letter
     session.execute(insert(DeadLetterBulkItem).from_select(columns, matching))
     mine = select(func.count()).where(DeadLetterBulkItem.bulk_id == bulk_id)
     return session.scalar(mine) or 0
+
+
+def _discarded(bulk_id: int) -> Select[tuple[int]]:
+    """Letters that the bulk job discarded and that can be taken back."""
+    row, item = DeadLetterRow, DeadLetterBulkItem
+    mine = (item.bulk_id == bulk_id, item.state == "done", row.bulk_id == bulk_id)
+    here = (row.state == "discarded", row.removed_at.is_(None), row.undo_until > func.now())
+    joined = select(row.dead_letter_id).join(item, item.dead_letter_id == row.dead_letter_id)
+    return joined.where(*mine, *here)
+
+
+def _can_be_undone(session: Session, bulk_id: int) -> bool:
+    return session.scalar(_discarded(bulk_id).limit(1)) is not None
+
+
+def _restore(session: Session, bulk_id: int) -> int:
+    """How many are open again. One that is leaving its stream at this moment is passed over."""
+    held = _discarded(bulk_id).order_by(DeadLetterRow.dead_letter_id)
+    locked = held.with_for_update(of=DeadLetterRow, skip_locked=True).cte("held")
+    nothing = dict.fromkeys(("ended_at", "ended_by", "ended_why", "undo_until", "bulk_id"))
+    restored = (
+        update(DeadLetterRow)
+        .where(DeadLetterRow.dead_letter_id == locked.c.dead_letter_id)
+        .values(state="open", **nothing)
+        .returning(DeadLetterRow.dead_letter_id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.scalars(restored).all())
 
 
 def _wrong_number(total: int) -> str:

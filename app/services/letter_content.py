@@ -79,7 +79,7 @@ def _content(letter: DeadLetter, *, reveal: bool) -> LetterContent:
         size_bytes=letter.size_bytes,
         truncated_bytes=letter.truncated_bytes,
         trace=letter.trace if reveal else mask_text(letter.trace),
-        our_frames=tuple(our_frames(letter.trace)),
+        our_frames=our_frames(letter.trace),
         attempts=tuple(letter.attempts if reveal else mask(letter.attempts)),
         origin_stream=letter.origin_stream,
         origin_sequence=letter.origin_sequence,

@@ -42,7 +42,7 @@ _NAMED: Mapping[str, Any] = {
     "visualization_transform_id": VisualizationTransform,
 }
 # Others clean up what they name: with other names they would delete what is in use.
-_EDITABLE = frozenset(
+EDITABLE = frozenset(
     kind.kind
     for kind in (PlanCollectionTransform, ExtractFile, PlanDatasetTransform, EmbedItems, BuildVisualization)
 )
@@ -73,11 +73,19 @@ def edited_contract(session: Session, job: Job, arguments: Mapping[str, Any]) ->
     kind = CONTRACTS.get(job.kind)
     if kind is None:
         raise ConflictError(f"there is no contract of kind {job.kind!r}: was it made by a newer release?")
-    if kind.kind not in _EDITABLE:
+    if kind.kind not in EDITABLE:
         raise ConflictError(f"jobs of kind {job.kind} clean up what they name: they are replayed as they are")
     plain = dict(_checked(kind, arguments))
     _check_owner(session, job.owner_id, plain)
     return kind(**plain)
+
+
+def contract_for(session: Session, job: Job, kind: str) -> Contract:
+    """The contract of another kind that takes what it asks for from the job's arguments; raises as above."""
+    wanted = {field.name: job.arguments[field.name] for field in fields(CONTRACTS[kind])}
+    plain = dict(_checked(CONTRACTS[kind], wanted))
+    _check_owner(session, job.owner_id, plain)
+    return CONTRACTS[kind](**plain)
 
 
 def _checked(kind: type[Contract], arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

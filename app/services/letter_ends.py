@@ -178,7 +178,7 @@ class LetterEnds:
                 return None  # a letter with this number is another one now
             why = row.ended_why or ""
             if row.successor_job_id is not None:
-                why = f"edited and replayed as job {row.successor_job_id}. {why}".strip()
+                why = f"replayed as job {row.successor_job_id}. {why}".strip()
             return dead_letter.discard(self.broker, row.sequence, by=row.ended_by or "", reason=why)
         except (BrokerConnectionError, TopologyError) as error:
             raise UnavailableError(f"NATS: {error}") from error

@@ -19,6 +19,7 @@ from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.orm import Session
 
 from app.errors import RateLimitedError, UnavailableError
+from app.observability.security_metrics import rate_limited
 from app.storage.postgres.session import Database
 
 _LOG = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class RateLimits:
         if held is None:
             held = self._take(limit)
         if held.left < 0:
+            rate_limited(limit.key.partition(":")[0])
             raise RateLimitedError(
                 f"that is more than {limit.per_minute} requests per minute {limit.whose}",
                 retry_after_seconds=max(1.0, held.until - time.monotonic()),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.errors import DimensionMismatchError, InvalidInputError, NotFoundError
 from app.observability.calls import call
+from app.observability.server_metrics import UPSERT_POINTS
 from app.storage import qdrant_wire as wire
 from app.storage.filters import Filters, items
 
@@ -158,6 +159,7 @@ class VectorStore:
             )
             with self._call("upsert", name):
                 self._client.upsert(name, points=batch, wait=True)
+            UPSERT_POINTS.observe(len(ids[part]))
 
     def payloads(self, name: str, ids: Iterable[UUID]) -> dict[UUID, Payload]:
         """Return the payloads of those of the points that are there; an unknown index holds none."""

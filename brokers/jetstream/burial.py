@@ -35,6 +35,18 @@ _FREE_TEXT = {"Dead-Trace": '""', "Dead-Error-Message": '""', "Dead-Attempts": "
 
 
 @dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a letter that was brought back comes from, in the words of whoever did that.
+
+    `origin` names the letter that it was, `parent` the one whose replay that was, `depth` counts the replays.
+    """
+
+    origin: str
+    parent: str | None = None
+    depth: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class DeadLetter:
     """One given-up message. `attempts` are dicts with attempt, worker, started_at, ended_at, error."""
 
@@ -57,6 +69,7 @@ class DeadLetter:
     truncated_bytes: int = 0
     expires_at: datetime | None = None  # when the server removes it; None: never
     payload: bytes | None = None  # only from `get`
+    provenance: Provenance | None = None  # of one that was brought back (dead_import)
 
 
 def dead_headers(
@@ -85,6 +98,33 @@ def dead_headers(
         headers["Dead-Message-Id"] = _json(message_id, _NAME_BYTES)
         headers["Dead-Replays"] = str(replays_of(message.options))
     return headers | {name: text for name in _TRACE_HEADERS if (text := _sane(delivery.headers.get(name)))}
+
+
+def headers_of(letter: DeadLetter) -> dict[str, str]:
+    """The history of a letter as headers, for one that is stored once more."""
+    headers = {
+        "Dead-Reason": letter.reason,
+        "Dead-Error-Class": (letter.error_class or "").encode()[:_NAME_BYTES].decode(errors="ignore"),
+        "Dead-Error-Message": _json(letter.error_message[:_MESSAGE_CHARACTERS], _MESSAGE_BYTES),
+        "Dead-Trace": _json(letter.trace[-_TRACE_CHARACTERS:], _TRACE_BYTES, from_end=True),
+        "Dead-Attempts": _newest(letter.attempts),
+        "Dead-Stream": letter.origin_stream,
+        "Dead-Sequence": str(letter.origin_sequence),
+        "Dead-Queue": letter.queue,
+        "Dead-At": letter.dead_at.isoformat(),
+        "Dead-Worker": letter.worker,
+        "Dead-Size": str(letter.size_bytes),
+        "Dead-Replays": str(letter.replays),
+    }
+    texts = {"Dead-Actor": letter.actor, "Dead-Message-Id": letter.message_id}
+    headers |= {name: _json(text, _NAME_BYTES) for name, text in texts.items() if text is not None}
+    if letter.truncated_bytes:
+        headers["Dead-Truncated"] = str(letter.truncated_bytes)
+    if letter.traceparent:
+        headers["traceparent"] = letter.traceparent
+    if letter.provenance is not None:
+        headers["Dead-Provenance"] = json.dumps(dataclasses.asdict(letter.provenance))
+    return headers
 
 
 def _json(text: str, most_bytes: int, *, from_end: bool = False) -> str:
@@ -190,6 +230,18 @@ def read_letter(stored: Stored, max_age_seconds: float) -> DeadLetter:
         truncated_bytes=stored.number("Dead-Truncated"),
         expires_at=stored.stored_at + timedelta(seconds=max_age_seconds) if max_age_seconds else None,
         payload=stored.payload,
+        provenance=_provenance(stored.json("Dead-Provenance")),
+    )
+
+
+def _provenance(told: Any) -> Provenance | None:
+    if not isinstance(told, dict) or not isinstance(told.get("origin"), str):
+        return None
+    parent, depth = told.get("parent"), told.get("depth")
+    return Provenance(
+        told["origin"],
+        parent if isinstance(parent, str) else None,
+        depth if isinstance(depth, int) and not isinstance(depth, bool) and depth > 0 else 0,
     )
 
 

@@ -135,6 +135,23 @@ async def end(
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
+async def end_seen(
+    session: Session, letter: DeadLetter, seen: int, outcome: Outcome, *, by: str, why: str, successor_id: str
+) -> None:
+    """As `end`, with one call to the server, for whoever saw the letter's open record at the sequence `seen`.
+
+    0 stands for none. Should somebody have written there since, it is `end`.
+    """
+    headers = _headers(session.options, letter, outcome, by, why, successor_id)
+    headers["Nats-Expected-Last-Subject-Sequence"] = str(seen)
+    try:
+        await session.publish(record_subject(session.options, letter), b"", headers)
+    except PublishRefusedError as error:
+        if error.code not in LOST_RACE:
+            raise
+        await end(session, letter, outcome, by=by, why=why, successor_id=successor_id)
+
+
 def _headers(
     options: BrokerOptions, letter: DeadLetter, outcome: Outcome, by: str, why: str, successor_id: str | None
 ) -> dict[str, str]:
@@ -190,12 +207,17 @@ def is_of(ended: EndedLetter, letter: DeadLetter) -> bool:
     return ended.dead_at == letter.dead_at
 
 
-async def of_letter(session: Session, letter: DeadLetter) -> EndedLetter | None:
-    """How a letter ended that is still stored: whoever ended it got no further than the record."""
+async def of_letter(session: Session, letter: DeadLetter) -> tuple[EndedLetter | None, int]:
+    """How a letter ended that is still stored: whoever ended it got no further than the record.
+
+    None where it has not; beside it, the sequence at which the record lies, 0 for none.
+    """
     stream, subject = session.options.dead_record_stream, record_subject(session.options, letter)
     last = await browse.one(session, stream, last_by_subj=subject)
-    ended = read_ended(last) if last is not None else None
-    return ended if ended is not None and is_of(ended, letter) else None
+    if last is None:
+        return None, 0
+    ended = read_ended(last)
+    return (ended if ended is not None and is_of(ended, letter) else None), last.sequence
 
 
 async def of_id(session: Session, dead_letter_id: int) -> EndedLetter | None:

@@ -164,13 +164,17 @@ class EventSubscription:
             self._session.options.status_stream,
             consumer,
             wanted=_wanted,
-            on_message=self._receive,
+            on_message=lambda msg: self._take(pull, msg),
         )
         pull.start()
         try:
             await pull.missing.wait()
         finally:
             await pull.stop()
+
+    def _take(self, pull: Pull, msg: Msg) -> None:
+        self._receive(msg)
+        pull.wake()  # nothing is held: what has come makes room for more at once
 
     def _receive(self, msg: Msg) -> None:
         sequence = msg.metadata.sequence.stream

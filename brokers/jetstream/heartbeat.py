@@ -198,3 +198,4 @@ class Holdings:
             except AWAY:
                 return  # all of them are renewed at the reconnection
             delivery.beat_due = now + delivery.spec.heartbeat_seconds
+            self._session.options.tell("in-progress", delivery.spec.name)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
+
+# A message was kept from redelivery; or it was sent again because the server would not deliver it any more,
+# because its worker is gone, or because the server had not fired its schedule.
+Happening = Literal["in-progress", "stranded", "orphaned", "overdue"]
+
+log = logging.getLogger(__name__)
 
 _DAY_SECONDS = 86_400.0
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -72,6 +81,8 @@ class BrokerOptions:
     reconnect_seconds     pause between two tries to connect, give or take half; it is tried for ever
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
     close_timeout_seconds     how long `close` waits for the last confirmations
+    on_event              called in the loop's thread, with what the broker did by itself (a Happening) and
+                          the queue, for whoever counts; must return at once
 
     Whether a connection is encrypted is the server's decision ("tls" in its configuration); the
     files are for a server that asks for it.
@@ -148,6 +159,7 @@ class BrokerOptions:
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
     credentials_file: str | None = None
+    on_event: Callable[[Happening, str], object] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "servers", self.server_urls)
@@ -216,6 +228,15 @@ class BrokerOptions:
                 files = f"tls_cert_file {self.tls_cert_file!r} and tls_key_file {self.tls_key_file!r}"
                 raise ValueError(f"{files} cannot be used: {error}") from error
         return context
+
+    def tell(self, what: Happening, queue: str) -> None:
+        """Call `on_event`, whose mistakes must not end what it only watches."""
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(what, queue)
+        except Exception:
+            log.exception("on_event failed for %s of %s.", what, queue)
 
     @property
     def plain_login(self) -> bool:

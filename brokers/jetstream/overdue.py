@@ -70,6 +70,7 @@ class Overdue:
             log.debug("The overdue message %s of %s waits on: %s", found["seq"], self._spec.name, error)
             return False
         log.warning("Message %s of %s was overdue; it is due now.", found["seq"], self._spec.name)
+        self._session.options.tell("overdue", self._spec.name)
         return True
 
 

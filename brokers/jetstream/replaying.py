@@ -146,8 +146,15 @@ def _root(old: Message[Any]) -> str:
 
 
 @dataclass(frozen=True)
+class _Unfinished:
+    letter: DeadLetter
+    record: int  # the sequence of its open record, 0 for none
+
+
+@dataclass(frozen=True)
 class _Plan:
     letter: DeadLetter
+    record: int
     message: Message[Any]
     spec: QueueSpec
     outgoing: Outgoing
@@ -171,9 +178,9 @@ def replay(broker: JetStreamBroker, ids: Sequence[int], order: Order) -> dict[in
     session, run = broker.connection.session(), broker.connection.run
     results: dict[int, Replayed | BrokerError] = {}
     plans: list[_Plan] = []
-    for key, letter in run(_all({key: _unfinished(broker, session, key) for key in ids})).items():
+    for key, found in run(_all({key: _unfinished(broker, session, key) for key in ids})).items():
         try:
-            plans.append(_plan(broker, letter, order))
+            plans.append(_plan(broker, found, order))
         except BrokerError as error:
             results[key] = error
     sent = run(_store(session, plans))
@@ -200,10 +207,10 @@ def _concerns_one(error: BaseException) -> bool:
     return isinstance(error, BrokerError) and not isinstance(error, BrokerConnectionError)
 
 
-def _plan(broker: JetStreamBroker, letter: DeadLetter | BrokerError, order: Order) -> _Plan:
-    if isinstance(letter, BrokerError):
-        raise letter
-    options = broker.options
+def _plan(broker: JetStreamBroker, found: _Unfinished | BrokerError, order: Order) -> _Plan:
+    if isinstance(found, BrokerError):
+        raise found
+    options, letter = broker.options, found.letter
     deepest = options.max_replays if order.max_replays is None else order.max_replays
     message = successor(options.dead_letter_stream, letter, deepest)
     spec = _spec(broker, message)
@@ -212,7 +219,7 @@ def _plan(broker: JetStreamBroker, letter: DeadLetter | BrokerError, order: Orde
         to_send = outgoing(options, spec, message, None)
     except ValueError as error:
         raise NotReplayableError(f"Dead letter {letter.id} cannot be sent again: {error}.") from error
-    return _Plan(letter, message, spec, to_send, taker=uuid.uuid4().hex)
+    return _Plan(letter, found.record, message, spec, to_send, taker=uuid.uuid4().hex)
 
 
 async def _store(session: Session, plans: list[_Plan]) -> dict[int, _Sent | BrokerError]:
@@ -281,19 +288,18 @@ async def _finish(session: Session, sent: _Sent | BrokerError, order: Order) -> 
     if isinstance(sent, BrokerError):
         raise sent
     letter, message = sent.plan.letter, sent.plan.message
-    await dead_records.end(
-        session, letter, Outcome.REPLAYED, by=order.by, why=order.why, successor_id=message.message_id
-    )
+    told = {"by": order.by, "why": order.why, "successor_id": message.message_id}
+    await dead_records.end_seen(session, letter, sent.plan.record, Outcome.REPLAYED, **told)
     await _clear(session, letter, sent.plan.spec, sent.mark)
     return Replayed(message, sent.stored)
 
 
-async def _unfinished(broker: JetStreamBroker, session: Session, dead_letter_id: int) -> DeadLetter:
+async def _unfinished(broker: JetStreamBroker, session: Session, dead_letter_id: int) -> _Unfinished:
     """The letter, unless somebody ended it and died before removing it: then that is done now."""
     letter = await find(session, dead_letter_id)
-    ended = await dead_records.of_letter(session, letter)
+    ended, record = await dead_records.of_letter(session, letter)
     if ended is None:
-        return letter
+        return _Unfinished(letter, record)
     spec, sent_as = _replayed_as(broker, letter)
     mark = await _mark(session, spec, sent_as) if spec is not None else None
     await _clear(session, letter, spec, _lasting(mark))

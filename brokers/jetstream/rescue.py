@@ -68,6 +68,7 @@ class Patrol:
         if found is not None and sequence is not None and sequence == self._stranded:
             log.warning("Message %s of %s had no deliveries left; it is renewed.", sequence, self._spec.name)
             await self._renew(found)
+            self._session.options.tell("stranded", self._spec.name)
         self._stranded = sequence
 
     async def _look_for_orphans(self, consumer: dict[str, Any]) -> None:
@@ -107,6 +108,7 @@ class Patrol:
         for sequence in due - taken:
             log.warning("The worker of message %s of %s is gone; renewed.", sequence, self._spec.name)
             await self._renew(orphans.pop(sequence))
+            self._session.options.tell("orphaned", self._spec.name)
 
     async def _in_flight(self, consumer: dict[str, Any], held: set[int]) -> dict[int, dict[str, Any]]:
         """Messages that were delivered and are stored still, without those that a worker holds."""

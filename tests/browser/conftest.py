@@ -14,6 +14,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from devstack import corpus
 from tests.support import browser as support
 from tests.support.app_processes import RunningApp
+from tests.support.domain import Recorder
+from tests.support.identity import IdentityProvider
+from tests.support.served import SignedIn, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLE = "Python and its packages"
@@ -58,6 +61,20 @@ def page(open_page: Open) -> Iterator[Page]:
     """Return a desktop page."""
     with open_page() as opened:
         yield opened
+
+
+@pytest.fixture
+def signed_in(
+    stack_env: dict[str, str],
+    migrated_url: str,
+    tmp_path: Path,
+    recorder: Recorder,
+    identity_provider: IdentityProvider,
+) -> Iterator[SignedIn]:
+    """Return the application with sign-in."""
+    own = {"DATABASE_URL": migrated_url, "SCRATCH_DIR": str(tmp_path)}
+    with serving(stack_env | own, identity_provider, recorder) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,39 @@ def test_a_discard_needs_a_reason_and_can_be_undone(panel: Page) -> None:
     expect(panel.locator(".page-head .badge").first).to_have_text("open")
 
 
+def test_a_letter_is_put_off_and_another_given_to_another_kind_of_job(panel: Page) -> None:
+    _open_a_letter(panel)
+    panel.get_by_role("button", name="Replay…").click()
+    dialog = panel.get_by_role("dialog")
+    dialog.get_by_label("in 15 min").check()
+    dialog.get_by_role("button", name="Replay", exact=True).click()
+    note = panel.locator(".note", has_text="Its job starts anew, not before")
+    note.locator("a.mono").click()
+    expect(panel.locator(".timeline")).to_contain_text("Starts then")
+
+    panel.goto("/admin/")
+    _open_a_letter(panel)
+    panel.get_by_role("button", name="Reroute…").click()
+    dialog = panel.get_by_role("dialog")
+    dialog.get_by_label("To").select_option("plan_collection_transform")
+    dialog.get_by_role("button", name="Reroute").click()
+    panel.locator(".note", has_text="A new job does the work").locator("a.mono").click()
+    expect(panel.locator("#job .badge").first).to_have_text("succeeded", timeout=_SOON_MS)
+
+
+def test_a_bulk_discard_is_taken_back_as_a_whole(panel: Page) -> None:
+    panel.locator(".cause h2 a", has_text="UnreadableFileError").click()
+    panel.get_by_role("button", name="Discard all that match…").click()
+    dialog = panel.get_by_role("dialog")
+    dialog.get_by_label("Why").fill("a mistake")
+    dialog.get_by_role("button", name="Preview").click()
+    panel.get_by_role("button", name="Start").click()
+    expect(panel.locator("#bulk .badge").first).to_have_text("finished", timeout=_SOON_MS)
+    panel.get_by_role("button", name="Undo the discards").click()
+    expect(panel.get_by_text(re.compile(r"\d+ discards undone by"))).to_be_visible()
+    expect(panel.get_by_role("button", name="Undo the discards")).to_have_count(0)
+
+
 def test_all_letters_of_a_filter_are_replayed_after_a_trial(panel: Page) -> None:
     panel.locator(".cause h2 a", has_text="UnreadableFileError").click()
     panel.get_by_role("button", name="Replay all that match…").click()

@@ -71,7 +71,7 @@ def test_a_question_is_answered_with_citations_that_open_the_passage(
         expect(page.locator(".words").last).to_contain_text("Set it to")
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_text("This answer is not finished")).to_be_visible()
-        assert talker.left.wait(10)
+        assert talker.left.wait(30)
 
         talker.faults.append(TalkFault("complain"))
         page.get_by_role("button", name="Try again").click()

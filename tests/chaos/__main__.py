@@ -32,6 +32,7 @@ from tests.chaos.people import ISSUER, Account, Listener, identity_provider, sig
 from tests.chaos.proxy import proxies, through
 from tests.chaos.recovery import Healed
 from tests.chaos.world import POOLS, ImpossibleError, World, opened, small_disks
+from tests.integration.broker.server import NatsCluster
 from tests.support.app_processes import _FAST
 from tests.support.identity import IdentityProvider
 from tests.support.providers import embedding_server
@@ -56,7 +57,7 @@ def main() -> int:
     """Run one seed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays behind
     seed, minutes = int(_setting("SEED", "1")), float(_setting("MINUTES", "5"))
-    planned = schedule(seed, minutes * 60, only=_setting("ONLY", ""))
+    planned = schedule(seed, minutes * 60, only=_setting("ONLY", ""), clustered=_clustered())
     print(f"seed {seed}, {minutes:g} minutes, {len(planned)} faults", flush=True)
     with _world(seed) as (world, ports):
         world.load.start()
@@ -81,6 +82,10 @@ def _setting(name: str, default: str) -> str:
     return os.environ.get(name) or default  # noqa: TID251 - a tool, not the product
 
 
+def _clustered() -> bool:
+    return _setting("NODES", "1") == "3"
+
+
 @contextmanager
 def _world(seed: int) -> Iterator[tuple[World, list[int]]]:
     """Servers, proxies, provider and product, all started; and the ports of the workers' metrics."""
@@ -89,10 +94,15 @@ def _world(seed: int) -> Iterator[tuple[World, list[int]]]:
         folder.chmod(0o711)  # Postgres runs as another user
         disks = stack.enter_context(small_disks(folder / "servers"))
         provider = stack.enter_context(embedding_server(dimensions=_DIMENSIONS, refused_word=REFUSED))
-        servers = stack.enter_context(Stack(StackOptions(folder / "servers", durable=False)))
+        started = SERVICES - {"nats"} if _clustered() else SERVICES
+        options = StackOptions(folder / "servers", durable=False, services=started)
+        servers = stack.enter_context(Stack(options))
+        cluster = stack.enter_context(_cluster(folder)) if _clustered() else None
         port, *ports = _free_ports(servers)
         identity = stack.enter_context(identity_provider(port))
         environment = {**servers.environment, **_FAST}
+        if cluster is not None:
+            environment |= {"NATS_URL": cluster.url, "NATS_REPLICAS": str(len(cluster.servers))}
         wires = stack.enter_context(proxies(environment | identity.environment()))
         signed_in = through(environment | identity.environment(PUBLIC_URL=identity.app_url), wires)
         identity.issuer = signed_in[ISSUER]
@@ -103,9 +113,22 @@ def _world(seed: int) -> Iterator[tuple[World, list[int]]]:
         stack.enter_context(product)
         load = _load(identity, provider.openai_url, folder, seed)
         hurry = _setting("HURRY", "") == "1"
-        world = World(servers, product, provider, wires, load, environment, folder, disks, hurry, identity)
+        world = World(
+            servers, product, provider, wires, load, environment, folder, disks, hurry, identity, cluster
+        )
         world.listeners = [Listener(account) for account in load.accounts()]
         yield world, ports
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[NatsCluster]:
+    """Three NATS servers that replicate to each other."""
+    cluster = NatsCluster(folder / "cluster")
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill()
 
 
 def _free_ports(servers: Stack) -> list[int]:
@@ -174,7 +197,7 @@ def _one(world: World, planned: Planned) -> str | None:
         world.violations.append(f"{planned.fault} ({planned.target}) failed: {error!r}")
         return f"failed: {error!r}"
     finally:
-        for name in SERVICES:
+        for name in world.stack.options.services:
             if not world.stack.alive(name):
                 world.stack.restart(name)
         world.product.restart_dead()

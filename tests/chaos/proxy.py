@@ -82,8 +82,12 @@ class Proxy:
 
 @contextmanager
 def proxies(environment: Mapping[str, str]) -> Iterator[dict[str, Proxy]]:
-    """A proxy before every server that `environment` names, in a thread of their own."""
-    made = {name: Proxy(urlsplit(environment[variable]).port or 0) for name, variable in SERVERS.items()}
+    """A proxy before every server that `environment` names but a cluster, in a thread of their own."""
+    made = {
+        name: Proxy(urlsplit(environment[variable]).port or 0)
+        for name, variable in SERVERS.items()
+        if "," not in environment[variable]
+    }
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)  # a connection that broke is the point of it
     thread = threading.Thread(target=loop.run_forever, name="proxies", daemon=True)

@@ -23,6 +23,7 @@ from devstack.stack import Stack
 from tests.chaos.load import Load
 from tests.chaos.people import Listener
 from tests.chaos.proxy import Proxy
+from tests.integration.broker.server import NatsCluster
 from tests.support.identity import IdentityProvider
 from tests.support.providers import EmbeddingServer
 
@@ -52,6 +53,7 @@ class World:
     disks: Mapping[str, Path]  # small file systems by server; empty where mounting is not allowed
     hurry: bool
     identity: IdentityProvider
+    cluster: NatsCluster | None = None  # instead of the NATS of the stack
     listeners: list[Listener] = field(default_factory=list)  # one per account
     streams_lost_at: datetime | None = None
     violations: list[str] = field(default_factory=list)

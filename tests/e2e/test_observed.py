@@ -1,9 +1,9 @@
-"""What operators see of one upload: its trace, its log lines, and numbers from every process."""
+"""What operators see of an upload that fails, dies and is replayed: its trace, its log lines, numbers."""
 
 from __future__ import annotations
 
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,11 @@ SERVICES = ("api", "worker-collections", "worker-datasets")
 STEPS = {
     "publish collection-transforms", "process plan_collection_transform", "process extract_file",
     "process plan_dataset_transform", "process embed_items", "s3 PutObject", "s3 GetObject",
-    "provider openai", "qdrant upsert",
+    "provider openai", "qdrant upsert", "dead letter",
 }  # fmt: skip
 SQL = ("SELECT", "INSERT", "UPDATE", "connect")
+DELIVERIES = 5
+Found = list[tuple[str, Span]]
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,31 @@ class Upload:
     trace_id: str
     request_id: str
     our_span: str
+    replay_id: str  # the trace of whoever replays the dead letter
+
+    def headers(self, trace_id: str) -> dict[str, str]:
+        return {"traceparent": f"00-{trace_id}-{self.our_span}-01", "X-Request-ID": self.request_id}
 
 
 @pytest.fixture(scope="module")
 def upload(running_app: RunningApp) -> Upload:
-    """One file whose batch fails once: its second delivery is the one that writes the vectors."""
-    made = Upload(secrets.token_hex(16), f"trail-{secrets.token_hex(4)}", secrets.token_hex(8))
+    """One file whose batch fails five times and is replayed: its sixth delivery writes the vectors."""
+    made = Upload(
+        secrets.token_hex(16), f"trail-{secrets.token_hex(4)}", secrets.token_hex(8), secrets.token_hex(16)
+    )
     with embedding_server(dimensions=8) as provider:
         pile = running_app.pile("Observed")
         _embed_remotely(running_app, pile, provider)
-        # Longer than the provider's own patience, so that it is the job that is tried again.
-        provider.faults.append(Fault("status", status=503, retry_after="6"))
+        # What a provider is not asked for again at once, so that it is the job that is tried again.
+        provider.faults.extend([Fault("garbage")] * DELIVERIES)
         running_app.http.post(
             f"/api/collections/{pile.ids['collection_id']}/files",
             files=[("files", ("keeper.txt", TEXT))],
-            headers={
-                "traceparent": f"00-{made.trace_id}-{made.our_span}-01",
-                "X-Request-ID": made.request_id,
-            },
+            headers=made.headers(made.trace_id),
         ).raise_for_status()
         refused = running_app.upload(pile.ids["collection_id"], [("virus.exe", b"MZ\x00\x01")])
         assert refused["failed"]
+        _replay(running_app, made)
         path = f"/api/dataset-transforms/{pile.ids['dataset_transform_id']}/stats"
 
         def done() -> bool:
@@ -68,6 +74,16 @@ def upload(running_app: RunningApp) -> Upload:
     return made
 
 
+def _replay(app: RunningApp, made: Upload) -> None:
+    def died() -> list[int]:
+        letters = app.client.get("/api/dead-letters")["items"]
+        return [each["dead_letter_id"] for each in letters if each["trace_id"] == made.trace_id]
+
+    (letter,) = app.wait_for("the dead letter, with its trace", died, seconds=120)
+    headers = made.headers(made.replay_id)
+    app.http.post(f"/api/dead-letters/{letter}/replay", json={}, headers=headers).raise_for_status()
+
+
 def _embed_remotely(app: RunningApp, pile: Pile, provider: EmbeddingServer) -> None:
     body = {
         "name": "remote", "provider": "openai", "base_url": provider.openai_url, "api_key": "sk-x",
@@ -79,27 +95,42 @@ def _embed_remotely(app: RunningApp, pile: Pile, provider: EmbeddingServer) -> N
 
 
 @pytest.fixture(scope="module")
-def spans(running_app: RunningApp, upload: Upload) -> list[tuple[str, Span]]:
-    """All spans of the trace, once the last one has come."""
+def spans(running_app: RunningApp, upload: Upload) -> Found:
+    """All spans of the upload's trace, once the last one has come."""
 
-    def complete() -> list[tuple[str, Span]] | None:
+    def complete() -> Found | None:
         found = running_app.spans.of(upload.trace_id)
-        runs = [span for _, span in found if span.name == "process embed_items"]
-        whole = len(runs) == 2 and {span.name for _, span in found} >= STEPS
+        whole = len(_runs(found)) == DELIVERIES + 1 and {span.name for _, span in found} >= STEPS
         return found if whole and not _orphans(found, upload) else None
 
-    found: list[tuple[str, Span]] = running_app.wait_for("the whole trace", complete, seconds=30)
+    found: Found = running_app.wait_for("the whole trace", complete, seconds=60)
     return found
 
 
-def _orphans(found: list[tuple[str, Span]], upload: Upload) -> list[str]:
+@pytest.fixture(scope="module")
+def replay_spans(running_app: RunningApp, upload: Upload) -> Found:
+    """All spans of the trace of whoever replayed the dead letter."""
+
+    def complete() -> Found | None:
+        found = running_app.spans.of(upload.replay_id)
+        replayed = any(span.name == "replay dataset-transforms" for _, span in found)
+        return found if replayed and not _orphans(found, upload) else None
+
+    found: Found = running_app.wait_for("the trace of the replay", complete, seconds=60)
+    return found
+
+
+def _runs(found: Found) -> list[Span]:
+    runs = [span for _, span in found if span.name == "process embed_items"]
+    return sorted(runs, key=lambda span: span.start_time_unix_nano)
+
+
+def _orphans(found: Found, upload: Upload) -> list[str]:
     known = {span.span_id.hex() for _, span in found} | {upload.our_span}
     return [span.name for _, span in found if span.parent_span_id.hex() not in known]
 
 
-def test_one_trace_leads_from_the_upload_to_the_last_vector_across_deliveries(
-    spans: list[tuple[str, Span]], upload: Upload
-):
+def test_one_trace_leads_from_the_upload_to_the_last_vector_across_deliveries(spans: Found, upload: Upload):
     names = Counter(span.name for _, span in spans if not span.name.startswith(SQL))
     assert {service.removeprefix("semantic-explorer-") for service, _ in spans} == set(SERVICES)
     assert names.keys() >= STEPS
@@ -107,16 +138,39 @@ def test_one_trace_leads_from_the_upload_to_the_last_vector_across_deliveries(
     assert any(span.name.startswith("INSERT") for _, span in spans)
 
 
-def test_each_delivery_is_a_span_of_its_own_and_the_failed_one_says_why(spans: list[tuple[str, Span]]):
-    runs = sorted(
-        (span for _, span in spans if span.name == "process embed_items"),
-        key=lambda span: span.start_time_unix_nano,
-    )
+def test_each_delivery_is_a_span_of_its_own_and_a_failed_one_says_why(spans: Found):
+    runs = _runs(spans)
     attributes = [{each.key: each.value for each in span.attributes} for span in runs]
-    assert [each["messaging.message.delivery_count"].int_value for each in attributes] == [1, 2]
+    counts = [each["messaging.message.delivery_count"].int_value for each in attributes]
+    assert counts[:DELIVERIES] == [1, 2, 3, 4, 5]
     assert len({each["job.id"].string_value for each in attributes}) == 1
-    assert [span.status.code for span in runs] == [2, 0]
-    assert "503" in runs[0].events[0].attributes[1].value.string_value
+    assert [span.status.code for span in runs] == [2] * DELIVERIES + [0]
+    assert "not a list of vectors" in runs[0].events[0].attributes[1].value.string_value
+
+
+def test_from_the_upload_over_the_dead_letter_and_its_replay_all_is_one_graph(
+    spans: Found, replay_spans: Found, upload: Upload
+):
+    """By parents and links: each delivery is linked to the span that sent its message."""
+    everything = [span for _, span in (*spans, *replay_spans)]
+    edges: dict[str, set[str]] = defaultdict(set)
+    for span in everything:
+        for other in (span.parent_span_id, *(link.span_id for link in span.links)):
+            edges[span.span_id.hex()].add(other.hex())
+            edges[other.hex()].add(span.span_id.hex())
+    edges[upload.our_span].clear()  # it is ours, and parent to both requests
+    publishers = {span.span_id for _, span in spans if span.name.startswith("publish ")}
+    assert all(any(link.span_id in publishers for link in run.links) for run in _runs(spans))
+    assert upload.replay_id in {link.trace_id.hex() for link in _runs(spans)[-1].links}
+    assert {span.span_id.hex() for span in everything} - _reached(edges, everything[0].span_id.hex()) == set()
+
+
+def _reached(edges: dict[str, set[str]], start: str) -> set[str]:
+    reached, ahead = set[str](), {start}
+    while ahead:
+        reached |= ahead
+        ahead = set[str]().union(*(edges[each] for each in ahead)) - reached
+    return reached
 
 
 @pytest.mark.parametrize(
@@ -129,9 +183,7 @@ def test_each_delivery_is_a_span_of_its_own_and_the_failed_one_says_why(spans: l
         ("publish collection-transforms", "messaging.system", "nats"),
     ],
 )
-def test_the_span_of_a_call_says_what_was_asked_of_whom(
-    spans: list[tuple[str, Span]], name: str, attribute: str, value: str
-):
+def test_the_span_of_a_call_says_what_was_asked_of_whom(spans: Found, name: str, attribute: str, value: str):
     told = [
         {each.key: each.value.string_value for each in span.attributes}
         for _, span in spans
@@ -194,6 +246,47 @@ def test_every_process_exports_the_documented_metric(scraped: dict[str, scrapes.
     assert DOCUMENTED[name] in labels
 
 
+# What operations need beside, each with its labels; of all processes together.
+LEAST = {
+    "database_connection_pool_size": set(),
+    "database_connection_pool_in_use": set(),
+    "database_connection_pool_max": set(),
+    "database_connection_wait_seconds": {"status"},
+    "nats_consumer_ack_pending": {"stream", "consumer"},
+    "nats_consumer_redelivered": {"stream", "consumer"},
+    "nats_stream_bytes": {"stream"},
+    "nats_jetstream_limit_bytes": set(),
+    "jobs_published_total": {"queue", "status"},
+    "nats_messages_rescued_total": {"queue", "cause"},
+    "nats_in_progress_acks_total": {"queue"},
+    "worker_job_wait_seconds": {"worker"},
+    "worker_job_attempts": {"worker", "status"},
+    "worker_jobs_active": {"worker"},
+    "worker_job_slots": {"worker"},
+    "nats_dead_letters": {"queue"},
+    "dead_letters_total": {"worker", "reason"},
+    "jobs_sent_again_total": {"cause"},
+    "provider_request_duration_seconds": {"provider", "status"},
+    "provider_tokens_total": {"provider", "direction"},
+    "vector_operation_duration_seconds": {"operation", "status"},
+    "vector_upsert_points": set(),
+    "auth_failures_total": {"reason"},
+    "outbound_calls_refused_total": {"reason"},
+    "uploads_refused_total": {"reason"},
+    "rate_limit_refusals_total": {"limit"},
+    "secrets_stored": {"key_id"},
+    "audit_head_timestamp_seconds": set(),
+    "semantic_explorer_build_info": {"service", "version"},
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_what_operations_need_is_measured_somewhere(scraped: dict[str, scrapes.Scrape], name: str):
+    found = [labels for scrape in scraped.values() if (labels := scrape.labels_of(name)) is not None]
+    assert found, f"no process has a sample of {name}"
+    assert all(labels == LEAST[name] for labels in found)
+
+
 def test_the_numbers_of_nats_come_from_every_process_and_are_true(scraped: dict[str, scrapes.Scrape]):
     for scrape in scraped.values():
         streams = {labels["stream"] for labels, _ in scrape.samples["nats_stream_messages"]}
@@ -212,8 +305,8 @@ def test_a_failed_delivery_and_the_job_that_ended_well_are_both_counted(scraped:
     assert outcomes["embed_items", "failed"] >= 1
     assert outcomes["embed_items", "success"] >= 1
     attempts = scraped["datasets"].samples["worker_job_attempts_bucket"]
-    by_edge = {labels["le"]: n for labels, n in attempts if labels["status"] == "success"}
-    assert by_edge["2.0"] > by_edge["1.0"]
+    by_edge = {labels["le"]: n for labels, n in attempts if labels["status"] == "failed"}
+    assert by_edge["5.0"] > by_edge["4.0"]
 
 
 def test_metrics_are_refused_to_whoever_comes_through_a_proxy(running_app: RunningApp):

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from devstack.product import Product
 from devstack.stack import Stack, StackOptions
 from tests.integration.api.conftest import Api, _work
 from tests.support.drill import SERVERS, Site, commands, flask, wait_for
+from tests.support.folders import server_folder
 from tests.support.providers import EmbeddingServer, embedding_server
 from tests.support.stores import Stores
 
@@ -32,9 +32,12 @@ NEWEST = """psql -Atc "SELECT extract(epoch FROM '$UNTIL' - max(updated_at)) FRO
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with Stack(StackOptions(tmp_path, durable=False, services=SERVERS)) as stack:
-        yield Site(tmp_path, stack)
+def site() -> Iterator[Site]:
+    with (
+        server_folder("restore-") as folder,
+        Stack(StackOptions(folder, durable=False, services=SERVERS)) as stack,
+    ):
+        yield Site(folder, stack)
 
 
 @pytest.fixture

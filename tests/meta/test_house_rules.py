@@ -17,6 +17,7 @@ from app.jobs.pools import POOLS
 from devstack import docs
 from devstack.product import read_procfile
 from tasks import collections, datasets, visualizations
+from tests.support import schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("app", "tasks", "brokers", "devstack")
@@ -138,3 +139,11 @@ def test_the_lock_files_agree_with_each_other():
 
 def test_the_changelog_has_a_place_for_the_next_line():
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_tests_start_first_is_there_and_one_worker_has_the_running_product():
+    assert [path for path in schedule.FIRST if not (ROOT / path).exists()] == []
+    pages, product = "tests/browser/test_chat.py::test_x", "tests/e2e/test_changes.py::test_x"
+    assert schedule.rank(pages) < schedule.rank(product) < schedule.rank("tests/unit/test_a.py::test_x")
+    assert schedule.unit(pages) == schedule.unit(product)
+    assert schedule.unit("tests/unit/test_a.py::test_x[a::b]") == "tests/unit/test_a.py"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from app.jobs.pools import POOLS
 from devstack.client import Client, Pile
 from devstack.product import Product
 from devstack.stack import Stack, StackOptions
+from tests.support.folders import server_folder
 from tests.support.spans import Spans, collecting_spans
 
 _FAST = {
@@ -82,14 +81,14 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def running_app() -> Iterator[RunningApp]:
     """Servers, web and the three pools; one per test session."""
-    folder = Path(tempfile.mkdtemp(prefix="explorer-app-"))
-    try:
-        with Stack(StackOptions(folder, durable=False)) as stack, collecting_spans() as spans:
-            environment = {**stack.environment, **_FAST, "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url}
-            health = {pool: free_port() for pool in POOLS}
-            with Product(environment, data_dir=folder, port=free_port(), health_ports=health) as product:
-                app = RunningApp(stack, product, folder, spans, health)
-                yield app
-                app.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        server_folder("explorer-app-") as folder,
+        Stack(StackOptions(folder, durable=False)) as stack,
+        collecting_spans() as spans,
+    ):
+        environment = {**stack.environment, **_FAST, "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url}
+        health = {pool: free_port() for pool in POOLS}
+        with Product(environment, data_dir=folder, port=free_port(), health_ports=health) as product:
+            app = RunningApp(stack, product, folder, spans, health)
+            yield app
+            app.close()

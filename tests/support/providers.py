@@ -172,10 +172,11 @@ def _complaint(path: str, message: str) -> bytes:
 
 def _envelope(path: str, body: dict[str, Any], rows: list[list[float]]) -> dict[str, Any]:
     if path.startswith("/v2"):
-        return {"id": "stub", "embeddings": {"float": rows}, "texts": body["texts"]}
+        meta = {"billed_units": {"input_tokens": len(rows)}}
+        return {"id": "stub", "embeddings": {"float": rows}, "texts": body["texts"], "meta": meta}
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     data.reverse()  # the order of the list is not the order of the texts: `index` is
-    return {"object": "list", "data": data, "model": body["model"], "usage": {"total_tokens": 1}}
+    return {"object": "list", "data": data, "model": body["model"], "usage": {"total_tokens": len(rows)}}
 
 
 def _chat_envelope(path: str, body: dict[str, Any], text: str) -> dict[str, Any]:
@@ -185,7 +186,9 @@ def _chat_envelope(path: str, body: dict[str, Any], text: str) -> dict[str, Any]
             "id": "stub",
             "finish_reason": "COMPLETE",
             "message": {"role": "assistant", "content": blocks},
+            "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 2}},
         }
     message = {"role": "assistant", "content": text or None}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {"id": "stub", "object": "chat.completion", "model": body["model"], "choices": [choice]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    return {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}

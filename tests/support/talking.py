@@ -164,9 +164,11 @@ def _piece(path: str, text: str) -> str:
 def _end(path: str, *, was_cut: bool) -> str:
     if path.startswith("/v2"):
         reason = "MAX_TOKENS" if was_cut else "COMPLETE"
-        return _data({"type": "message-end", "delta": {"finish_reason": reason}})
+        tokens = {"input_tokens": 4, "output_tokens": 2}
+        return _data({"type": "message-end", "delta": {"finish_reason": reason, "usage": {"tokens": tokens}}})
     choice = {"index": 0, "delta": {}, "finish_reason": "length" if was_cut else "stop"}
-    return _data({"choices": [choice]}) + "data: [DONE]\n\n"
+    usage = {"prompt_tokens": 4, "completion_tokens": 2}
+    return _data({"choices": [choice], "usage": usage}) + "data: [DONE]\n\n"
 
 
 def _data(event: dict[str, Any]) -> str:

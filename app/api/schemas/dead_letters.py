@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, RootModel
+from flask_openapi3.models.file import FileStorage
+from pydantic import AwareDatetime, BaseModel, Field, RootModel
 
 from app.api.schemas.base import Body, QueryString
 from app.services.dead_letter_filters import LetterFilter
 from app.services.dead_letters import DeadLetterPage, DeadLetterView, LetterDetail, LetterGroups
 from app.services.letter_acts import Edited
-from app.services.letter_bulks import BulkOrder, BulkPreview, BulkProblem, BulkView
+from app.services.letter_bulks import BulkOrder, BulkPreview, BulkProblem, BulkUndone, BulkView
+from app.services.letter_import import ImportReport
+from app.services.letter_moves import Destination
 from app.services.paging import Page
 
 _Text = str | None
@@ -75,10 +78,42 @@ class LetterExportQuery(LetterFilterQuery):
     payloads: bool = False
 
 
+class LetterImportForm(BaseModel):
+    """An export with payloads: a letter a line."""
+
+    file: FileStorage
+
+
+class LetterImportQuery(QueryString):
+    """A dry run only says what would come back."""
+
+    dry_run: bool = False
+
+
+class ImportReply(RootModel[ImportReport]):
+    """What came back, and what did not."""
+
+
 class WhyBody(Body):
     """Why, for the record."""
 
     why: str = Field("", max_length=1000)
+
+
+# A moment with its time zone, as JSON has it: the strictness of bodies would ask for a datetime.
+Moment = Annotated[AwareDatetime, Field(strict=False)]
+
+
+class ReplayBody(WhyBody):
+    """`at` puts it off until a moment, at most 30 days away."""
+
+    at: Moment | None = None
+
+
+class RerouteBody(ReplayBody):
+    """`to` is one of the letter's destinations; a moment is only for the letter's own job."""
+
+    to: str = Field(min_length=1, max_length=200)
 
 
 class EditBody(WhyBody):
@@ -115,6 +150,12 @@ class LetterDetailReply(RootModel[LetterDetail]):
     """One letter with what it holds."""
 
 
+class DestinationList(BaseModel):
+    """Kinds of job that can take a letter's work, none for one that has ended."""
+
+    items: list[Destination]
+
+
 class LetterGroupsReply(RootModel[LetterGroups]):
     """Letters by cause."""
 
@@ -129,6 +170,10 @@ class BulkReply(RootModel[BulkView]):
 
 class BulkPreviewReply(RootModel[BulkPreview]):
     """What a bulk job is about."""
+
+
+class BulkUndoneReply(RootModel[BulkUndone]):
+    """A bulk discard that was taken back."""
 
 
 class BulkList(BaseModel):

@@ -88,6 +88,7 @@ BODIES: Mapping[str, Json] = {
     "queues.pause_queue": {"minutes": 10, "reason": "the provider is being moved"},
     "dead_letters.discard_dead_letter": {"why": "the file was withdrawn"},
     "dead_letters.replay_dead_letter": {"why": "the provider is back"},
+    "dead_letters.reroute_dead_letter": {"to": "plan_collection_transform", "why": "a newer version"},
     "dead_letters.edit_dead_letter": {"why": "another batch", "arguments": {}},
     "dead_letter_bulks.prepare_bulk": {"act": "discard", "why": "withdrawn files", "filter": {}},
     # In use, so that it stays: each of them stands or falls alone.

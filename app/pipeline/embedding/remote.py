@@ -86,7 +86,9 @@ class RemoteEmbedder(ABC):
 
     def _vectors(self, response: OutboundResponse, expected: int) -> NDArray[np.float32]:
         try:
-            vectors = np.asarray(self._rows(response.json()), dtype=np.float32)
+            answer = response.json()
+            self._remote.count_tokens(answer)
+            vectors = np.asarray(self._rows(answer), dtype=np.float32)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} answered something that is not a list of vectors "

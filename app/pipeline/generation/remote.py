@@ -54,7 +54,9 @@ class RemoteLanguageModel(ABC):
 
     def _whole(self, body: bytes) -> str:
         try:
-            text = self._text(json.loads(body))
+            whole = json.loads(body)
+            self._remote.count_tokens(whole)
+            text = self._text(whole)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} answered something that is not a chat answer ({type(error).__name__})."
@@ -113,6 +115,7 @@ class RemoteLanguageModel(ABC):
         try:
             event = json.loads(data)
             complaint = event.get("error")
+            self._remote.count_tokens(event)
             piece, end = ("", "") if complaint else self._piece(event)
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise ProviderUnavailableError(

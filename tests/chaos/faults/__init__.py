@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.chaos.faults import clock, identity, poison, processes, servers, streams, writes
+from tests.chaos.faults import clock, cluster, identity, poison, processes, servers, streams, writes
 from tests.chaos.world import POOLS, World
 
 QUEUES = ("collection-transforms", "dataset-transforms")  # whose work the load causes without a pause
@@ -29,7 +29,7 @@ class Planned:
     target: str
 
 
-FAULTS: dict[str, Kind] = {
+_ALONE: dict[str, Kind] = {
     "F01 kill -9": Kind(processes.kill, POOLS),
     "F02 kill -9 at every delivery": Kind(poison.bomb, ("collections",)),
     "F03 SIGTERM": Kind(processes.roll_out, (*POOLS, "web")),
@@ -66,16 +66,35 @@ FAULTS: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def schedule(seed: int, seconds: float, pause: float = 10.0, *, only: str = "") -> list[Planned]:
+_CLUSTERED = {"F08 leader of a NATS cluster": Kind(cluster.kill_leader, cluster.TARGETS)}
+FAULTS = _ALONE | _CLUSTERED
+
+
+def possible(*, clustered: bool) -> dict[str, Kind]:
+    """The faults of a world with one NATS server, or with three, none of which is cut off or restored."""
+    if not clustered:
+        return _ALONE
+    kinds = {
+        name: replace(kind, targets=tuple(target for target in kind.targets if target != "nats"))
+        for name, kind in _ALONE.items()
+        if kind.inject is not streams.go_back
+    }
+    return {name: kind for name, kind in kinds.items() if kind.targets} | _CLUSTERED
+
+
+def schedule(
+    seed: int, seconds: float, pause: float = 10.0, *, only: str = "", clustered: bool = False
+) -> list[Planned]:
     """The faults of a seed, each of them once before any comes a second time.
 
-    `only` keeps those whose name begins so, as in "F06" or "F09 read".
+    `only` keeps those whose name begins so, as in "F06" or "F09 read"; `clustered` is for three NATS servers.
     """
-    dice, kinds = random.Random(seed), [name for name in sorted(FAULTS) if name.startswith(only)]
+    dice, table = random.Random(seed), possible(clustered=clustered)
+    kinds = [name for name in sorted(table) if name.startswith(only)]
     planned, at, left = [], pause, list[str]()
     while at < seconds:
         left = left or dice.sample(kinds, len(kinds))
         fault = left.pop()
-        planned.append(Planned(at, fault, dice.choice(FAULTS[fault].targets)))
+        planned.append(Planned(at, fault, dice.choice(table[fault].targets)))
         at += pause * dice.uniform(0.7, 1.3)
     return planned

@@ -110,7 +110,7 @@ def _message(queue: str, actor: str, job_id: str, publication: int) -> bytes:
 
 
 async def _with_jetstream(world: World, act: Callable[[JetStreamContext], Awaitable[None]]) -> None:
-    connection = await nats.connect(world.environment["NATS_URL"])
+    connection = await nats.connect(world.environment["NATS_URL"].split(","))
     try:
         await act(connection.jetstream())
     finally:

@@ -80,7 +80,7 @@ def run(broker: Broker, start_worker: StartWorker) -> Run:
     def start_and_drain() -> None:
         if not workers:
             workers.append(start_worker())
-        broker.join("default", timeout=20_000)
+        broker.join("default", timeout=40_000)
         workers[0].join()
 
     return start_and_drain

@@ -110,7 +110,7 @@ def test_a_job_that_wants_to_know_is_told_of_the_shutdown(broker: Broker, start_
 
     declare(broker, job, notify_shutdown=True, max_retries=0).send()
     worker = start_worker()
-    assert started.wait(10)
+    assert started.wait(30)
     worker.stop(timeout=10_000)
     assert ended == ["interrupted"]
 
@@ -135,7 +135,7 @@ def test_a_run_ended_by_the_shutdown_goes_back_and_costs_no_attempt(
     broker.add_middleware(Attempts())
     declare(broker, job, notify_shutdown=True, max_retries=0).send()
     first = start_worker()
-    assert started.wait(10)
+    assert started.wait(30)
     first.stop(timeout=10_000)
     start_worker()
     broker.join("default", timeout=10_000)
@@ -184,7 +184,7 @@ def test_a_job_that_outlives_its_worker_is_run_again_and_ends_once(
 
     declare(broker, job).send()
     worker = start_worker(threads=1)
-    assert started.wait(10)
+    assert started.wait(30)
     worker.stop(timeout=100)
     start_worker(threads=1)  # ack_wait is 30 s: what was not given back would come too late
     broker.join("default", timeout=10_000)

@@ -146,7 +146,7 @@ def test_a_waiting_message_of_higher_priority_starts_first(broker: Broker, start
     high = declare(broker, lambda: order.append("high"), actor_name="high", priority=0)
     worker = start_worker(threads=1)
     blocker.send()
-    assert occupied.wait(10)
+    assert occupied.wait(30)
     low.send()
     wait_until(lambda: worker.work_queue.qsize() == 1)
     high.send()

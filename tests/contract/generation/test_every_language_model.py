@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import InvalidInputError, ProviderRefusedError, ProviderUnavailableError
 from app.pipeline.generation.base import LanguageModelSpec
@@ -17,7 +18,8 @@ from app.security.outbound import OutboundClient, OutboundOptions
 from tests.support.providers import EmbeddingServer, Fault, embedding_server
 
 URLS = {"openai": "openai_url", "cohere": "cohere_url"}
-QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.01, longest_wait_seconds=0.5, timeout_seconds=0.5)
+QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.01, longest_wait_seconds=0.5, timeout_seconds=30)
+HASTY = replace(QUICK, timeout_seconds=2)
 
 
 @pytest.fixture
@@ -42,8 +44,10 @@ def spec_of(provider: str, server: EmbeddingServer, **config: Any) -> LanguageMo
     return LanguageModelSpec(provider, "stub", getattr(server, URLS[provider]), "sk-secret", config)
 
 
-def ask(spec: LanguageModelSpec, http: OutboundClient, max_tokens: int = 60) -> str:
-    model = load(PROVIDERS[spec.provider].address)(spec, http, QUICK)
+def ask(
+    spec: LanguageModelSpec, http: OutboundClient, max_tokens: int = 60, policy: RetryPolicy = QUICK
+) -> str:
+    model = load(PROVIDERS[spec.provider].address)(spec, http, policy)
     return str(model.complete("be brief", "say hello", max_tokens=max_tokens))
 
 
@@ -55,6 +59,17 @@ def test_the_instruction_and_the_question_go_in_and_the_answer_comes_out(spec, s
     assert request["body"]["max_tokens"] == 60
     assert "temperature" not in request["body"]
     assert request["headers"]["authorization"] == "Bearer sk-secret"
+
+
+def test_the_tokens_of_an_answer_are_counted(spec, server, http):
+    def counted(direction: str) -> float:
+        return REGISTRY.get_sample_value(
+            "provider_tokens_total", {"provider": spec.provider, "direction": direction}
+        ) or 0.0  # fmt: skip
+
+    before = counted("input"), counted("output")
+    ask(spec, http)
+    assert (counted("input"), counted("output")) == (before[0] + 3, before[1] + 2)
 
 
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
@@ -95,14 +110,14 @@ def test_an_empty_answer_is_an_error(spec, server, http, answer):
     [
         Fault("status", status=429, retry_after="0.05"),
         Fault("status", status=503),
-        Fault("hang", seconds=0.8),
+        Fault("hang", seconds=2.5),
         Fault("close"),
     ],
     ids=lambda fault: f"{fault.kind}{fault.status}",
 )
 def test_a_passing_fault_is_retried(spec, server, http, fault):
     server.faults.append(fault)
-    assert ask(spec, http) == "An answer"
+    assert ask(spec, http, policy=HASTY) == "An answer"
     assert len(server.requests) == 2
 
 
@@ -115,10 +130,9 @@ def test_retries_end(spec, server, http):
 
 def test_a_long_retry_after_is_not_waited_for(spec, server, http):
     server.faults.append(Fault("status", status=429, retry_after="40"))
-    started = time.monotonic()
     with pytest.raises(ProviderUnavailableError, match="429"):
         ask(spec, http)
-    assert time.monotonic() - started < 5
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])

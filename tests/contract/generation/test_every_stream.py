@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.errors import ProviderRefusedError, ProviderUnavailableError
 from app.pipeline.generation.base import AnswerOptions, LanguageModelSpec, Turn
@@ -83,6 +84,25 @@ def test_thoughts_are_no_part_of_it_and_a_cut_is_told(model: Any, server: Talkin
     assert ("".join(pieces), was_cut) == ("Yes <b>.", True)
 
 
+def test_a_streamed_answer_is_counted_with_its_tokens(
+    request: pytest.FixtureRequest, model: Any, server: TalkingServer
+):
+    provider = request.node.callspec.params["model"]
+
+    def counted() -> list[float]:
+        names = [
+            ("provider_request_duration_seconds_count", {"status": "success"}),
+            ("provider_tokens_total", {"direction": "input"}),
+            ("provider_tokens_total", {"direction": "output"}),
+        ]
+        labelled = [(name, {"provider": provider, **labels}) for name, labels in names]
+        return [REGISTRY.get_sample_value(name, labels) or 0.0 for name, labels in labelled]
+
+    before = counted()
+    ask(model)
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1, 4, 2]
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("break", "broke off"), ("complain", "the stub fell over"), ("garbage", "no part of an answer")],
@@ -122,7 +142,7 @@ def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: Tal
     stopped = threading.Event()
 
     def stop_when_asked() -> None:
-        if server.asked.wait(10):
+        if server.asked.wait(30):
             stopped.set()
 
     stopper = threading.Thread(target=stop_when_asked)
@@ -130,11 +150,11 @@ def test_a_call_that_is_stopped_ends_at_the_provider_too(model: Any, server: Tal
     with pytest.raises(ProviderUnavailableError, match="stopped"):
         ask(model, stopped=stopped)
     stopper.join()
-    assert server.left.wait(10)
+    assert server.left.wait(30)
 
 
 def test_an_answer_that_does_not_end_in_time_is_given_up(model: Any, server: TalkingServer):
     server.faults.append(TalkFault("stall"))
     with pytest.raises(ProviderUnavailableError, match="within 1 seconds"):
         ask(model, seconds=1.0)
-    assert server.left.wait(10)
+    assert server.left.wait(30)

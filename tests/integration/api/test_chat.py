@@ -167,7 +167,7 @@ def test_a_reader_who_leaves_stops_the_model_and_the_message_says_incomplete(
         if b"event: content" in (line if isinstance(line, bytes) else line.encode()):
             break
     answer.close()
-    assert talker.left.wait(10)
+    assert talker.left.wait(30)
     message = chat.messages()[-1]
     assert (message["status"], message["content"]) == ("incomplete", "Some words and m")
     assert message["error_code"] is None

@@ -48,6 +48,7 @@ def test_an_event_of_a_transaction_that_fails_was_never_there(audit: Audit):
 FORGERIES = {
     "an actor": "UPDATE audit_events SET actor = 'eve' WHERE id = 4",
     "a moment": "UPDATE audit_events SET at = at - interval '1 microsecond' WHERE id = 4",
+    "an era": "UPDATE audit_events SET at = (at::text || ' BC')::timestamptz WHERE id = 4",
     "a detail": """UPDATE audit_events SET details = '{"n": 4, "ü": [true, null]}' WHERE id = 4""",
     "a missing detail": "UPDATE audit_events SET details = details - 'n' WHERE id = 4",
     "an outcome": "UPDATE audit_events SET outcome = 'failure' WHERE id = 4",

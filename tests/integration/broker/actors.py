@@ -46,6 +46,14 @@ def work(name: str, seconds: float = 0) -> None:
     write("end", name)
 
 
+def hold(name: str) -> None:
+    """Until a file of that name lies beside the history."""
+    write("start", name)
+    while not Path(setting("TEST_HISTORY")).with_name(name).exists():
+        time.sleep(0.02)
+    write("end", name)
+
+
 def spin(name: str, seconds: float) -> None:
     write("start", name)
     end = time.monotonic() + seconds
@@ -90,7 +98,7 @@ def declare(broker: JetStreamBroker) -> None:
         "no_dead_letter": (CancelledError,),
         "time_limit": 60_000,
     }
-    for function in (work, spin, fail, refuse, cancel, poison):
+    for function in (work, hold, spin, fail, refuse, cancel, poison):
         dramatiq.actor(function, **options)
     dramatiq.actor(work, **{**options, "queue_name": "other", "actor_name": "work_other"})
 

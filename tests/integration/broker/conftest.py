@@ -10,6 +10,7 @@ from brokers import BrokerOptions, JetStreamBroker, topology
 from brokers.jetstream import broker as broker_module
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import QUEUES, StartWorker, Workers, make_options
+from tests.support.folders import server_folder
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +20,12 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path / "nats")
-    server.start()
-    yield server
-    server.kill()
+def server() -> Iterator[NatsServer]:
+    with server_folder("nats-") as folder:
+        server = NatsServer(folder)
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture

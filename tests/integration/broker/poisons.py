@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import dramatiq
@@ -60,10 +63,32 @@ def grow(name: str) -> None:
     raise RuntimeError(name)
 
 
+def nobody_knows(name: str) -> None:
+    """Declared once the cause is mended only: until then a release lacks it."""
+    raise AssertionError(name)
+
+
+def is_mended() -> bool:
+    """Whether a test has put the causes right: what is harmful is harmless then."""
+    return Path(setting("TEST_HISTORY")).with_name("mended").exists()
+
+
+def _until_mended(function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def run(name: str, *rest: Any) -> None:
+        if not is_mended():
+            function(name, *rest)
+        else:
+            write("end", name)
+
+    return run
+
+
 def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
-    for function in (leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work):
+    functions = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
+    for function in functions + [nobody_knows] * is_mended():
         decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)
-        decorate(function)
+        decorate(_until_mended(function))
 
 
 def set_up() -> None:

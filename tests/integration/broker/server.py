@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _BINARY = Path(sys.executable).with_name("nats-server")
-_START_SECONDS, _CLUSTER_SECONDS = 10.0, 30.0
+_START_SECONDS, _CLUSTER_SECONDS = 40.0, 60.0
 
 
 def free_port() -> int:

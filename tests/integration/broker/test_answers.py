@@ -32,10 +32,10 @@ def test_of_many_acks_in_a_moment_a_few_ask_for_a_confirmation_and_all_are_confi
     began = time.monotonic()
     for number in range(200):  # each is acknowledged on its own
         actor.send(number)
-        assert ended.acquire(timeout=10)
+        assert ended.acquire(timeout=30)
     wait_until(lambda: inspect.is_empty(broker, broker.spec("quick")))
     answers = broker.running().holdings.answers
-    wait_until(lambda: not answers._outstanding(), 3.0, "every ack is confirmed")
+    wait_until(lambda: not answers._outstanding(), 30, "every ack is confirmed")
     seconds = time.monotonic() - began
     asked = [msg for msg in heard if msg.reply]
     assert len({msg.subject for msg in heard}) == 200
@@ -56,6 +56,6 @@ def test_what_is_given_back_amid_acks_is_given_back_once_and_confirmed_at_once(
         wait_until(lambda: any(m.data == b"+ACK" for m in heard))
     consumer.requeue([taken[2]])
     wait_until(lambda: any(m.data == b"-NAK" for m in heard))
-    wait_until(lambda: not answers._outstanding(), 3.0, "every answer is confirmed")
+    wait_until(lambda: not answers._outstanding(), 30, "every answer is confirmed")
     said = Counter(bytes(msg.data) for msg in heard if msg.data != b"+WPI")
     assert said[b"-NAK"] == 1

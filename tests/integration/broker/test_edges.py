@@ -129,7 +129,7 @@ def test_a_queue_takes_nothing_while_other_queues_keep_all_threads_busy_for_long
     time.sleep(1.5)
     assert not held("other")
     over.set()
-    wait_until(lambda: ran, 5)
+    wait_until(lambda: ran)
 
 
 def test_a_renewed_firing_of_a_schedule_keeps_its_message_id(broker: JetStreamBroker) -> None:

@@ -3,7 +3,10 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from brokers import JetStreamBroker, publish_event, subscribe_events
+from brokers.jetstream.pull import Pull
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import wait_until
 
@@ -20,7 +23,7 @@ def test_events_reach_a_subscriber_in_order_until_it_unsubscribes(broker: JetStr
         lambda *event: seen.append(event),
         on_start=lambda sequence: started.set() if sequence == 1 else None,
     )
-    assert started.wait(10)
+    assert started.wait(30)
     for number in range(1, 300):
         publish_event(broker, "transforms.status.job.7", b"%d" % number)
     wait_until(lambda: len(seen) == 299)
@@ -33,6 +36,20 @@ def test_events_reach_a_subscriber_in_order_until_it_unsubscribes(broker: JetStr
     assert len(seen) == 299
 
 
+def test_a_burst_larger_than_what_is_asked_for_at_once_needs_no_look_at_the_clock(
+    broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pull, "_tick", lambda _: None)
+    for number in range(1, 601):
+        publish_event(broker, "transforms.status.a", b"%d" % number, confirm=number == 600)
+    seen: Seen = []
+    subscription = subscribe_events(
+        broker, "transforms.status.a", lambda *event: seen.append(event), start_sequence=1
+    )
+    wait_until(lambda: len(seen) == 600, 30)
+    subscription.close()
+
+
 def test_a_subscriber_resumes_at_a_sequence_and_survives_a_server_restart(
     broker: JetStreamBroker, server: NatsServer
 ) -> None:
@@ -42,11 +59,11 @@ def test_a_subscriber_resumes_at_a_sequence_and_survives_a_server_restart(
     subscription = subscribe_events(
         broker, "transforms.status.a", lambda *event: seen.append(event), start_sequence=3
     )
-    wait_until(lambda: len(seen) == 3, 5)
+    wait_until(lambda: len(seen) == 3, 30)
     server.kill()
     server.start()
-    wait_until(lambda: _published(broker), 5)
-    wait_until(lambda: len(seen) == 4, 10)
+    wait_until(lambda: _published(broker), 30)
+    wait_until(lambda: len(seen) == 4, 30)
     assert [sequence for sequence, _, _ in seen] == [3, 4, 5, 6]
     subscription.close()
 

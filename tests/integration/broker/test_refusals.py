@@ -58,7 +58,7 @@ def test_readiness_leaves_nothing_behind_and_does_not_mind_a_stream_that_is_miss
     def messages() -> int:
         return int(broker.connection.run(session.api("STREAM.INFO.QUICK"))["state"]["messages"])
 
-    wait_until(lambda: messages() == 0, 5)
+    wait_until(lambda: messages() == 0)
 
 
 def test_a_replay_that_one_stream_refuses_does_not_keep_the_others_from_theirs(

@@ -34,7 +34,7 @@ def running(broker: JetStreamBroker, start_worker: StartWorker) -> Iterator[Runn
     first.requeue([taken])
     first.close()
     start_worker(threads=4)
-    assert running.began.wait(20)
+    assert running.began.wait(30)
     yield running
     running.may_end.set()
 
@@ -50,7 +50,7 @@ def test_while_a_suspect_has_just_begun_its_process_asks_for_nothing_and_afterwa
     assert broker.get_queue_message_counts("quick")[0] == 2
     assert running.healthy == []
     running.may_end.set()
-    wait_until(lambda: running.healthy == [1], 20)
+    wait_until(lambda: running.healthy == [1])
 
 
 @pytest.fixture
@@ -60,5 +60,5 @@ def long_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_beside_a_suspect_that_runs_for_long_others_run(broker: JetStreamBroker, running: Running) -> None:
     broker.enqueue(message("healthy", 1))
-    wait_until(lambda: running.healthy == [1], 20)
+    wait_until(lambda: running.healthy == [1])
     assert not running.may_end.is_set()

@@ -61,7 +61,7 @@ def test_a_change_that_would_lose_messages_is_refused(
 
 
 def test_without_streams_an_enqueue_says_so_in_dramatiqs_words(server: NatsServer) -> None:
-    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=0.5), QUEUES)
+    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=2.0), QUEUES)
     with pytest.raises(BrokerConnectionError, match=r"transforms\.ready\.quick"):
         broker.enqueue(message("work", "x"))
     broker.close()

@@ -39,7 +39,7 @@ def message(actor: str, *args: Any, queue: str = "quick", **options: Any) -> dra
     return dramatiq.Message(queue_name=queue, actor_name=actor, args=args, kwargs={}, options=options)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 40.0, what: str = "") -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()
@@ -60,7 +60,7 @@ def declare(
     return actor
 
 
-def take(broker: JetStreamBroker, seconds: float = 3.0) -> tuple[Any, JetStreamMessage]:
+def take(broker: JetStreamBroker, seconds: float = 30.0) -> tuple[Any, JetStreamMessage]:
     consumer = broker.consume("quick", prefetch=1, timeout=100)
     return consumer, wait_until(lambda: next(consumer), seconds)
 
@@ -116,7 +116,7 @@ class Workers:
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
 
-    def terminate(self, worker: subprocess.Popen[bytes], seconds: float = 20) -> int:
+    def terminate(self, worker: subprocess.Popen[bytes], seconds: float = 40) -> int:
         worker.send_signal(signal.SIGTERM)
         return worker.wait(seconds)
 

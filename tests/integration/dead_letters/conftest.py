@@ -72,12 +72,18 @@ class Graveyard:
         """Let so many jobs die of the error; the sequences of their letters."""
         return [self.bury(self.job(), error, reason) for _ in range(number)]
 
-    def bury(self, job_id: UUID, error: Exception, reason: DeadReason = DeadReason.PERMANENT_ERROR) -> int:
-        body = message(ExtractFile.kind, ExtractFile.queue, job_id=str(job_id), publication=0)
+    def bury(
+        self,
+        job_id: UUID,
+        error: Exception,
+        reason: DeadReason = DeadReason.PERMANENT_ERROR,
+        publication: int = 0,
+    ) -> int:
+        body = message(ExtractFile.kind, ExtractFile.queue, job_id=str(job_id), publication=publication)
         sequence = self.store(body, error, reason)
         cause = error if isinstance(error, ExplorerError) else ProviderRefusedError(str(error))
         with self.container.database.transaction() as session:
-            assert self.container.services.jobs.bury(session, job_id, cause, publication=0)
+            assert self.container.services.jobs.bury(session, job_id, cause, publication=publication)
         return sequence
 
     def store(

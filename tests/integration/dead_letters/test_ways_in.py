@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 from flask import Flask
+from sqlalchemy import delete
 
 from app import cli
 from app.container import Container
 from app.factory import create_app
+from app.storage.postgres.tables import DeadLetterRow
 from tests.integration.dead_letters.conftest import Graveyard
 
 Flow = Callable[..., Any]
@@ -116,3 +121,86 @@ def test_the_commands_do_the_same(dlq: Callable[..., Result], graves: Graveyard,
     assert [one["state"] for one in exported] == ["discarded", "discarded"]
     assert len(lines(dlq("watch", "--state", "any", "--times", 1, "--json"))) == 4
     assert {third["state"], fourth["state"]} == {"open"}
+
+
+def test_the_api_moves_and_delays_and_takes_bulk_discards_back(
+    client: Any, graves: Graveyard, container: Container
+):
+    first, second, third, fourth = (each.dead_letter_id for each in graves.some(4))
+    at = f"/api/dead-letters/{first}"
+    assert client.post(f"{at}/read").status_code == 204
+    assert client.get(at).json["letter"]["read_at"]
+    (destination,) = client.get(f"{at}/destinations").json["items"]
+    assert destination["kind"] == "plan_collection_transform"
+    assert client.post(f"{at}/reroute", json={"to": "embed_items"}).json["field"] == "to"
+    assert client.post(f"{at}/reroute", json={"to": destination["kind"]}).json["successor_job_id"]
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    replay = f"/api/dead-letters/{second}/replay"
+    assert client.post(replay, json={"at": "2030-01-01T00:00:00"}).json["field"] == "at"
+    assert client.post(replay, json={"at": soon}).json["state"] == "replayed"
+    assert client.get(f"/api/dead-letters/{second}").json["job_not_before"][:16] == soon[:16]
+    order = {"act": "discard", "why": "w", "filter": {}}
+    bulks = "/api/dead-letters/bulks"
+    bulk = f"{bulks}/{client.post(bulks, json=order).json['bulk']['bulk_id']}"
+    client.post(f"{bulk}/start")
+    container.bulk_runs.run_next()
+    assert client.post(f"{bulk}/undo").json["restored"] == 2
+    assert {each.dead_letter_id for each in graves.indexed()} == {third, fourth}
+
+
+def test_an_export_goes_in_again_by_every_way(
+    client: Any, dlq: Callable[..., Result], graves: Graveyard, container: Container, tmp_path: Path
+):
+    graves.some(2)
+    whole = client.get("/api/dead-letters/export?payloads=true").data
+    form = {"file": (io.BytesIO(whole), "dead-letters.ndjson")}
+    assert client.post("/api/dead-letters/import", data=form).json["passed_over"] == 2
+    file = tmp_path / "letters"
+    file.write_bytes(whole)
+    assert "0 letters came back, 2 did not\nline 1: it is here, and open" in dlq("import", file).output
+    with container.database.transaction() as session:
+        session.execute(delete(DeadLetterRow))
+    assert lines(dlq("import", file, "--dry-run", "--json"))[0]["imported"] == 2
+    assert lines(dlq("import", file, "--json"))[0]["imported"] == 2
+    file.write_text("{}")
+    refused = dlq("import", file)
+    assert (refused.exit_code, "line 1: origin: Field required" in refused.output) == (2, True)
+
+
+def test_commands_move_delay_and_take_back(
+    dlq: Callable[..., Result], graves: Graveyard, container: Container
+):
+    first, second, third, fourth = (each.dead_letter_id for each in graves.some(4))
+    assert dlq("reroute", first).output == "plan_collection_transform of collection-transforms\n"
+    assert "does the work" in dlq("reroute", first, "--to", "plan_collection_transform").output
+    assert "replayed as" in dlq("replay", second, "--in", "15m").output
+    assert "replayed as" in dlq("replay", third, "--at", datetime.now(UTC) + timedelta(hours=1)).output
+    assert "give one of --at and --in" in dlq("replay", fourth, "--in", "1h", "--at", "2030-01-01").output
+    assert "must be a number with s, m, h or d" in dlq("replay", fourth, "--in", "soon").output
+    assert "must read like" in dlq("replay", fourth, "--at", "soon").output
+    bulk = lines(dlq("bulk", "discard", "--why", "x", "--start", "--json"))[0]["bulk"]["bulk_id"]
+    container.bulk_runs.run_next()
+    assert dlq("bulk", "undo", bulk).output == f"bulk {bulk}: 1 letters are open again\n"
+    dlq("show", fourth)
+    assert graves.indexed()[0].read_at is not None
+
+
+def test_queues_are_listed_paused_and_compared_from_a_shell(app: Flask, graves: Graveyard):
+    def queues(*words: str) -> Result:
+        return app.test_cli_runner().invoke(args=["queues", *words])
+
+    graves.some(1)
+    name = "collection-transforms"
+    found = {one["queue"]: one for one in lines(queues("list", "--json"))}
+    assert (len(found), found[name]["dead_letters"]) == (3, 1)
+    assert "say how long" in queues("pause", name, "--reason", "r").output
+    assert queues("pause", name, "--for", "4d", "--reason", "r").exit_code == 2
+    assert f"{name} is paused until" in queues("pause", name, "--for", "15m", "--reason", "a move").output
+    assert "PAUSED until" in queues("show", name).output
+    assert lines(queues("show", name, "--json"))[0]["queues"][0]["pause_reason"] == "a move"
+    assert queues("resume", name).output == f"{name} goes on\n"
+    assert "PAUSED" not in queues("list").output
+    assert "there are collection-transforms" in queues("show", "none").output
+    assert queues("schedules").output == "nothing is sent by the clock\n"
+    assert queues("drift").output == "the server has what it is meant to have\n"
+    assert len(lines(queues("drift", "--all", "--json"))) > 5

@@ -16,13 +16,15 @@ import psycopg2
 import pytest
 
 from devstack.stack import Stack, StackError, StackOptions
+from tests.support.folders import server_folder
 
 REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "data"
+def folder():
+    with server_folder("stack-") as made:
+        yield made / "data"
 
 
 def options(folder: Path, *services: str, base_port: int | None = None) -> StackOptions:
@@ -190,7 +192,7 @@ def test_the_command_line_goes_up_down_and_forgets(folder, tmp_path):
         assert (status, "in use" in words) == (1, True)
 
         assert "stopped" in output_of("down", "--data", str(folder))[1]
-        assert process.wait(10) == 0
+        assert process.wait(40) == 0
 
     assert output_of("reset", "--data", str(folder))[0] == 0
     assert not folder.exists()
@@ -209,7 +211,7 @@ def test_a_server_that_dies_in_the_foreground_comes_back(folder):
         server.kill()
         read_until(process, "nats is up")
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(40) == 0
 
 
 def test_two_supervisors_start_at_once(tmp_path):

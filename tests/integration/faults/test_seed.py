@@ -11,12 +11,23 @@ import sys
 import pytest
 
 from devstack.product import ROOT
-from tests.chaos.faults import FAULTS, schedule
+from tests.chaos.faults import FAULTS, possible, schedule
 
 
 def test_a_seed_is_one_schedule_and_every_fault_comes_before_any_comes_again():
     assert schedule(7, 300) == schedule(7, 300) != schedule(8, 300)
-    assert {one.fault for one in schedule(7, 300)[: len(FAULTS)]} == set(FAULTS)
+    for clustered in (False, True):
+        kinds = possible(clustered=clustered)
+        planned = schedule(7, 300, clustered=clustered)
+        assert {one.fault for one in planned[: len(kinds)]} == set(kinds)
+        assert all(one.target in kinds[one.fault].targets for one in planned)
+
+
+def test_each_fault_is_one_of_a_single_nats_server_or_of_three():
+    alone, three = possible(clustered=False), possible(clustered=True)
+    assert alone.keys() | three.keys() == FAULTS.keys()
+    assert {name[:3] for name in alone.keys() ^ three.keys()} == {"F05", "F06", "F08"}
+    assert not any("nats" in kind.targets for kind in three.values())
 
 
 @pytest.mark.timeout(1260)  # five minutes of faults, at most ten where the machine is slow, and the way there

@@ -113,6 +113,6 @@ class Work:
 
     def wait_for_vectors(self, number: int) -> None:
         """Until the part that is being written beside the run is there."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 40
         while self.vectors() < number:
             assert time.monotonic() < until, "the part is not written"

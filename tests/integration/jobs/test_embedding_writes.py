@@ -24,7 +24,7 @@ def work(container: Container, world: World) -> Work:
 
 def test_a_part_is_written_while_the_next_one_is_embedded(work: Work):
     work.world.item(work.dataset, [f"text {n}" for n in range(192)])
-    together = Barrier(2, timeout=20)  # breaks where one waits for the other to be over
+    together = Barrier(2, timeout=40)  # breaks where one waits for the other to be over
 
     def meet(call: int) -> None:
         if call > 1:
@@ -120,7 +120,7 @@ from threading import Barrier
 from app.errors import UnavailableError
 from app.services.embedding_writes import PartWriter
 
-together, failures, written = Barrier(2, timeout=20), [1], []
+together, failures, written = Barrier(2, timeout=40), [1], []
 
 def write(part):
     together.wait()

@@ -56,7 +56,7 @@ def wait_until_somebody_waits(database: Database, number: int = 1) -> None:
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while True:
         with database.transaction() as session:
             if session.scalar(waiting) >= number:
@@ -88,7 +88,7 @@ def test_a_deletion_waits_for_the_run_that_writes_and_the_run_for_nobody(
 
     with ThreadPoolExecutor(2) as pool:
         writing = pool.submit(write)
-        assert begun.wait(10)
+        assert begun.wait(30)
         deleting = pool.submit(scene.delete, what)
         writing.result(30)
         deleting.result(30)

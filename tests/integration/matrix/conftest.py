@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -33,6 +33,7 @@ class World:
     strangers: list[Asker]
     tenant: Asker  # Bob, in person
     reader: Asker  # a machine of Ada's that may only read
+    admin: Callable[[], Things]  # makes a third person, with the same things, for one test to do away with
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +88,14 @@ def world(
 
     folder: Path = tmp_path_factory.mktemp("maps")
     with embedding_server() as provider, talking_server() as model:
-        ada, bob = new(), new()
-        for person, name in ((ada, "ada"), (bob, "bob")):
+
+        def things_of(name: str) -> Things:
+            person = new()
             assert person.sign_in(name).status_code == 303
-        things = [Things(person, container, (provider, model), folder) for person in (ada, bob)]
+            return Things(person, container, (provider, model), folder)
+
+        things = [things_of(name) for name in ("ada", "bob")]
+        ada = things[0].person
         yield World(
             app,
             container,
@@ -99,4 +104,5 @@ def world(
             strangers(new, ada, container, identity_provider),
             bearer("another tenant", identity_provider.access_token("bob")),
             bearer("a machine that may only read", token_of(ada, "read")),
+            lambda: things_of("root"),
         )

@@ -115,6 +115,9 @@ ROUTES: dict[Kind, str] = {
         jobs.get_job jobs.cancel_job jobs.run_job_again
         dead_letters.get_dead_letter dead_letters.edit_dead_letter dead_letters.discard_dead_letter
         dead_letters.replay_dead_letter dead_letters.reveal_dead_letter dead_letters.undo_dead_letter
+        dead_letters.list_dead_letter_destinations dead_letters.reroute_dead_letter
+        dead_letters.mark_dead_letter_read dead_letter_bulks.undo_bulk
+        panel_letters.reroute panel_letters.read
         dead_letter_bulks.get_bulk dead_letter_bulks.list_bulk_problems dead_letter_bulks.start_bulk
         dead_letter_bulks.pause_bulk dead_letter_bulks.resume_bulk dead_letter_bulks.cancel_bulk
         panel_letters.letter panel_letters.edit panel_letters.edited panel_letters.discard
@@ -138,6 +141,7 @@ ROUTES: dict[Kind, str] = {
     Kind.OWN_PERSONAL: "sessions.revoke_session api_tokens.revoke_api_token",
     Kind.ADMIN: """
         status.get_nats_status usage.list_usage_by_owner
+        dead_letters.import_dead_letters
         queues.pause_queue queues.resume_queue panel_queues.pause panel_queues.resume panel_letters.reveal
     """,
 }
@@ -158,6 +162,7 @@ BODIES: dict[str, Any] = {**examples.BODIES, "web.map_passages": {"ids": ["<chun
 FORMS = {
     "web.create_collection": {"title": "t"},
     "panel_letters.discard": {"why": "w"},
+    "panel_letters.reroute": {"to": "plan_collection_transform"},
     "panel_bulks.prepare": {"act": "discard", "why": "w", "filter-state": "open"},
 }
 
@@ -172,6 +177,9 @@ ELSEWHERE = {
     "programs.refresh_tokens": "the token is in one answer only: test_programs.py",
     "jobs.run_job_again": "a job must have died: tests/integration/dead_letters/test_run_again.py",
     "dead_letters.replay_dead_letter": "its message must be on the stream: dead_letters/test_acts.py",
+    "dead_letters.reroute_dead_letter": "its job must be dead: dead_letters/test_moves.py",
+    "dead_letters.import_dead_letters": "it takes an export: dead_letters/test_import.py",
+    "dead_letter_bulks.undo_bulk": "a bulk discard must have ended: dead_letters/test_moves.py",
     "dead_letters.edit_dead_letter": "its arguments are those of the dead job: dead_letters/test_acts.py",
 }
 # Documented requests that stand on others, in their order; what is not named comes before them.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from prometheus_client import REGISTRY
 from sqlalchemy import func, insert, select
 from werkzeug.test import TestResponse
 
@@ -70,12 +71,17 @@ def test_two_replicas_keep_one_limit(database: Database):
 
 
 def test_a_refusal_names_the_limit_and_when_there_is_room_again(database: Database):
-    limit = Limit("k", 3, "of a test")
+    limit = Limit("user:k", 3, "of a test")
     for _ in range(3):
         RateLimits(database).count(limit)
     with pytest.raises(RateLimitedError, match="more than 3 requests per minute of a test") as refused:
         RateLimits(database).count(limit)
     assert 1 <= (refused.value.retry_after_seconds or 0) <= 20
+    counted = REGISTRY.get_sample_value("rate_limit_refusals_total", {"limit": "user"})
+    assert counted
+    with pytest.raises(RateLimitedError):
+        RateLimits(database).count(limit)
+    assert REGISTRY.get_sample_value("rate_limit_refusals_total", {"limit": "user"}) == counted + 1
 
 
 def test_empty_buckets_are_cleared_away(database: Database):
@@ -157,6 +163,13 @@ def test_the_way_in_is_narrower(limited: Callable[..., Flask]):
     )
     found = [client.get(path, base_url=PUBLIC_URL).status_code for path in paths]
     assert found == [303, 303, 401, 429, 429, 200]
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = client.get("/login/start", base_url=PUBLIC_URL, headers=browser)
+    assert (page.status_code, page.mimetype) == (429, "text/html")
+    assert page.headers["Retry-After"]
+    assert "Too fast" in page.text
+    told = client.get("/login/start", base_url=PUBLIC_URL, headers={"Accept": "*/*"})
+    assert (told.status_code, told.mimetype) == (429, "application/problem+json")
 
 
 @pytest.mark.parametrize(

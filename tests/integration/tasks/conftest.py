@@ -85,7 +85,7 @@ class Pool:
         return self.job().job_id
 
     def job(self) -> Job:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
             with self.container.database.transaction() as session:
                 job = session.scalars(select(Job).where(Job.kind == ExtractFile.kind)).one_or_none()
@@ -98,7 +98,7 @@ class Pool:
         with self.container.database.transaction() as session:
             return session.scalars(select(FileExtraction)).one()
 
-    def wait_for(self, state: str, seconds: float = 20) -> Job:
+    def wait_for(self, state: str, seconds: float = 40) -> Job:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job = self.job()
@@ -107,7 +107,7 @@ class Pool:
             time.sleep(0.02)
         raise AssertionError(f"the job is {job.state} ({job.error_message}), not {state}")
 
-    def rest(self, seconds: float = 20) -> None:
+    def rest(self, seconds: float = 40) -> None:
         """Wait until the stream holds nothing to do."""
         self.container.broker.join(ExtractFile.queue, timeout=int(seconds * 1000))
 

@@ -157,11 +157,11 @@ def test_a_cancelled_job_ends_quietly_at_its_next_write(pool: Pool, start: Start
 
     def extract(services: Any, run: Run, contract: ExtractFile) -> None:
         begun.set()
-        assert cancelled.wait(10)
+        assert cancelled.wait(30)
         finish(services, run)
 
     job_id = start(extract)
-    assert begun.wait(10)
+    assert begun.wait(30)
     pool.container.services.cancelling.job(Principal("ada", "Ada"), job_id)
     cancelled.set()
     pool.rest()

@@ -23,7 +23,7 @@ ADA = Principal("ada", "Ada")
 Start = Callable[..., UUID]
 
 
-def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come true"
@@ -53,7 +53,7 @@ class Busy:
 def test_a_run_whose_job_is_cancelled_is_stopped_wherever_it_is(pool: Pool, start: Start, recorder: Recorder):
     busy = Busy()
     job_id = start(busy)
-    assert busy.begun.wait(10)
+    assert busy.begun.wait(30)
     pool.container.services.cancelling.job(ADA, job_id)
     wait_until(lambda: busy.ended)
     pool.rest()
@@ -67,7 +67,7 @@ def test_a_run_whose_job_is_cancelled_is_stopped_wherever_it_is(pool: Pool, star
 def test_a_worker_whose_job_was_taken_over_is_stopped(pool: Pool, start: Start):
     busy = Busy()
     job_id = start(busy)
-    assert busy.begun.wait(10)
+    assert busy.begun.wait(30)
     taken = pool.container.services.jobs.begin(job_id, "another worker")
     assert taken is not None
     wait_until(lambda: busy.ended)
@@ -93,7 +93,7 @@ def test_a_child_process_ends_with_the_run_that_waits_for_it(pool: Pool, start: 
         )
 
     job_id = start(extract)
-    assert begun.wait(20)
+    assert begun.wait(30)
     pool.container.services.cancelling.job(ADA, job_id)
     wait_until(lambda: not Path(f"/proc/{children[0]}").exists())
     pool.rest()

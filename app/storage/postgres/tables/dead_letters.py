@@ -71,6 +71,7 @@ class DeadLetterRow(Base):
             "undo_until",
             postgresql_where=text("state <> 'open' AND removed_at IS NULL"),
         ),
+        Index("ix_dead_letters_origin", "origin", postgresql_where=text("origin IS NOT NULL")),
         Index("ix_dead_letters_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index(
             "ix_dead_letters_arguments",
@@ -113,7 +114,8 @@ class DeadLetterRow(Base):
     undo_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     removed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))  # from the stream
     successor_message_id: Mapped[str | None] = mapped_column(Text)
-    successor_job_id: Mapped[UUID | None] = mapped_column(Uuid)  # of an edited replay
+    # The job that an edited, moved or delayed replay started: a new one, or its own anew.
+    successor_job_id: Mapped[UUID | None] = mapped_column(Uuid)
     edited_arguments: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     # The letter whose replay died as this one, and how many replays lie behind it.
     parent_id: Mapped[int | None] = mapped_column(
@@ -121,6 +123,8 @@ class DeadLetterRow(Base):
     )
     depth: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     bulk_id: Mapped[int | None] = mapped_column(BigInteger)  # that ended it
+    # Of an imported letter: "life:sequence" of the one that was exported.
+    origin: Mapped[str | None] = mapped_column(Text)
 
 
 class DeadLetterGroup(Base):

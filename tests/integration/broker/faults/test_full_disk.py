@@ -94,7 +94,7 @@ def test_an_account_over_its_storage_limit_refuses_in_words_and_loses_nothing(li
 
 def test_a_server_over_its_storage_limit_is_not_said_to_be_away(tmp_path: Path) -> None:
     server = serve(tmp_path / "nats", tmp_path / "nats.conf", _SMALL)
-    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=0.5), QUEUES)
+    broker = JetStreamBroker(make_options(server.url, publish_timeout_seconds=2.0), QUEUES)
     with pytest.raises(BrokerConnectionError, match=r"says no for now .*insufficient resources"):
         while True:
             broker.enqueue(message("job", "x" * 2000))
@@ -122,7 +122,7 @@ def test_a_delayed_message_that_found_no_room_when_it_was_due_is_nudged_once(
     assert found is not None
     assert broker.connection.run(overdue.Overdue(session, spec).nudge(datetime.now(UTC))) == 1
     assert broker.connection.run(walk._fire(found, datetime.now(UTC))) is False  # another worker was first
-    wait_until(lambda: inspect.depths(broker)[0] == inspect.QueueDepth("quick", 1, 1, 0, 0), 5)
+    wait_until(lambda: inspect.depths(broker)[0] == inspect.QueueDepth("quick", 1, 1, 0, 0))
     broker.close()
 
 

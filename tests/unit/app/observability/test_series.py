@@ -13,7 +13,7 @@ MOST_SERIES = 5000
 
 MANY_ROUTES = """
 from flask import Flask
-from app.observability import http_metrics, metrics, server_metrics, job_metrics, calls
+from app.observability import http_metrics, metrics, security_metrics, server_metrics, job_metrics, calls
 from app.jobs.contracts import CONTRACTS
 from app.jobs.pools import POOLS
 from brokers import DeadReason
@@ -31,6 +31,10 @@ for number in range(300):
     client.get(f"/guess{number}")
     client.open("/guess", method=f"VERB{number}")
 after = metrics.render()[0].count(b"\\n")
+server_metrics.expect_queues(pool.queue for pool in POOLS.values())
+security_metrics.set_secrets(dict.fromkeys(("a", "b", "unknown"), 1))
+for number in range(4):
+    server_metrics.tokens_used(f"n{number}", 1, 1)
 for pool in POOLS.values():
     job_metrics.expect_letters(pool.name, DeadReason)
     job_metrics.waited(pool.name, 1)

@@ -60,12 +60,35 @@ def test_a_trace_goes_on_in_the_worker(collected: list[Span]):
 
 
 def test_a_replay_begins_a_trace_that_links_to_the_old_one(collected: list[Span]):
-    with tracing.span("replay", link=PARENT):
+    with tracing.span("replay", links=[PARENT, {}]):
         pass
     tracing.flush()
     (span,) = collected
     assert span.links[0].trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
     assert span.trace_id != span.links[0].trace_id
+
+
+def test_what_holds_no_context_leaves_the_present_one(collected: list[Span]):
+    with tracing.span("outer"):
+        outer = tracing.current_ids()
+        with tracing.span("inner", headers={"request_id": "r"}), tracing.continuing({"request_id": "r"}):
+            assert tracing.current_ids()["trace_id"] == outer["trace_id"]
+        assert tracing.elsewhere(tracing.inject()) == {}
+        assert tracing.elsewhere(PARENT) == tracing.inject()
+    tracing.flush()
+
+
+def test_spans_of_a_block_belong_to_the_context_that_it_continues(collected: list[Span]):
+    with tracing.continuing(PARENT), tracing.span("work") as work:
+        tracing.refer(work, {"traceparent": "00-1bf7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+        tracing.refer(work, {})
+    with tracing.span("after"):
+        pass
+    tracing.flush()
+    inside, after = collected
+    assert inside.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
+    assert [link.trace_id.hex()[:2] for link in inside.links] == ["1b"]
+    assert after.trace_id != inside.trace_id
 
 
 def test_an_error_is_on_its_span(collected: list[Span]):

@@ -237,6 +237,24 @@ def test_plain_http_is_only_for_listed_hosts():
                 client.check(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://example.com/", "invalid_url"),
+        ("https://user@example.com/", "invalid_url"),
+        ("http://example.com/", "plain_http"),
+        ("https://inside.example/", "closed_address"),
+    ],
+)
+def test_a_refusal_is_told_to_whoever_counts(url: str, reason: str):
+    told: list[str] = []
+    with client_of(resolver=lambda *_: ["10.0.0.1"], on_refusal=told.append) as client:
+        for _ in range(2):
+            with pytest.raises(InvalidInputError):
+                client.request("GET", url, timeout_seconds=3)
+    assert told == [reason, reason]
+
+
 def test_one_closed_address_among_public_ones_is_enough_to_refuse():
     with (
         client_of(resolver=lambda *_: ["8.8.8.8", "10.0.0.1"]) as client,
