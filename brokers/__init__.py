@@ -43,6 +43,7 @@ from brokers.jetstream.inspect import QueueDepth
 from brokers.jetstream.message import DeadReason, JetStreamMessage
 from brokers.jetstream.options import BrokerOptions, QueueSpec
 from brokers.jetstream.rate_limits import JetStreamRateLimiterBackend
+from brokers.jetstream.recycle import MaxTasksPerChild
 from brokers.jetstream.report import report as server_report
 from brokers.jetstream.results import JetStreamResultBackend
 from brokers.jetstream.retries import ScheduledRetries
@@ -69,6 +70,7 @@ __all__ = [
     "JetStreamRateLimiterBackend",
     "JetStreamResultBackend",
     "JetStreamStubBroker",
+    "MaxTasksPerChild",
     "MessageTooLargeError",
     "NotAllStoredError",
     "NotReplayableError",

@@ -56,7 +56,7 @@ class Product:
         self._commands = read_procfile()
         self._release = self._commands.pop("release")
         self._processes: dict[str, Process] = {}
-        self._environment = _base_environment() | {
+        self.environment = _base_environment() | {
             "HOSTNAME": "127.0.0.1",
             "PORT": str(port),
             "LOG_FORMAT": "text",
@@ -96,7 +96,7 @@ class Product:
         done = subprocess.run(
             ["/bin/sh", "-c", self._release],
             cwd=ROOT,
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -111,7 +111,7 @@ class Product:
             own["HEALTH_CHECK_PORT"] = str(self._health_ports[name])
         command = Command(
             argv=["/bin/bash", "-c", f"cd '{ROOT}' && exec {_COURTESY.get(name, '')}{self._commands[name]}"],
-            environment=self._environment | own,
+            environment=self.environment | own,
             death_signal=signal.SIGTERM,
         )
         self._processes[name] = self._spawner.submit(Process, command, self.log(name)).result()

@@ -74,7 +74,7 @@ class Readiness(Middleware):
                     for name, check in self._container.health_checks.items()
                     if name in _NEEDED[self._pool]
                 },
-                before_scrape=self._container.queue_numbers.refresh,
+                before_scrape=self._container.refresh_numbers,
             )
             self._server.start()
 

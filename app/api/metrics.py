@@ -37,6 +37,6 @@ _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
 def _metrics() -> Response:
     if any(name in request.headers for name in _FORWARDED):
         abort(403, "metrics are for whoever reaches this server directly")
-    container().queue_numbers.refresh()
+    container().refresh_numbers()
     body, content_type = render()
     return Response(body, content_type=content_type)

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,8 +29,10 @@ from app.observability.logging import product_version
 from app.observability.sampling import Sampler
 from app.once import once
 from app.pipeline.extraction import tika_server
+from app.security.certificates import of_postgres
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
+from app.services.ageing import Ageing
 from app.services.audit import Audit
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_runs import BulkRuns
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from app.pipeline.projection.runner import ProjectionRunner
 
 _CONNECTIONS = 100
+_AGES_SECONDS = 300.0
 _LIST_BYTES = 1024 * 1024
 
 
@@ -126,6 +130,10 @@ class Container:
             max_attempts=MAX_ATTEMPTS,
             hung_grace_seconds=HUNG_GRACE_SECONDS,
             version=product_version(),
+            tls_ca_file=self.settings.nats_tls_ca_file,
+            tls_cert_file=self.settings.nats_tls_cert_file,
+            tls_key_file=self.settings.nats_tls_key_file,
+            credentials_file=self.settings.nats_credentials_file,
             on_event=server_metrics.broker_told,
         )
 
@@ -145,6 +153,21 @@ class Container:
     def queue_numbers(self) -> Sampler:
         """Fills the gauges of streams and queues when somebody scrapes."""
         return Sampler(self._measure, server_metrics.forget_nats)
+
+    @once
+    def ages(self) -> Sampler:
+        """Fills the gauges of certificates and key when somebody scrapes."""
+        given = {"nats_ca": self.settings.nats_tls_ca_file, "nats_client": self.settings.nats_tls_cert_file}
+        files = {use: Path(file) for use, file in given.items() if file}
+        ageing = Ageing(
+            self.database, self.secrets.keyring, files | of_postgres(str(self.settings.database_url))
+        )
+        return Sampler(ageing.measure, security_metrics.forget_key_age, every_seconds=_AGES_SECONDS)
+
+    def refresh_numbers(self) -> None:
+        """Before a scrape: what must be asked for."""
+        self.queue_numbers.refresh()
+        self.ages.refresh()
 
     @once
     def feed(self) -> StatusBus:

@@ -18,6 +18,15 @@ AUDIT_HEAD = Gauge(
     "audit_head_timestamp_seconds", "When the newest event of the audit log was written",
     multiprocess_mode="mostrecent",
 )  # fmt: skip
+CERTIFICATE_EXPIRY = Gauge(
+    "tls_certificate_expiry_timestamp_seconds", "When a certificate that we use ends, Unix time", ["use"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+KEY_AGE = Gauge(
+    "encryption_key_age_seconds", "How long ago the active master key was first used",
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+_UNKNOWN = float("nan")
 
 # From nought on, or an alert would not see the first one.
 for _reason in ("unauthenticated", "forbidden"):
@@ -58,3 +67,18 @@ def set_secrets(by_key: Mapping[str, int]) -> None:
 def set_audit_head(timestamp_seconds: float) -> None:
     """When the newest event was written, in Unix time."""
     AUDIT_HEAD.set(timestamp_seconds)
+
+
+def set_certificate(use: str, expires_at: float | None) -> None:
+    """When the certificate for this use ends, Unix time; None: nobody can tell."""
+    CERTIFICATE_EXPIRY.labels(use).set(_UNKNOWN if expires_at is None else expires_at)
+
+
+def set_key_age(seconds: float) -> None:
+    """How long ago the active master key was first used."""
+    KEY_AGE.set(seconds)
+
+
+def forget_key_age() -> None:
+    """Postgres did not answer."""
+    KEY_AGE.set(_UNKNOWN)

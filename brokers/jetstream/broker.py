@@ -143,6 +143,8 @@ class JetStreamBroker(Broker):
         spec = self.spec(queue_name)
         threads = min(prefetch, self.worker_threads or prefetch)
         live = self.running()
+        if self.worker_threads is not None and self.options.pulse:
+            self.connection.run(live.keep_pulse(self.specs.values()))
         intake = live.intakes.get(queue_name)
         if intake is None:
             intake = live.intakes[queue_name] = Intake(spec, live.session, live.holdings)

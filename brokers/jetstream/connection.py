@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import random
 import threading
 import time
 import weakref
@@ -21,11 +20,12 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
+from brokers.jetstream.backoff import Backoff
 from brokers.jetstream.errors import AWAY, LoginRefusedError, connection_error, missing
 from brokers.jetstream.login import login_refused
-from brokers.jetstream.loop import LoopThread, bell
+from brokers.jetstream.loop import LoopThread
 from brokers.jetstream.options import BrokerOptions
-from brokers.jetstream.publisher import Outgoing, Part, Publisher, Send
+from brokers.jetstream.publisher import Outcomes, Outgoing, Part, Publisher, Send
 from brokers.jetstream.shortcut import Shortcut
 
 T = TypeVar("T")
@@ -75,6 +75,8 @@ class Session:
         self._outage_logged = False
         self._refused: LoginRefusedError | None = None
         self._closed = False
+        self._backoff = Backoff(options)
+        self._connected_at = 0.0
         self.publisher = Publisher(self)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -144,25 +146,23 @@ class Session:
 
     async def _connect(self) -> None:
         """The client itself tries again, but not what it cannot even send: a seed that signs nothing, say."""
-        jitter = random.uniform(0.5, 1.5)  # noqa: S311 (spreads reconnects of a fleet, keeps no secret)
-        pause = self.options.reconnect_seconds * jitter
         while True:
             self._client = client = Client()
             try:
-                await self._connect_once(client, pause)
+                await self._connect_once(client)
             except Exception as error:  # noqa: BLE001 (told, and tried for ever)
                 await self._on_error(error)
                 await client.close()
-                await asyncio.sleep(pause)
+                await asyncio.sleep(self._backoff.next())
             else:
                 return await self._on_reconnect()
 
-    async def _connect_once(self, client: Any, pause: float) -> None:
+    async def _connect_once(self, client: Any) -> None:
         await client.connect(
             list(self.options.server_urls),
             name=self.options.client_name,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=pause,
+            reconnect_time_wait=self._backoff.next(),
             connect_timeout=self.options.connect_timeout_seconds,
             tls=self.options.tls_context(),
             user_credentials=self.options.credentials_file,
@@ -178,6 +178,8 @@ class Session:
 
     async def _on_reconnect(self) -> None:
         self.generation += 1
+        self._connected_at = time.monotonic()
+        self._backoff.reset()
         if self._outage_logged:
             log.warning("Connected to NATS again.")
         self._outage_logged, self._refused = False, None
@@ -191,9 +193,17 @@ class Session:
     async def _on_error(self, error: Exception) -> None:
         level = logging.DEBUG if self._outage_logged else logging.WARNING
         self._outage_logged = True
+        if self._client is not None and not self._client.is_connected:
+            self._client.options["reconnect_time_wait"] = self._backoff.next()  # read before each try
         self._refused = login_refused(self.options, error) or self._refused
         shown = self._refused or error
         log.log(level, "NATS connection to %s: %s: %s", self.shown_servers, type(error).__name__, shown)
+
+    @property
+    def just_back(self) -> bool:
+        """Whether we are connected anew so recently that others may not be so yet."""
+        longest = self.options.max_reconnect_seconds * 1.5
+        return self.generation > 1 and time.monotonic() - self._connected_at < longest
 
     @property
     def shown_servers(self) -> str:
@@ -277,33 +287,6 @@ class Session:
             await self._client.close()
 
 
-class _Batch:
-    """Waits for a number of publishes, at least one."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._bell = bell()
-        self._outcomes: list[Exception | None] = [None] * size
-
-    def settled(self, number: int) -> Callable[[int, Exception | None], None]:
-        """What to call, in the loop, when that publish has ended."""
-
-        def settle(_: int, error: Exception | None) -> None:
-            self._outcomes[number] = error
-            self._left -= 1
-            if not self._left:
-                self._bell.ring()
-
-        return settle
-
-    def wait(self, seconds: float) -> list[Exception | None]:
-        """What became of each; raises TimeoutError."""
-        if not self._bell.wait(seconds):
-            raise TimeoutError
-        self._bell.close()
-        return self._outcomes
-
-
 class Connection:
     """The synchronous face of a session, usable from any thread or greenlet of any process."""
 
@@ -358,7 +341,7 @@ class Connection:
         rest = [number for number, stored in enumerate(self._by_shortcut(outgoing)) if not stored]
         if not rest:
             return outcomes
-        batch = _Batch(len(rest))
+        batch = Outcomes(len(rest))
         sends = [Send(outgoing[number], batch.settled(at), started) for at, number in enumerate(rest)]
         self.session().publisher.submit(sends, thread.loop)
         try:

@@ -76,6 +76,9 @@ def cancel(broker: JetStreamBroker, queue: str, message_id: str) -> None:
     Raises QueueNotFound, NotScheduledError (it was sent already, cancelled before, or never there),
     PublishRefusedError (the server takes nothing now, the message is as it was), and Dramatiq's
     connection errors (then it may be cancelled).
+
+    At its due moment on a cluster (replicas above 1) the timer may win unseen: NotScheduledError, and the
+    message runs, twice if its first run ended before this could look.
     """
     broker.connection.run(_cancel(broker.connection.session(), broker.spec(queue), message_id))
 
@@ -146,7 +149,7 @@ async def _free_key(session: Session, spec: QueueSpec, found: dict[str, Any]) ->
 def run_now(broker: JetStreamBroker, queue: str, message_id: str) -> None:
     """Let a scheduled message run now instead of at its time; it runs once.
 
-    Raises as `cancel`.
+    At its due moment on a cluster it may run twice, as with `cancel`. Raises as `cancel`.
     """
     broker.connection.run(_run_now(broker.connection.session(), broker.spec(queue), message_id))
 

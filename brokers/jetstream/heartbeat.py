@@ -17,6 +17,7 @@ from typing import Any
 from brokers.jetstream.answers import Answers
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import AWAY
+from brokers.jetstream.lifeline import Lifeline
 from brokers.jetstream.message import Delivery
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Holdings:
         self.held: dict[tuple[str, int, int], Delivery] = {}
         self.parked: set[Delivery] = set()  # held, but occupying no place (waiting suspects)
         self.answers = Answers(session)
+        self.lifeline: Lifeline | None = None  # what keeps our messages while this process is frozen
         self.on_settled: list[Callable[[Delivery], None]] = []
         self._places: Counter[str] = Counter()
         self._ended: deque[tuple[Delivery, bytes]] = deque()
@@ -98,6 +100,8 @@ class Holdings:
             return
         self._count_begun()
         delivery.settled = True
+        if self.lifeline is not None:
+            self.lifeline.release(delivery)
         if delivery.running:
             self._running[delivery.spec.name] -= 1
             self._suspects -= delivery.redelivered
@@ -138,6 +142,8 @@ class Holdings:
 
     def begun(self, delivery: Delivery) -> None:
         """A thread starts this message now. From any thread."""
+        if self.lifeline is not None:
+            self.lifeline.hold(delivery)
         self._begun.append(delivery)
 
     def running_elsewhere(self, queue: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from brokers.jetstream.connection import Session
 from brokers.jetstream.consumer import Intake
 from brokers.jetstream.heartbeat import Holdings
+from brokers.jetstream.lifeline import Lifeline
 from brokers.jetstream.message import JetStreamMessage
+from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.starts import Starts, SuspectGate
 from brokers.jetstream.watchdog import watch
 
@@ -33,3 +35,9 @@ class Live:
         grace = session.options.hung_grace_seconds
         if grace is not None:
             session.spawn(watch(self.holdings.held.values, longest_seconds, grace))
+
+    async def keep_pulse(self, specs: Iterable[QueueSpec]) -> None:
+        """Let a process beside this one keep what runs here while this one is frozen. In the loop."""
+        if self.holdings.lifeline is None:
+            self.holdings.lifeline = Lifeline(self.session.options, specs)
+            self.session.spawn(self.holdings.lifeline.run())

@@ -284,6 +284,7 @@ class Memory:
             deliveries=lane.deliveries[sequence],
             data=stored.payload or b"",
             headers=stored.headers,
+            stored_at=round(stored.stored_at.timestamp() * 1e9),
             arrived=time.monotonic(),
         )
         return delivery

@@ -72,6 +72,7 @@ class Delivery:
     running: bool = False
     settled: bool = False
     start_sequence: int | None = None  # where its run was noted, if it was
+    slot: int | None = None  # where the process's pulse sees it (lifeline.py)
     key: tuple[str, int, int] = field(init=False)  # of the stored message, also when its stream is made anew
     carried: int = field(init=False)  # deliveries before this sequence
     _unclaimed: list[None] = field(default_factory=lambda: [None])

@@ -78,7 +78,8 @@ class BrokerOptions:
     tls_key_file          PEM file of its key; None: it is in tls_cert_file
     credentials_file      a NATS credentials file (user JWT and seed); needs nats-py's extra "nkeys"
     connect_timeout_seconds   how long an operation waits for a connection that is down
-    reconnect_seconds     pause between two tries to connect, give or take half; it is tried for ever
+    reconnect_seconds     first pause between two tries to connect, give or take half; it is tried for ever
+    max_reconnect_seconds     the pause doubles with each try up to this, give or take half
     publish_timeout_seconds   how long an enqueue tries before it raises Dramatiq's ConnectionFailed
     close_timeout_seconds     how long `close` waits for the last confirmations
     on_event              called in the loop's thread, with what the broker did by itself (a Happening) and
@@ -96,6 +97,8 @@ class BrokerOptions:
     hand_back_seconds     pause before a message whose retry could not be stored is run again
     hung_grace_seconds    a process whose native code holds the interpreter's lock so long past a job's
                           time limit is ended (uses faulthandler's one timer); None: never
+    pulse                 a small process beside each worker process renews what runs there while native code
+                          holds the interpreter's lock (pulse.py)
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
 
     How much there may be at a time:
@@ -135,10 +138,12 @@ class BrokerOptions:
     connect_timeout_seconds: float = 2.0
     publish_timeout_seconds: float = 5.0
     reconnect_seconds: float = 1.0
+    max_reconnect_seconds: float = 5.0
     hand_back_seconds: float = 5.0
     close_timeout_seconds: float = 3.0
     patrol_seconds: float = 5.0
     hung_grace_seconds: float | None = None
+    pulse: bool = True
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS
@@ -181,6 +186,11 @@ class BrokerOptions:
         _positive(self, "max_replays")
         if self.max_deliver < _FEWEST_DELIVERIES:
             raise ValueError(f"max_deliver must be at least {_FEWEST_DELIVERIES}, not {self.max_deliver}")
+        if self.max_reconnect_seconds < self.reconnect_seconds:
+            raise ValueError(
+                f"max_reconnect_seconds must be at least reconnect_seconds ({self.reconnect_seconds}), "
+                f"not {self.max_reconnect_seconds}"
+            )
         if self.prefetch is not None and self.prefetch < 1:
             raise ValueError(f"prefetch must be at least 1 (or None), not {self.prefetch}")
         if not self.backoff_seconds or min(self.backoff_seconds) < 0:

@@ -71,6 +71,11 @@ class Presence:
     def _subject(self, worker: str) -> str:
         return presence_subject(self._session.options, self._spec.name, worker)
 
+    @property
+    def subject(self) -> str:
+        """What we answer roll calls on."""
+        return self._subject(self.id)
+
     async def show(self) -> None:
         """Answer roll calls and write ourselves into the roster; in this order, or we would seem gone."""
         while True:
@@ -84,7 +89,7 @@ class Presence:
         if client is self._client:
             return
         self._subscriptions = [
-            await client.subscribe(self._subject(self.id), cb=self._answer),
+            await client.subscribe(self.subject, cb=self._answer),
             await client.subscribe(self._subject(EVERYBODY), cb=self._wake),
         ]
         self._client = client

@@ -28,6 +28,7 @@ from brokers.jetstream.errors import (
     connection_error,
     refusal,
 )
+from brokers.jetstream.loop import bell
 
 if TYPE_CHECKING:
     from brokers.jetstream.connection import Session
@@ -85,6 +86,33 @@ class Send:
         """The server cannot store it now: send it again after a pause."""
         self.due = time.monotonic() + _ELECTION_PAUSE_SECONDS
         self.cause = cause or self.cause
+
+
+class Outcomes:
+    """Waits, outside the loop, for a number of publishes, at least one."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._bell = bell()
+        self._outcomes: list[Exception | None] = [None] * size
+
+    def settled(self, number: int) -> Callable[[int, Exception | None], None]:
+        """What to call, in the loop, when that publish has ended."""
+
+        def settle(_: int, error: Exception | None) -> None:
+            self._outcomes[number] = error
+            self._left -= 1
+            if not self._left:
+                self._bell.ring()
+
+        return settle
+
+    def wait(self, seconds: float) -> list[Exception | None]:
+        """What became of each; raises TimeoutError."""
+        if not self._bell.wait(seconds):
+            raise TimeoutError
+        self._bell.close()
+        return self._outcomes
 
 
 class Publisher:

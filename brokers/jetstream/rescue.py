@@ -22,6 +22,7 @@ from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import TRY_LATER
 from brokers.jetstream.message import CARRIED_HEADER, FIRING_HEADER, firing_id, number
+from brokers.jetstream.oddities import ClockWatch
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.overdue import Overdue, server_time
 from brokers.jetstream.presence import Presence, RollCall
@@ -30,13 +31,16 @@ from brokers.jetstream.topology import ready_subject
 
 log = logging.getLogger(__name__)
 
+# Parts of patrol_seconds: who just began may follow one that died, and who is gone is looked for again soon.
+_FIRST, _SECOND = 5, 2
+
 
 class Patrol:
     """Looks after one queue from one worker; what it acts on it has seen twice in a row."""
 
     def __init__(self, session: Session, spec: QueueSpec, presence: Presence) -> None:
         self._session, self._spec, self._presence = session, spec, presence
-        self._overdue = Overdue(session, spec)
+        self._overdue, self._clock = Overdue(session, spec), ClockWatch()
         self._stranded: int | None = None
         self._gone: set[str] = set()
         self._orphans: set[int] = set()
@@ -44,19 +48,23 @@ class Patrol:
 
     async def run(self) -> None:
         """Patrol for ever."""
+        pause = self._session.options.patrol_seconds / _FIRST
         while True:
-            await asyncio.sleep(self._session.options.patrol_seconds)
+            await asyncio.sleep(pause)
             try:
                 await self.once()
             except TRY_LATER as error:
                 log.debug("Could not look after %s: %s", self._spec.name, error)
             except Exception:  # whatever one message holds must not end the watch over all others
                 log.exception("Looking after %s failed; it goes on.", self._spec.name)
+            pause = self._session.options.patrol_seconds / (_SECOND if self._gone else 1)
 
     async def once(self) -> None:
         """One look at the queue."""
         consumer = await self._session.api(f"CONSUMER.INFO.{self._spec.stream}.{self._spec.name}")
-        await self._overdue.nudge(server_time(consumer["ts"]))
+        now = server_time(consumer["ts"])
+        self._clock.compare(now)
+        await self._overdue.nudge(now)
         await self._look_for_stranded(consumer)
         await self._look_for_orphans(consumer)
 
@@ -72,6 +80,9 @@ class Patrol:
         self._stranded = sequence
 
     async def _look_for_orphans(self, consumer: dict[str, Any]) -> None:
+        if self._session.just_back:  # and so are others, if not yet all
+            self._gone, self._orphans = set(), set()
+            return
         roll = await self._presence.call_roll()
         orphans: dict[int, dict[str, Any]] = {}
         if roll.gone and consumer["num_ack_pending"]:

@@ -7,6 +7,7 @@ no place in max_ack_pending, and outlives the stream's maximum age.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
 
 
 def schedule_headers(delay_ms: float, target: str) -> dict[str, str]:
@@ -23,15 +24,20 @@ def schedule_at(due: datetime, target: str) -> dict[str, str]:
     }
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """True for what can be milliseconds; a bool is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def delay_until(eta_ms: object) -> int | None:
     """Milliseconds from now to an eta in an enqueued message's options; None when there is none."""
-    if isinstance(eta_ms, bool) or not isinstance(eta_ms, int | float):
+    if not is_number(eta_ms):
         return None
     return max(0, int(eta_ms - datetime.now(UTC).timestamp() * 1000))
 
 
 def is_past(deadline_ms: object, *, in_ms: float = 0) -> bool:
     """True for a deadline (Unix milliseconds) that is over `in_ms` from now; False for none or nonsense."""
-    if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, int | float):
+    if not is_number(deadline_ms):
         return False
     return datetime.now(UTC).timestamp() * 1000 + in_ms > deadline_ms

@@ -13,6 +13,7 @@ from dramatiq.message import Message
 from brokers.jetstream import unique
 from brokers.jetstream.errors import JetStreamError, PublishRefusedError
 from brokers.jetstream.message import attempt_of
+from brokers.jetstream.oddities import note_options, note_schedule
 from brokers.jetstream.outgoing import outgoing, unique_key
 from brokers.jetstream.publisher import Outgoing
 from brokers.jetstream.schedule import delay_until
@@ -79,7 +80,10 @@ def _prepare_all(
 def _prepare(broker: JetStreamBroker, message: Message[Any], delay: int | None) -> _Prepared:
     spec = broker.spec(message.queue_name)
     message = message.copy()
-    eta_delay = delay_until(message.options.pop("eta", None))
+    note_options(message)
+    eta = message.options.pop("eta", None)
+    note_schedule(message, eta, delay)
+    eta_delay = delay_until(eta)
     delay = eta_delay if delay is None else delay
     broker.emit_before("enqueue", message, delay)
     if attempt_of(message) > 0 and unique_key(message) is not None:

@@ -18,6 +18,7 @@ from brokers.jetstream.message import (
     decode,
     publish_headers,
 )
+from brokers.jetstream.oddities import note_arrival
 from brokers.jetstream.publisher import Outgoing, Part
 from brokers.jetstream.schedule import is_past
 from brokers.jetstream.topology import ready_subject
@@ -43,6 +44,7 @@ def _read(broker: JetStreamBroker, delivery: Delivery) -> JetStreamMessage | Non
     except FutureVersionError as error:
         broker.bury_delivery(delivery, None, DeadReason.FUTURE_VERSION, error)
         return None
+    note_arrival(message)
     if not is_past(message.options.get("deadline"), in_ms=broker.clock_ahead_ms):
         return message
     late = DeadlineError(f"its deadline {message.options['deadline']} (Unix ms) passed before it could run")

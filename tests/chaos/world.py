@@ -61,7 +61,7 @@ class World:
 
     @property
     def product_environment(self) -> dict[str, str]:
-        return self.product._environment
+        return self.product.environment
 
     def flask(self, *words: str) -> None:
         """Run one of the product's commands."""

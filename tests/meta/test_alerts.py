@@ -19,6 +19,7 @@ from tests.support import scrapes
 
 ROOT = Path(__file__).resolve().parents[2]
 Series = dict[str, str]
+DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ def volume(available: int) -> Series:
     }
 
 
+def certificate(use: str, days: int) -> Series:
+    return {f'tls_certificate_expiry_timestamp_seconds{{use="{use}"}}': f"{days * DAY}x120"}
+
+
 def lost(values: str) -> Series:
     return {'jobs_sent_again_total{cause="overdue"}': values}
 
@@ -85,6 +90,7 @@ def lost(values: str) -> Series:
 # The notation for repeated values takes numbers only.
 NAN, INF = (" ".join([word] * 60) for word in ("NaN", "Inf"))
 CONSUMER = {"stream": "DATASET_TRANSFORMS", "consumer": "datasets"}
+AGE = "encryption_key_age_seconds"
 BUILD = 'semantic_explorer_build_info{service="api",version="1"}'
 CASES = [
     Case("ApiDown", "10m", {}, {"severity": "critical", "service": "api"}, "No API server answers"),
@@ -204,6 +210,28 @@ CASES = [
     ),
     Case("JobsLost", "40m", lost("0x20 3x40")),
     Case("JobsLost", "40m", lost("500x60")),  # long ago
+    Case(
+        "CertificateExpires",
+        "2h",
+        certificate("nats_ca", 13) | certificate("postgres_ca", 60),
+        {"severity": "warning", "use": "nats_ca"},
+        "The certificate nats_ca ends in 12d 22h 0m 0s",
+    ),
+    Case("CertificateExpires", "2h", certificate("nats_ca", 15)),
+    Case("CertificateExpires", "2h", {}),  # none is configured
+    Case("CertificateExpires", "30m", certificate("nats_ca", 13)),  # is being renewed
+    Case(
+        "KeyOld",
+        "2h",
+        {
+            f'{AGE}{{instance="a"}}': f"{366 * DAY}x120",
+            f'{AGE}{{instance="b"}}': "5x120",
+        },
+        {"severity": "warning"},
+        "The master key has been in use for 366d 0h 0m 0s",
+    ),
+    Case("KeyOld", "2h", {AGE: f"{364 * DAY}x120"}),
+    Case("KeyOld", "2h", {AGE: f"{366 * DAY}x30 0+60x90"}),  # rotated
     Case(
         "ErrorBudgetBurnsFast",
         "2h",

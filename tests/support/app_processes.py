@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.jobs.pools import POOLS
 from devstack.client import Client, Pile
 from devstack.product import Product
 from devstack.stack import Stack, StackOptions
+from tests.support.certificates import self_signed
 from tests.support.folders import server_folder
 from tests.support.spans import Spans, collecting_spans
 
@@ -71,6 +73,13 @@ class RunningApp:
         return answer
 
 
+def _authority(folder: Path) -> Path:
+    """Whom Postgres' certificate would have to be from, if it had one: so that there is one that can end."""
+    file = folder / "ca.pem"
+    file.write_bytes(self_signed(timedelta(days=30)))
+    return file
+
+
 def free_port() -> int:
     """A port that is free at this moment."""
     with socket.socket() as probe:
@@ -87,6 +96,7 @@ def running_app() -> Iterator[RunningApp]:
         collecting_spans() as spans,
     ):
         environment = {**stack.environment, **_FAST, "OTEL_EXPORTER_OTLP_ENDPOINT": spans.url}
+        environment["DATABASE_URL"] += f"?sslrootcert={_authority(folder)}"
         health = {pool: free_port() for pool in POOLS}
         with Product(environment, data_dir=folder, port=free_port(), health_ports=health) as product:
             app = RunningApp(stack, product, folder, spans, health)

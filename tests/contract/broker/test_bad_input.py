@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -77,13 +78,15 @@ def test_an_unknown_actor_is_dead_at_once_and_can_be_replayed_when_it_is_known(
 
 @pytest.mark.parametrize("value", ["abc", "-3", "1.5", "", "9" * 30])
 def test_a_count_of_deliveries_that_is_none_does_not_stop_the_message(
-    broker: JetStreamBroker, run: Run, value: str
+    broker: JetStreamBroker, run: Run, caplog: pytest.LogCaptureFixture, value: str
 ) -> None:
     ran: list[int] = []
     declare(broker, lambda: ran.append(1))
     publish_raw(broker, fields(), {CARRIED_HEADER: value})
     run()
     assert (ran, counts(broker)) == ([1], (0, 0, 0))
+    said = f"The header {CARRIED_HEADER} of message job() is {value!r}, no number: taken as 0."
+    assert (said in caplog.messages) == (not value.isdigit())
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_a_count_of_deliveries_that_is_none_does_not_stop_the_message(
     [{"eta": "soon"}, {"eta": -1}, {"eta": None}, {"traceparent": 7}, {"retries": [1]}, {"attempts": 5}],
 )
 def test_options_of_the_wrong_type_do_not_stop_the_message(
-    broker: JetStreamBroker, run: Run, options: dict[str, Any]
+    broker: JetStreamBroker, run: Run, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
 ) -> None:
     ran: list[int] = []
     declare(broker, lambda: ran.append(1))
@@ -99,6 +102,21 @@ def test_options_of_the_wrong_type_do_not_stop_the_message(
     publish_raw(broker, fields(options=options))
     run()
     assert (len(ran), counts(broker)) == (2, (0, 0, 0))
+    ((name, value),) = options.items()
+    said = [text for text in caplog.messages if text.startswith(f"The option {name} of message ")]
+    assert bool(said) == (value not in (-1, None))
+    assert all(f" is {value!r}, no " in text for text in said)
+
+
+@pytest.mark.parametrize("late", [{"delay": -3_600_000}, {"eta": time.time() * 1000 - 3_600_000}])
+def test_a_schedule_in_the_past_is_due_now_and_says_so(
+    broker: JetStreamBroker, run: Run, caplog: pytest.LogCaptureFixture, late: dict[str, Any]
+) -> None:
+    ran: list[int] = []
+    declare(broker, lambda: ran.append(1)).send_with_options(**late)
+    run()
+    assert ran == [1]
+    assert any("is scheduled for 36" in text for text in caplog.messages)
 
 
 def test_arguments_that_the_actor_does_not_take_end_in_a_dead_letter(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -55,14 +57,24 @@ def test_a_message_over_its_age_is_skipped(broker: Broker, run: Run) -> None:
     [(HOUR_MS, None, 1), (-HOUR_MS, None, 1), (HOUR_MS, 60_000, 1), (-HOUR_MS, 60_000, 0)],
 )
 def test_a_senders_clock_an_hour_off_matters_to_the_age_limit_alone(
-    broker: Broker, run: Run, offset_ms: int, max_age: int | None, runs: int
+    broker: Broker,
+    run: Run,
+    caplog: pytest.LogCaptureFixture,
+    offset_ms: int,
+    max_age: int | None,
+    runs: int,
 ) -> None:
+    caplog.set_level(logging.INFO, "brokers")
     ran: list[int] = []
     declare(broker, lambda: ran.append(1), **({"max_age": max_age} if max_age else {}))
     stamp = int(time.time() * 1000) + offset_ms
     broker.enqueue(dramatiq.Message("default", "job", (), {}, {}, message_timestamp=stamp))
     run()
     assert len(ran) == runs
+    if isinstance(broker, JetStreamBroker):
+        clock = "the sender's clock is ahead" if offset_ms > 0 else "or the sender's clock is behind"
+        (said,) = (text for text in caplog.messages if clock in text)
+        assert re.search(r"was made (3599|36\d\d) s ", said)
 
 
 def test_a_concurrent_rate_limiter_lets_one_at_a_time_through(broker: Broker, run: Run) -> None:

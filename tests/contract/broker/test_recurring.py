@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from brokers import JetStreamBroker, recurring
+from brokers import JetStreamBroker, JetStreamStubBroker, recurring
 from tests.contract.broker.harness import only_ours
-from tests.integration.broker.workers import message
+from tests.integration.broker.workers import message, wait_until
 
 pytestmark = only_ours
 
@@ -19,6 +20,24 @@ def test_a_unique_message_cannot_recur(broker: JetStreamBroker) -> None:
     with pytest.raises(ValueError, match="unique_key 'k' has no effect in a recurring schedule"):
         recurring.schedule_every(broker, "clock", unique, timedelta(minutes=1))
     assert recurring.schedules(broker, "default") == []
+
+
+def test_a_cron_schedule_goes_by_the_clock_of_its_time_zone(broker: JetStreamBroker) -> None:
+    """In Kolkata (UTC+5:30) it is never the hour that it is in UTC, nor the next one."""
+    hour = datetime.now(ZoneInfo("Asia/Kolkata")).hour
+    tick, cron = message("tick", queue="default"), f"* * {hour},{(hour + 1) % 24} * * *"
+    recurring.schedule_cron(broker, "utc", tick, cron, "UTC")
+    recurring.schedule_cron(broker, "india", tick, cron, "Asia/Kolkata")
+    if isinstance(broker, JetStreamStubBroker):
+        broker.advance(2)
+    consumer = broker.consume("default", prefetch=1, timeout=100)
+    fired = [wait_until(lambda: next(consumer), 30) for _ in range(2)]
+    recurring.unschedule(broker, "default", "india")
+    assert fired[0].message_id != fired[1].message_id
+    assert {one.delivery.headers["Nats-Scheduler"].rpartition(".")[2] for one in fired} == {"india"}
+    for one in fired:
+        consumer.ack(one)
+    consumer.close()
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a.b", "a\n", "x" * 65, None, 7])

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +17,15 @@ from typing import Any
 
 import dramatiq
 from dramatiq.middleware import Interrupt
+from dramatiq.results import Results
 
-from brokers import JetStreamBroker, default_middleware
+from brokers import JetStreamBroker, JetStreamResultBackend, default_middleware
 from tests.integration.broker.actors import Teller, setting, work, write
-from tests.integration.broker.workers import QUEUES, make_options
+from tests.integration.broker.workers import QUEUES, Workers, make_options, message
+
+_MOST_BYTES = 600_000_000
+MAX_PAYLOAD_BYTES = 131_072
+_HEADER_BYTES = 400  # more than a message has, and less than an error adds to its retry
 
 
 def leave(name: str) -> None:
@@ -57,9 +63,9 @@ def deep_recursion(name: str) -> None:
     json.loads("[" * 1_000_000)
 
 
-def grow(name: str) -> None:
-    """Its retry is larger than the server takes."""
-    write("start", name)
+def grow(name: str, padding: str) -> None:
+    """Its retry, which tells of the error, is larger than the server takes."""
+    write("start", name, len(padding))
     raise RuntimeError(name)
 
 
@@ -73,18 +79,45 @@ def is_mended() -> bool:
     return Path(setting("TEST_HISTORY")).with_name("mended").exists()
 
 
-def _until_mended(function: Callable[..., None]) -> Callable[..., None]:
+def _until_mended(function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)
-    def run(name: str, *rest: Any) -> None:
+    def run(name: str, *rest: Any) -> object:
         if not is_mended():
-            function(name, *rest)
-        else:
-            write("end", name)
+            return function(name, *rest)
+        write("end", name)
+        return None
 
     return run
 
 
+def grown(queue: str) -> dramatiq.Message[Any]:
+    """A message for `grow` that is just small enough for a server with MAX_PAYLOAD_BYTES."""
+    spare = MAX_PAYLOAD_BYTES - _HEADER_BYTES - len(message("grow", "grow", "", queue=queue).encode())
+    return message("grow", "grow", "x" * spare, queue=queue)
+
+
+def unpicklable(name: str) -> object:
+    write("start", name)
+    return object()
+
+
+def kill_the_greedy(workers: Workers) -> None:
+    """What the kernel does to who takes more memory than there is."""
+    for line in workers.lines():
+        if line[:2] == ("start", "memory_bomb"):
+            status = Path(f"/proc/{line[2]}/statm")
+            if (
+                status.exists()
+                and int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > _MOST_BYTES
+            ):
+                os.kill(int(line[2]), signal.SIGKILL)
+
+
 def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
+    results: Any = Results
+    broker.add_middleware(results(backend=JetStreamResultBackend(broker)))
+    stored: Any = dramatiq.actor(queue_name=queue, broker=broker, store_results=True)
+    stored(_until_mended(unpicklable))
     functions = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
     for function in functions + [nobody_knows] * is_mended():
         decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)

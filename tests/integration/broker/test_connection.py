@@ -8,6 +8,8 @@ import logging
 import pytest
 
 from brokers import JetStreamBroker
+from brokers.jetstream.backoff import Backoff
+from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import wait_until
 
 
@@ -40,3 +42,25 @@ def test_a_background_task_that_is_stopped_at_close_says_nothing(
     broker.get_queue_message_counts("quick")
     broker.close()
     assert _errors(caplog) == []
+
+
+def test_each_try_to_connect_waits_longer_than_the_one_before_until_one_succeeds(
+    broker: JetStreamBroker, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = broker.connection.session()
+    client = broker.connection.run(session.client())
+    monkeypatch.setattr(session, "_backoff", backoff := Backoff(broker.options))
+    pauses = iter([0.01, 0.02, 0.03, *[0.04] * 1000])
+    monkeypatch.setattr(backoff, "next", lambda: next(pauses))
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    server.kill()
+    wait_until(lambda: [pause for pause in waited if pause < 0.05][:4] == [0.01, 0.02, 0.03, 0.04], 30)
+    server.start()
+    wait_until(lambda: client.is_connected, 30)

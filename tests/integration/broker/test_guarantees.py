@@ -33,6 +33,8 @@ from tests.integration.broker.workers import (
     wait_until,
 )
 
+_BUSY_SECONDS = 5.0  # that a machine with other work may take beyond what the options say
+
 
 class Told(Middleware):
     def __init__(self) -> None:
@@ -50,7 +52,9 @@ def test_enqueue_fails_fast_with_dramatiqs_error_while_the_server_is_away(
     begin = time.monotonic()
     with pytest.raises(BrokerConnectionError, match="does not answer"):
         broker.enqueue(message("work", "during"))
-    assert time.monotonic() - begin < 20
+    options = broker.options
+    limit = options.connect_timeout_seconds + options.publish_timeout_seconds
+    assert time.monotonic() - begin < limit + _BUSY_SECONDS
     server.start()
     wait_until(lambda: _enqueued(broker), 30)
     assert inspect.depths(broker)[0].ready == 2
@@ -69,8 +73,8 @@ def test_enqueue_to_a_server_that_was_never_there_fails_within_the_limit() -> No
     begin = time.monotonic()
     with pytest.raises(BrokerConnectionError, match=r"127\.0\.0\.1:9"):
         broker.enqueue(message("work", "x"))
+    assert time.monotonic() - begin < broker.options.connect_timeout_seconds + _BUSY_SECONDS
     broker.close()
-    assert time.monotonic() - begin < 20
 
 
 def test_jobs_survive_a_restart_of_the_server_in_the_middle(

@@ -48,6 +48,14 @@ def _options() -> BrokerOptions:
     return make_options(_Shared.server.url, prefetch=50, patrol_seconds=0.3)
 
 
+async def _cut(broker: JetStreamBroker) -> None:
+    """Nothing more leaves this process."""
+    client: Any = broker.connection.session().connected_client
+    if client is not None:
+        client._pending.clear()
+        client._transport._io_writer.transport.abort()
+
+
 class BrokerMachine(RuleBasedStateMachine):
     """The model: sets of message ids by where they are."""
 
@@ -62,6 +70,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.late: set[str] = set()  # past their deadline: dead as soon as somebody looks at them
         self.scheduled: list[str] = []
         self.held: list[tuple[Any, JetStreamMessage]] = []
+        self.ended: set[str] = set()  # since the process began; nobody waited for the server to hear of it
+        self.maybe: set[str] = set()  # ended, and the answer may be lost: may come again
         self.dead: set[str] = set()
         self.paused = False
 
@@ -77,6 +87,13 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule()
     def publish_too_late(self) -> None:
         self.late.add(self.broker.enqueue(message("work", deadline=1)).message_id)
+
+    @rule()
+    def publish_and_let_the_deadline_pass(self) -> None:
+        """Nobody looks at it meanwhile; it may lie in the process that will."""
+        deadline = int(time.time() * 1000) + 50
+        self.late.add(self.broker.enqueue(message("work", deadline=deadline)).message_id)
+        time.sleep(max(0.0, deadline / 1000 - time.time() + 0.005))
 
     @rule()
     def schedule(self) -> None:
@@ -98,9 +115,21 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule()
     def fetch(self) -> None:
         consumer = self.broker.consume("quick", prefetch=50, timeout=50)
-        found = wait_until(lambda: next(consumer), 10, "a ready message comes")
-        self.ready.remove(found.message_id)
+        found = wait_until(lambda: self._next(consumer), 30, "a ready message comes")
         self.held.append((consumer, found))
+
+    def _next(self, consumer: Any) -> JetStreamMessage | None:
+        """A message that is to be run; one whose end was not heard of is ended again."""
+        found: JetStreamMessage | None = next(consumer)
+        if found is None:
+            return None
+        if found.message_id not in self.maybe:
+            self.ready.remove(found.message_id)
+            return found
+        self.maybe.remove(found.message_id)
+        self.ended.add(found.message_id)
+        consumer.ack(found)
+        return None
 
     def _held(self, which: int) -> tuple[Any, JetStreamMessage]:
         return self.held.pop(which % len(self.held))
@@ -110,6 +139,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def ack(self, which: int) -> None:
         consumer, found = self._held(which)
         consumer.ack(found)
+        self.ended.add(found.message_id)
 
     @precondition(lambda self: self.held)
     @rule(which=_which)
@@ -118,6 +148,7 @@ class BrokerMachine(RuleBasedStateMachine):
         found.fail()
         found.stuff_exception(RuntimeError("broken"))
         consumer.nack(found)
+        self.ended.add(found.message_id)
         self.dead.add(found.message_id)
 
     @precondition(lambda self: self.held)
@@ -130,11 +161,21 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """The process is gone with all that it held: no goodbye, no answer to the server."""
-        running = self.broker.running()  # a lost answer would only mean that a message comes again
-        self.broker.connection.run(running.holdings.confirmed(5))
+        self.broker.connection.run(self.broker.running().holdings.confirmed(5))
+        self._die()
+
+    @rule()
+    def crash_abruptly(self) -> None:
+        """The same in the middle of its last answers: some were sent, some were not."""
+        self.broker.connection.run(_cut(self.broker))
+        self.maybe |= self.ended
+        self._die()
+
+    def _die(self) -> None:
         self.broker.connection.close()
         self.ready.update(found.message_id for _, found in self.held)
         self.held.clear()
+        self.ended.clear()
         self.broker = JetStreamBroker(_options(), [_SPEC])
 
     @precondition(lambda self: self.dead)
@@ -182,9 +223,8 @@ class BrokerMachine(RuleBasedStateMachine):
         consumer = self.broker.consume("quick", prefetch=50, timeout=20)
         end = time.monotonic() + 15
         while (self.ready or self._waiting()) and time.monotonic() < end:
-            arrived = next(consumer)
+            arrived = self._next(consumer)
             if arrived is not None:
-                self.ready.remove(arrived.message_id)
                 consumer.ack(arrived)
         assert not self.ready, f"lost: {self.ready}"
 

@@ -5,8 +5,6 @@ An operator finds each of them in the index, and what can be read at all runs on
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,12 +17,23 @@ import pytest
 from app.errors import ConflictError
 from app.storage.postgres.session import Database
 from brokers import DeadReason, JetStreamBroker, dead_letter
+from tests.integration.broker import poisons
 from tests.integration.broker.desk import Desk
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import Workers, message, publish_raw, wait_until
 
-_MODULE = "tests.integration.broker.poisons"
-_MOST_BYTES = 600_000_000
+_MODULE = poisons.__name__
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """Takes less than our default limit, so that a message can outgrow it."""
+    configuration = tmp_path / "nats.conf"
+    configuration.write_text(f"max_payload: {poisons.MAX_PAYLOAD_BYTES}\n")
+    server = NatsServer(tmp_path / "nats", "-c", str(configuration))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -65,18 +74,6 @@ def named(sent: dramatiq.Message[Any]) -> dramatiq.Message[Any]:
     return sent.copy(message_id=f"the-{sent.actor_name}-{sent.args[0][:9]}")
 
 
-def kill_the_greedy(workers: Workers) -> None:
-    """What the kernel does to who takes more memory than there is."""
-    for line in workers.lines():
-        if line[:2] == ("start", "memory_bomb"):
-            status = Path(f"/proc/{line[2]}/statm")
-            if (
-                status.exists()
-                and int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > _MOST_BYTES
-            ):
-                os.kill(int(line[2]), signal.SIGKILL)
-
-
 @pytest.mark.parametrize("poison", ["leave", "segfault", "memory_bomb", "hold_the_lock", "deep_recursion"])
 def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_others_go_on(
     broker: JetStreamBroker, supervised: Workers, desk: Desk, poison: str
@@ -87,7 +84,7 @@ def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_other
         broker.enqueue(message("work", f"healthy{number}", 0.05))
 
     def dead() -> list[Any]:
-        kill_the_greedy(supervised)
+        poisons.kill_the_greedy(supervised)
         return dead_letter.list_dead(broker)
 
     (letter,) = wait_until(dead, 60, "the poison is a dead letter")
@@ -95,7 +92,7 @@ def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_other
     assert supervised.count("start", poison) == 3
     broker.join("quick", timeout=20_000)
     assert all(supervised.count("end", f"healthy{number}") >= 1 for number in range(healthy))
-    assert len(dead_letter.list_dead(broker)) == 1
+    assert [each.message_id for each in dead_letter.list_dead(broker)] == [letter.message_id]
 
     (found,) = desk.letters().values()
     assert (found.reason, found.actor, found.sequence) == (DeadReason.CRASH_LOOP, poison, letter.id)
@@ -107,17 +104,17 @@ def test_a_job_that_takes_its_worker_down_is_dead_after_three_deaths_while_other
 def test_what_cannot_run_here_is_dead_for_its_own_reason_and_runs_once_it_can(
     broker: JetStreamBroker, supervised: Workers, desk: Desk
 ) -> None:
-    large = message("grow", "g" * 1_042_000)  # a stranger's; the server does not take its retry
     publish_raw(broker, b"\xff\xfe\x00")
-    publish_raw(broker, large.encode())
     publish_raw(broker, named(message("work", "newer")).encode(), {"Dramatiq-Format": "99"})
     for sent in (
         message("nobody_knows", "unknown"),
+        poisons.grown("quick"),
+        message("unpicklable", "unpicklable"),
         message("segfault", "late", deadline=1),
         message("work", "healthy"),
     ):
         broker.enqueue(named(sent))
-    wait_until(lambda: broker.get_queue_message_counts("quick") == (0, 0, 5), 60)
+    wait_until(lambda: broker.get_queue_message_counts("quick") == (0, 0, 6), 60)
     assert supervised.count("start", "healthy") == supervised.count("end", "healthy") == 1
 
     found = desk.letters()
@@ -127,18 +124,21 @@ def test_what_cannot_run_here_is_dead_for_its_own_reason_and_runs_once_it_can(
         DeadReason.UNKNOWN_ACTOR: "nobody_knows",
         DeadReason.EXPIRED: "segfault",
         DeadReason.REJECTED: "grow",
+        DeadReason.RESULT_NOT_STORABLE: "unpicklable",
     }
+    assert found[DeadReason.REJECTED].error_class == "brokers.jetstream.errors.MessageTooLargeError"
+    assert [supervised.count("start", poison) for poison in ("grow", "unpicklable")] == [1, 1]
     mend(supervised)
     never = {reason: found.pop(reason) for reason in (DeadReason.UNDECODABLE, DeadReason.REJECTED)}
     with pytest.raises(ConflictError, match="is not a message"):
         desk.replay(never[DeadReason.UNDECODABLE])
-    with pytest.raises(ConflictError, match="more than max_message_bytes"):
+    with pytest.raises(ConflictError, match="bytes were cut off"):
         desk.replay(never[DeadReason.REJECTED])
     content = desk.content(never[DeadReason.UNDECODABLE])
     assert content is not None
     assert content.payload_hex == "ff fe 00"
     for letter in found.values():
         desk.replay(letter)
-    names = ("newer", "unknown", "late")
+    names = ("newer", "unknown", "late", "unpicklable")
     wait_until(lambda: all(supervised.count("end", name) for name in names), 60, "all of them run")
     assert desk.letters() == never

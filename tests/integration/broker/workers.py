@@ -29,6 +29,7 @@ def make_options(url: str, **changes: Any) -> BrokerOptions:
         "hand_back_seconds": 0.5,
         "patrol_seconds": 1.0,
         "reconnect_seconds": 0.2,
+        "max_reconnect_seconds": 0.4,
         "connect_timeout_seconds": 1.0,
         "publish_timeout_seconds": 2.0,
     }
@@ -65,9 +66,11 @@ def take(broker: JetStreamBroker, seconds: float = 30.0) -> tuple[Any, JetStream
     return consumer, wait_until(lambda: next(consumer), seconds)
 
 
-def publish_raw(broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None) -> None:
+def publish_raw(
+    broker: JetStreamBroker, payload: bytes, headers: dict[str, str] | None = None, queue: str = "quick"
+) -> None:
     session = broker.connection.session()
-    broker.connection.run(session.publish("transforms.ready.quick", payload, headers or {}))
+    broker.connection.run(session.publish(f"transforms.ready.{queue}", payload, headers or {}))
 
 
 class Workers:

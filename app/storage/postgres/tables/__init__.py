@@ -18,6 +18,7 @@ from app.storage.postgres.tables.embedders import EmbedderRow
 from app.storage.postgres.tables.idempotency import IdempotentRequest
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, FINAL_STATES, Job
 from app.storage.postgres.tables.llms import LlmRow
+from app.storage.postgres.tables.master_keys import MasterKey
 from app.storage.postgres.tables.owners import Owner
 from app.storage.postgres.tables.provider_circuits import ProviderCircuit
 from app.storage.postgres.tables.queue_pauses import QueuePause
@@ -39,7 +40,7 @@ __all__ = [
     "ChatMessage", "ChatSession", "ChunkRow", "Collection", "CollectionTransform", "Dataset",
     "DatasetTransform", "DeadLetterBulk", "DeadLetterBulkItem", "DeadLetterGroup", "DeadLetterHour",
     "DeadLetterRow", "EmbeddedDataset", "EmbedderRow", "File", "FileExtraction", "IdempotentRequest",
-    "Item", "ItemEmbedding", "Job", "LlmRow", "Owner", "ProviderCircuit", "QueuePause", "RateLimitRow",
-    "Reconciliation", "SessionRow", "SignInRow", "User", "Visualization", "VisualizationCluster",
-    "VisualizationTransform",
+    "Item", "ItemEmbedding", "Job", "LlmRow", "MasterKey", "Owner", "ProviderCircuit", "QueuePause",
+    "RateLimitRow", "Reconciliation", "SessionRow", "SignInRow", "User", "Visualization",
+    "VisualizationCluster", "VisualizationTransform",
 ]  # fmt: skip

@@ -1,0 +1,168 @@
+"""The worker's side of its pulse (pulse.py): says that the loop lives, and what is running.
+
+Threads write what they start straight into memory shared with the pulse, a microsecond per job; nothing is
+sent and nobody is woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import mmap
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+from brokers.jetstream import pulse
+from brokers.jetstream.loop import original
+from brokers.jetstream.message import Delivery
+from brokers.jetstream.options import BrokerOptions, QueueSpec
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS, _STALE_SECONDS = 1.0, 10.0
+_AGAIN_SECONDS = 30.0  # between two starts of a pulse that ended by itself
+
+
+class Lifeline:
+    """One per process and broker. `hold` is for any thread, the rest for the loop, but for the making."""
+
+    def __init__(self, options: BrokerOptions, specs: Iterable[QueueSpec]) -> None:
+        heartbeat = min(spec.heartbeat_seconds for spec in specs)
+        self._tick = min(_TICK_SECONDS, heartbeat / 4)
+        self._stale = min(_STALE_SECONDS, heartbeat)
+        self._file = _shared_file()
+        os.truncate(self._file, pulse.MEMORY_BYTES)
+        self._memory = mmap.mmap(self._file, pulse.MEMORY_BYTES)
+        self._free = deque(range(pulse.SLOTS))
+        self._said = [_settings(options, self._tick, self._stale)]
+        self._pid: int | None = None
+        self._pipe: int | None = None
+        self._started = 0.0
+        self._stamp()
+        self._start()
+
+    def hold(self, delivery: Delivery) -> None:
+        """A thread begins this message. Not seen: what is beyond a thousand, or has a subject too long."""
+        reply = delivery.reply.encode()
+        if len(reply) > pulse.LONGEST_REPLY:
+            return
+        try:
+            slot = self._free.popleft()
+        except IndexError:
+            return
+        values = (delivery.beat_until, delivery.spec.heartbeat_seconds, len(reply), reply)
+        pulse.SLOT.pack_into(self._memory, pulse.offset(slot), *values)
+        delivery.slot = slot
+
+    def release(self, delivery: Delivery) -> None:
+        """The message is in our hands no more."""
+        slot, delivery.slot = delivery.slot, None
+        if slot is not None:
+            pulse.SLOT.pack_into(self._memory, pulse.offset(slot), 0.0, 0.0, 0, b"")
+            self._free.append(slot)
+
+    def answer_for(self, queue: str, subject: str) -> None:
+        """The subject on which roll calls of a queue are to be answered while we cannot."""
+        self._said.append({"queue": queue, "subject": subject})
+        self._say(self._said[-1:])
+
+    async def run(self) -> None:
+        """Be seen to live, until cancelled."""
+        try:
+            while True:
+                self._stamp()
+                self._look_after()
+                before = time.monotonic()
+                await asyncio.sleep(self._tick)
+                still = time.monotonic() - before
+                if still > self._stale:
+                    log.warning(
+                        "The event loop stood still for %.1f s: native code held the interpreter's lock, "
+                        "or the process was stopped.",
+                        still,
+                    )
+        finally:
+            self._end()
+
+    def _stamp(self) -> None:
+        pulse.STAMP.pack_into(self._memory, 0, time.monotonic())
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        listening, speaking = os.pipe()
+        actions = [
+            (os.POSIX_SPAWN_DUP2, listening, 0),
+            (os.POSIX_SPAWN_DUP2, self._file, pulse.MEMORY_DESCRIPTOR),
+        ]
+        # -P: its folder has names of the standard library.
+        command = [sys.executable, "-P", str(Path(pulse.__file__))]
+        try:  # no fork: this process has threads, and may be gevent's
+            spawn = original("os", "posix_spawn")
+            self._pid = spawn(sys.executable, command, os.environ, file_actions=actions)  # noqa: TID251 (passed on)
+        except OSError as error:
+            log.warning("No pulse could be started; a frozen process loses its messages: %s", error)
+        os.close(listening)
+        self._pipe = speaking
+        self._say(self._said)
+
+    def _say(self, what: list[dict[str, object]]) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # it ended: the next one hears it all
+                os.write(self._pipe, b"".join(json.dumps(line).encode() + b"\n" for line in what))
+
+    def _look_after(self) -> None:
+        if self._pid is not None and _has_ended(self._pid):
+            self._pid = None
+            log.warning("The pulse of this process ended by itself; a new one is started.")
+        if self._pid is None and time.monotonic() - self._started > _AGAIN_SECONDS:
+            self._hang_up()
+            self._start()
+
+    def _hang_up(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            os.close(pipe)
+
+    def _end(self) -> None:
+        self._hang_up()
+        if self._pid is not None and not _has_ended(self._pid):
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._pid, signal.SIGKILL)  # at once: we wait for it in the loop
+                original("os", "waitpid")(self._pid, 0)
+        self._pid = None
+        os.close(self._file)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return bool(original("os", "waitpid")(pid, os.WNOHANG)[0])
+    except ChildProcessError:  # somebody who waits for all children (gevent) was told first
+        return True
+
+
+def _shared_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("pulse")
+    file, path = tempfile.mkstemp()
+    Path(path).unlink()
+    return file
+
+
+def _settings(options: BrokerOptions, tick_seconds: float, stale_seconds: float) -> dict[str, object]:
+    return {
+        "servers": list(options.server_urls),
+        "name": f"{options.client_name}-pulse",
+        "connect_seconds": options.connect_timeout_seconds,
+        "tls": [options.tls_ca_file, options.tls_cert_file, options.tls_key_file],
+        "credentials": options.credentials_file,
+        "tick_seconds": tick_seconds,
+        "stale_seconds": stale_seconds,
+    }

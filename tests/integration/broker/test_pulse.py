@@ -1,0 +1,118 @@
+"""A process that cannot speak for itself keeps what it runs; one that is gone or stopped does not."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from brokers import JetStreamBroker, topology
+from brokers.jetstream import lifeline
+from tests.integration.broker import frozen
+from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import StartWorker, Workers, declare, make_options, message, wait_until
+
+_FROZEN_SECONDS = 11  # more than twice ack_wait, and long after the server gave up on the connection
+
+
+@pytest.fixture
+def strict_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """Drops whoever does not answer its pings; the usual server does so after some minutes."""
+    configuration = tmp_path / "nats.conf"
+    configuration.write_text('ping_interval: "1s"\nping_max: 2\n')
+    server = NatsServer(tmp_path / "strict", "-c", str(configuration))
+    server.start()
+    yield server
+    server.kill()
+
+
+def pulses_of(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children(recursive=True) if _is_pulse(child)]
+
+
+def _is_pulse(process: psutil.Process) -> bool:
+    try:
+        return any(part.endswith("pulse.py") for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_jobs_that_hold_the_interpreters_lock_past_ack_wait_are_done_once(
+    strict_server: NatsServer, tmp_path: Path
+) -> None:
+    workers, options = (
+        Workers(strict_server.url, tmp_path / "history"),
+        make_options(strict_server.url),
+    )
+    topology.apply(options, frozen.QUEUES)
+    broker = JetStreamBroker(options, frozen.QUEUES)
+    try:
+        for program in ("dramatiq", "dramatiq-gevent"):
+            workers.start(threads=1, program=program, module=frozen.__name__)
+            before = workers.count("start")
+            broker.enqueue(message("freeze", program, _FROZEN_SECONDS, queue="patient"))
+            wait_until(functools.partial(_has_more, workers, before))
+        workers.start(threads=1, module=frozen.__name__)  # looks for messages of the gone, and has time
+        broker.join("patient", timeout=60_000)
+        consumer = broker.connection.run(broker.connection.session().api("CONSUMER.INFO.PATIENT.patient"))
+    finally:
+        broker.close()
+        workers.stop_all()
+    assert [workers.count(*line) for line in (("start",), ("end",), ("dead",))] == [2, 2, 0]
+    assert consumer["delivered"]["consumer_seq"] == 2
+
+
+def _has_more(workers: Workers, before: int) -> bool:
+    return workers.count("start") > before
+
+
+def test_the_jobs_of_a_stopped_worker_are_not_kept_by_its_pulse(
+    broker: JetStreamBroker, workers: Workers
+) -> None:
+    first = workers.start(threads=1)
+    broker.enqueue(message("work", "a", 60))
+    wait_until(lambda: workers.count("start") == 1)
+    (pulse,) = pulses_of(first.pid)
+    os.kill(pulse.ppid(), signal.SIGSTOP)
+    workers.start(threads=1)
+    wait_until(lambda: workers.count("start") == 2, 30)
+
+
+def test_the_pulse_ends_with_its_worker(broker: JetStreamBroker, workers: Workers) -> None:
+    command_line = workers.start(processes=2)
+    pulses = wait_until(lambda: len(found := pulses_of(command_line.pid)) == 2 and found)
+    for worker in {pulse.ppid() for pulse in pulses}:
+        os.kill(worker, signal.SIGKILL)
+    assert psutil.wait_procs(pulses, 30)[1] == []
+
+
+def test_a_pulse_that_ended_by_itself_is_replaced_and_close_ends_it(
+    broker: JetStreamBroker,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(lifeline, "_AGAIN_SECONDS", 0.1)
+    declare(broker, lambda: None, actor_name="job")
+    start_worker()
+    (first,) = wait_until(lambda: pulses_of(os.getpid()))
+    with caplog.at_level(logging.WARNING):
+        first.kill()
+        (second,) = wait_until(lambda: [pulse for pulse in pulses_of(os.getpid()) if pulse != first])
+    assert "ended by itself" in caplog.text
+    broker.close()
+    assert not second.is_running()
+
+
+def test_without_the_option_there_is_no_pulse(server: NatsServer, broker: JetStreamBroker) -> None:
+    quiet = JetStreamBroker(make_options(server.url, pulse=False), broker.specs.values())
+    quiet.worker_threads = 1
+    quiet.consume("quick").close()
+    assert quiet.running().holdings.lifeline is None
+    quiet.close()

@@ -1,0 +1,95 @@
+"""When a worker looks after its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from brokers import BrokerOptions, QueueSpec
+from brokers.jetstream.connection import Session
+from brokers.jetstream.oddities import ClockWatch
+from brokers.jetstream.presence import Presence, RollCall
+from brokers.jetstream.rescue import Patrol
+
+SPEC = QueueSpec(name="quick", stream="QUICK")
+
+
+def pauses(monkeypatch: pytest.MonkeyPatch, gone: list[set[str]]) -> list[float]:
+    """How long a patrol pauses before each look, when those looks find these workers gone."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def patrol() -> None:
+        patrol = Patrol(Session(BrokerOptions(patrol_seconds=10)), SPEC, None)  # type: ignore[arg-type]
+        looks = iter(gone)
+
+        async def once() -> None:
+            found = next(looks, None)
+            if found is None:
+                raise asyncio.CancelledError
+            patrol._gone = found
+
+        monkeypatch.setattr(patrol, "once", once)
+        await patrol.run()
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(patrol())
+    return waited
+
+
+def test_it_looks_soon_after_its_start_and_again_soon_when_somebody_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert pauses(monkeypatch, [set(), {"a"}, set(), set()]) == [2, 10, 5, 10, 10]
+
+
+def test_who_is_just_connected_again_takes_nobody_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(just_back: bool) -> tuple[set[str], int]:
+        session = Session(BrokerOptions())
+        monkeypatch.setattr(Session, "just_back", just_back)
+        presence = Presence(session, SPEC, list)
+        calls = 0
+
+        async def call_roll() -> RollCall:
+            nonlocal calls
+            calls += 1
+            return RollCall(gone={"a"})
+
+        monkeypatch.setattr(presence, "call_roll", call_roll)
+        patrol = Patrol(session, SPEC, presence)
+        patrol._gone = {"b"}
+        await patrol._look_for_orphans({"num_ack_pending": 0})
+        return patrol._gone, calls
+
+    assert asyncio.run(look(True)) == (set(), 0)
+    assert asyncio.run(look(False)) == ({"a"}, 1)
+
+
+def test_just_back_is_who_was_connected_before() -> None:
+    async def connect(times: int) -> bool:
+        session = Session(BrokerOptions())
+        for _ in range(times):
+            await session._on_reconnect()
+        return session.just_back
+
+    assert [asyncio.run(connect(times)) for times in range(3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"), [(1, "3600 s behind the"), (-1, "3600 s ahead of the"), (0, None)]
+)
+def test_a_clock_that_is_an_hour_off_the_servers_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, hours: int, said: str | None
+) -> None:
+    watch = ClockWatch()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            watch.compare(datetime.now(UTC) + timedelta(hours=hours))
+    assert len(caplog.messages) == (1 if said else 0)
+    assert all(str(said) in text for text in caplog.messages)
