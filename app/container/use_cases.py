@@ -137,13 +137,8 @@ class Services:
     def llms(self) -> Llms:
         """Configured language models."""
         of = self._of
-        return Llms(
-            of.database,
-            of.secrets,
-            lambda spec: generation.build(spec, of.http),
-            of.http.check,
-            lambda base_url, model, key: Reranker(base_url, model, key, of.http),
-        )
+        build, reranker = partial(generation.build, http=of.http), partial(Reranker, http=of.http)
+        return Llms(of.database, of.secrets, build, of.http.check, reranker)
 
     @once
     def collection_transforms(self) -> CollectionTransforms:
@@ -302,8 +297,7 @@ class Services:
     @once
     def dead_letters(self) -> DeadLetters:
         """Messages that were given up."""
-        of = self._of
-        return DeadLetters(of.database, of.audit.trail, Contents(of.broker))
+        return DeadLetters(self._of.database, self._of.audit.trail, Contents(self._of.broker))
 
     @once
     def letter_ends(self) -> LetterEnds:
