@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import dramatiq
@@ -99,6 +100,22 @@ class Readiness(Middleware):
         if self._server is not None:
             self._server.stop()
         self._container.close()
+
+
+class Admitting(Middleware):
+    """Runs need not wait until the next jobs are let go: a thread of the process does that."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._open = ExitStack()
+
+    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Start the thread; this runs after the fork."""
+        self._open.enter_context(self._container.dispatcher.admitting_beside())
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """End it: whatever the last runs let go, they let go themselves."""
+        self._open.close()
 
 
 class Housekeeping(Middleware):

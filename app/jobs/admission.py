@@ -2,20 +2,21 @@
 
 Kinds of work that come by the thousand (`Contract.held`) are recorded held: the row waits in Postgres, no
 message stands for it. A queue has few jobs waiting on the stream: `READY_AHEAD`, or one for every four that
-run where that is more. Each one that a worker takes lets the next go. So a queue is never flooded, whatever
-is planned, and a newcomer waits until a quarter of those at work are done, in a small fleet and in a large
-one, and not for all that was planned before it.
+run where that is more. Each one that a worker takes lets the next go. An owner of whose work none is there
+yet is let go beyond that, one job of each. So a queue is never flooded, whatever is planned, and a newcomer
+waits for the few that are on the stream, and not for all that was planned before.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope
-from app.storage.postgres.session import Database
+from app.storage.postgres.session import Database, need_not_last
 from app.storage.postgres.tables.jobs import Job
 
 READY_AHEAD = 2  # free workers find work while the next is being sent; more only makes newcomers wait
@@ -29,7 +30,12 @@ _LOCK_CLASS = 720_165  # first half of the advisory lock's key; the queue's hash
 # of whoever was let go the longest ago, else the older crowd had two turns to one. The recursion hops from
 # pile to pile in the index, so its cost grows with piles and not with held jobs.
 _ADMIT = text("""
-    WITH RECURSIVE piles AS (
+    WITH RECURSIVE room AS (
+        SELECT greatest(:ahead, count(*) FILTER (WHERE state = 'running') / :running_per_ready)
+               - count(*) FILTER (WHERE state = 'pending' AND (
+                     published_at IS NOT NULL OR updated_at > now() - :sending)) AS number
+        FROM jobs WHERE queue = :queue AND state IN ('pending', 'running') AND NOT held
+    ), piles AS (
         (SELECT owner_id, scope_kind, scope_id FROM jobs WHERE held AND state = 'pending' AND queue = :queue
          ORDER BY owner_id, scope_kind, scope_id LIMIT 1)
         UNION ALL
@@ -44,6 +50,13 @@ _ADMIT = text("""
         FROM jobs
         WHERE queue = :queue AND state IN ('pending', 'running') AND NOT held
         GROUP BY GROUPING SETS ((owner_id), (owner_id, scope_kind, scope_id))
+    ), newcomers AS (
+        SELECT count(*) AS number FROM (SELECT DISTINCT owner_id FROM piles) AS theirs
+        WHERE NOT EXISTS (
+            SELECT FROM jobs WHERE jobs.owner_id = theirs.owner_id AND queue = :queue
+            AND state IN ('pending', 'running') AND NOT held AND kind = ANY(:kinds))
+    ), places AS (
+        SELECT greatest(room.number, newcomers.number) AS number FROM room, newcomers
     ), within_piles AS (
         SELECT owner_id, first.job_id, first.created_at, of_pile.latest,
                coalesce(of_pile.number, 0) + row_number() OVER (
@@ -53,7 +66,7 @@ _ADMIT = text("""
             SELECT job_id, created_at FROM jobs
             WHERE held AND state = 'pending' AND queue = :queue AND owner_id = piles.owner_id
             AND scope_kind = piles.scope_kind AND scope_id = piles.scope_id
-            ORDER BY created_at, job_id LIMIT :room) AS first
+            ORDER BY created_at, job_id LIMIT (SELECT number FROM places)) AS first
         LEFT JOIN at_work AS of_pile USING (owner_id, scope_kind, scope_id)
     ), candidates AS (
         SELECT job_id, created_at, of_owner.latest, coalesce(of_owner.number, 0) + row_number() OVER (
@@ -63,12 +76,21 @@ _ADMIT = text("""
         LEFT JOIN (SELECT * FROM at_work WHERE of_owner = 1) AS of_owner USING (owner_id)
     ), chosen AS (
         SELECT job_id FROM jobs WHERE job_id IN (
-            SELECT job_id FROM candidates ORDER BY share, latest NULLS FIRST, created_at LIMIT :room)
+            SELECT job_id FROM candidates ORDER BY share, latest NULLS FIRST, created_at
+            LIMIT (SELECT number FROM places))
         FOR UPDATE SKIP LOCKED
     )
     UPDATE jobs SET held = false, updated_at = now() FROM chosen WHERE jobs.job_id = chosen.job_id
     RETURNING jobs.job_id, jobs.kind, jobs.queue, jobs.publication, jobs.trace
 """)
+
+
+_PARAMETERS = {
+    "ahead": READY_AHEAD,
+    "running_per_ready": _RUNNING_PER_READY,
+    "sending": _SENDING,
+    "kinds": [kind for kind, contract in CONTRACTS.items() if contract.held],
+}
 
 
 def admit(database: Database, queue: str) -> list[Envelope]:
@@ -79,23 +101,12 @@ def admit(database: Database, queue: str) -> list[Envelope]:
     with database.transaction() as session:
         if not _any_held(session, queue):
             return []
+        need_not_last(session)  # a message for a job that is held again is as good as any
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_CLASS, func.hashtext(queue))))
-        room = _room(session, queue)
-        if room <= 0:
-            return []
-        rows = session.execute(_ADMIT, {"queue": queue, "room": room})
+        rows = session.execute(_ADMIT, _PARAMETERS | {"queue": queue})
         return [Envelope(row.job_id, row.kind, row.queue, row.publication, trace=row.trace) for row in rows]
 
 
 def _any_held(session: Session, queue: str) -> bool:
     held = select(Job.job_id).where(Job.held, Job.state == "pending", Job.queue == queue).limit(1)
     return session.scalar(held) is not None
-
-
-def _room(session: Session, queue: str) -> int:
-    sent = or_(Job.published_at.is_not(None), Job.updated_at > func.now() - _SENDING)
-    waiting = func.count().filter(Job.state == "pending", sent)
-    running = func.count().filter(Job.state == "running")
-    at_work = (Job.queue == queue, Job.state.in_(("pending", "running")), ~Job.held)
-    number, at_once = session.execute(select(waiting, running).where(*at_work)).one()
-    return max(READY_AHEAD, int(at_once) // _RUNNING_PER_READY) - int(number)

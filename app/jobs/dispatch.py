@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dramatiq
@@ -12,9 +13,10 @@ from sqlalchemy import func, select, update
 
 from app.errors import ExplorerError
 from app.jobs import admission, policy
+from app.jobs.beside import Beside
 from app.jobs.outbox import Envelope
 from app.observability import job_metrics, tracing
-from app.storage.postgres.session import Database
+from app.storage.postgres.session import Database, need_not_last
 from app.storage.postgres.tables.jobs import Job
 from brokers import PublishRefusedError
 
@@ -27,6 +29,7 @@ class Dispatcher:
     def __init__(self, broker: dramatiq.Broker, database: Database) -> None:
         self._broker = broker
         self._database = database
+        self._beside: Beside | None = None
 
     def send(self, envelopes: Iterable[Envelope]) -> None:
         """Publish each; what fails stays unpublished in its row and is sent by the reconciler."""
@@ -67,7 +70,27 @@ class Dispatcher:
             job_metrics.published(envelope.queue, outcome)
 
     def admit(self, queue: str) -> None:
-        """Send held jobs of a queue while there is room; else the reconciler does it."""
+        """Send held jobs of a queue while there is room; else the reconciler does it.
+
+        Within `admitting_beside` another thread does it, soon.
+        """
+        beside = self._beside
+        if beside is None:
+            self._admit(queue)
+        else:
+            beside.ask(queue)
+
+    @contextmanager
+    def admitting_beside(self) -> Iterator[None]:
+        """Let a thread of its own admit, for as long as the block lasts: runs need not wait for that."""
+        self._beside = beside = Beside(self._admit)
+        try:
+            yield
+        finally:
+            self._beside = None
+            beside.end()
+
+    def _admit(self, queue: str) -> None:
         try:
             admitted = admission.admit(self._database, queue)
         except ExplorerError as error:
@@ -81,6 +104,7 @@ class Dispatcher:
         try:
             with self._database.transaction() as session:
                 ids = [envelope.job_id for envelope in sent]
+                need_not_last(session)
                 mine = select(Job.job_id).where(Job.job_id.in_(ids), Job.state == "pending")
                 # Whoever holds one of them begins or cancels it, and may want the next one that we hold.
                 session.execute(
@@ -89,7 +113,7 @@ class Dispatcher:
                     .values(published_at=func.now(), expected_by=policy.taken_by())
                 )
         except ExplorerError as error:
-            # Sent twice is harmless, so an unwritten note costs one more message at most.
+            # Sent twice is harmless, so an unwritten (or undone) note costs one more message at most.
             logger.warning("could not note %d sent jobs: %s", len(sent), error)
 
 

@@ -149,14 +149,19 @@ class Exports:
                 )
             except NotFoundError:  # the index is made with its first vectors
                 return
-            texts = self._texts([point.id for point in page.points])
+            texts = self._texts(principal.owner_id, [point.id for point in page.points])
             yield [_point(point, texts.get(point.id), vectors=vectors) for point in page.points]
             cursor = page.cursor
             if cursor is None:
                 return
 
-    def _texts(self, ids: Sequence[UUID]) -> dict[UUID, str]:
-        statement = select(ChunkRow.chunk_id, ChunkRow.text).where(ChunkRow.chunk_id.in_(ids))
+    def _texts(self, owner_id: str, ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Of the owner's passages only: who pushes vectors chooses their ids, and might choose another's."""
+        statement = (
+            select(ChunkRow.chunk_id, ChunkRow.text)
+            .join(Item, Item.item_id == ChunkRow.item_id)
+            .where(ChunkRow.chunk_id.in_(ids), Item.owner_id == owner_id)
+        )
         with self.database.transaction() as session:
             return dict(session.execute(statement).tuples().all())
 

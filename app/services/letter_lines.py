@@ -15,7 +15,8 @@ from brokers import DeadLetter, Provenance
 from brokers.jetstream.burial import replays_of
 
 _Text = Annotated[str, Field(max_length=100_000)]
-_Name = Annotated[str, Field(max_length=2_000)]
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # they become headers as they are
+_Name = Annotated[str, Field(max_length=2_000, pattern=_PRINTABLE)]
 _Number = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -37,9 +38,9 @@ class ExportedLetter(BaseModel):
     parent_origin: _Name | None
     state: _Name
     reason: _Name
-    actor: _Name | None
-    queue: Annotated[str, Field(min_length=1, max_length=2_000)]
-    message_id: _Name | None
+    actor: _Text | None
+    queue: Annotated[str, Field(min_length=1, max_length=2_000, pattern=_PRINTABLE)]
+    message_id: _Text | None
     error_class: _Name | None
     error_message: _Text
     worker: _Name

@@ -31,6 +31,7 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ChunkRow,
     EmbeddedDataset,
+    Item,
     Visualization,
     VisualizationCluster,
     VisualizationTransform,
@@ -97,7 +98,7 @@ class VisualizationRuns:
             scratch = Path(folder)
             rows = self._fetch(work, scratch, report)
             report("naming texts", _FETCH_SHARE, force=True)
-            self._write_texts(work.index, rows, scratch / "texts.jsonl")
+            self._write_texts(work, rows, scratch / "texts.jsonl")
             with metrics.stage("projection"):
                 projection = self.runner().run(
                     ProjectionInput(
@@ -190,18 +191,23 @@ class VisualizationRuns:
         except ExplorerError as error:
             _log.warning("object %s of a map that was not stored stays behind: %s", key, error)
 
-    def _write_texts(self, index: str, rows: _Rows, path: Path) -> None:
+    def _write_texts(self, work: _Work, rows: _Rows, path: Path) -> None:
         """One passage per line, in the order of the vectors; empty where the chunk is gone by now."""
-        vectors.write_texts(self._texts(index, rows.chunk_ids), path)
+        vectors.write_texts(self._texts(work, rows.chunk_ids), path)
 
-    def _texts(self, index: str, chunk_ids: list[UUID]) -> Iterator[str]:
+    def _texts(self, work: _Work, chunk_ids: list[UUID]) -> Iterator[str]:
+        """Of the owner's passages only: who pushes vectors chooses their ids, and might choose another's."""
         for start in range(0, len(chunk_ids), _TEXTS_PER_QUERY):
             wanted = chunk_ids[start : start + _TEXTS_PER_QUERY]
-            statement = select(ChunkRow.chunk_id, ChunkRow.text).where(ChunkRow.chunk_id.in_(wanted))
+            statement = (
+                select(ChunkRow.chunk_id, ChunkRow.text)
+                .join(Item, Item.item_id == ChunkRow.item_id)
+                .where(ChunkRow.chunk_id.in_(wanted), Item.owner_id == work.owner_id)
+            )
             with self.database.transaction() as session:
                 found = dict(session.execute(statement).tuples().all())
             if pushed := [chunk_id for chunk_id in wanted if chunk_id not in found]:
-                payloads = self.vectors.payloads(index, pushed)
+                payloads = self.vectors.payloads(work.index, pushed)
                 found |= {key: str(payload.get("text") or "") for key, payload in payloads.items()}
             yield from (found.get(chunk_id, "") for chunk_id in wanted)
 

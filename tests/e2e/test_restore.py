@@ -34,7 +34,7 @@ NEWEST = """psql -Atc "SELECT extract(epoch FROM '$UNTIL' - max(updated_at)) FRO
 @pytest.fixture
 def site() -> Iterator[Site]:
     with (
-        server_folder("restore-") as folder,
+        server_folder("explorer-restore-") as folder,
         Stack(StackOptions(folder, durable=False, services=SERVERS)) as stack,
     ):
         yield Site(folder, stack)

@@ -45,10 +45,11 @@ def test_without_postgres_nothing_is_answered_and_readiness_says_why(without: Wi
     api = without(database_url=f"postgresql://x@{NOBODY}/x")
     answer = api.get("/api/collections", 503)
     assert (answer["code"], "Postgres" in answer["message"]) == ("unavailable", True)
-    ready = api.get("/health/ready", 503)
+    answers = (api.get("/health/ready", 503) for _ in range(30))
+    # The first checks of a process load the servers' libraries, and may take too long for it.
+    ready = next(answer for answer in answers if answer["components"]["s3"]["status"] == "healthy")
     assert ready["status"] == "unhealthy"
     assert ready["components"]["postgres"]["status"] == "unhealthy"
-    assert ready["components"]["s3"]["status"] == "healthy"
 
 
 def test_without_object_storage_and_tika_readiness_names_what_is_missing_and_stays(without: Without):

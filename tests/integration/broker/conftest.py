@@ -21,7 +21,7 @@ def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator[NatsServer]:
-    with server_folder("nats-") as folder:
+    with server_folder("explorer-nats-") as folder:
         server = NatsServer(folder)
         server.start()
         yield server

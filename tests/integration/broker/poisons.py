@@ -116,11 +116,13 @@ def kill_the_greedy(workers: Workers) -> None:
 def declare(broker: JetStreamBroker, queue: str = "quick") -> None:
     results: Any = Results
     broker.add_middleware(results(backend=JetStreamResultBackend(broker)))
-    stored: Any = dramatiq.actor(queue_name=queue, broker=broker, store_results=True)
+    # One without the limit would be given ten minutes, and a hung process is ended after the longest one.
+    common: dict[str, Any] = {"queue_name": queue, "broker": broker, "time_limit": 2000}
+    stored: Any = dramatiq.actor(store_results=True, **common)
     stored(_until_mended(unpicklable))
-    functions = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
+    functions: list[Any] = [leave, segfault, memory_bomb, hold_the_lock, deep_recursion, grow, work]
     for function in functions + [nobody_knows] * is_mended():
-        decorate: Any = dramatiq.actor(queue_name=queue, broker=broker, time_limit=2000)
+        decorate: Any = dramatiq.actor(**common)
         decorate(_until_mended(function))
 
 

@@ -77,7 +77,7 @@ def test_two_operators_who_replay_the_same_letters_at_once_send_each_of_them_onc
 
 def _replay_and_die(url: str, function: str, calls: int) -> None:
     """Replay everything, and be killed as soon as `function` has returned `calls` times."""
-    module: Any = {"end": dead_records}.get(function, replaying)
+    module: Any = {"end_seen": dead_records}.get(function, replaying)
     original, left = getattr(module, function), [calls]
 
     async def fatal(*args: Any, **kwargs: Any) -> Any:
@@ -111,7 +111,7 @@ def short_lived(server: NatsServer) -> Iterator[JetStreamBroker]:
     broker.close()
 
 
-@pytest.mark.parametrize(("function", "calls"), [("_store", 1), ("end", 3), ("_clear", 3)])
+@pytest.mark.parametrize(("function", "calls"), [("_store", 1), ("end_seen", 3), ("_clear", 3)])
 def test_a_replay_killed_half_way_is_finished_later_without_sending_anything_twice(
     server: NatsServer, short_lived: JetStreamBroker, function: str, calls: int
 ) -> None:

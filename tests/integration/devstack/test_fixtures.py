@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+from uuid import uuid4
+
 import psycopg2
 import pytest
 
+from tests.support.folders import server_folder
 from tests.support.stack import run_apart
 
 
@@ -45,3 +49,15 @@ async def _add_stream(url: str) -> int:
 @pytest.mark.parametrize("run", [1, 2])
 def test_every_test_finds_nats_without_streams(nats_url, run):
     assert run_apart(_add_stream, nats_url) == 1
+
+
+def test_what_a_killed_run_left_in_memory_is_removed_by_the_next_and_nothing_else():
+    prefix = f"explorer-test-{uuid4().hex[:8]}-"
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    with server_folder(prefix) as mine:
+        left = mine.with_name(f"{prefix}{gone.pid}-abc")
+        left.mkdir()
+        with server_folder(prefix) as second:
+            assert (mine.exists(), second.exists(), left.exists()) == (True, True, False)
+    assert not mine.exists()

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture
 def folder():
-    with server_folder("stack-") as made:
+    with server_folder("explorer-devstack-") as made:
         yield made / "data"
 
 

@@ -60,12 +60,33 @@ def test_each_job_that_is_taken_lets_the_next_go_until_all_are_done(
     assert sorted(done) == sorted(crowd)
 
 
-def test_another_owners_single_file_is_the_next_to_go(
-    crowd: list[UUID], world: World, database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
+def test_another_owners_single_file_goes_at_once_though_there_is_no_room(
+    crowd: list[UUID], world: World, database: Database, outbox: Outbox, recorder: Recorder
 ):
     World(database, "bob")
     (single,) = record(database, outbox, "bob", 1, transform=2)
-    jobs.begin(recorder.sent[0].job_id, "test")
+    assert [one.job_id for one in recorder.sent[READY_AHEAD:]] == [single]
+
+
+def test_another_owners_second_file_waits_for_room_and_is_the_next_to_go(
+    crowd: list[UUID], world: World, database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
+):
+    World(database, "bob")
+    both = record(database, outbox, "bob", 2, transform=2)
+    assert len(recorder.sent) == READY_AHEAD + 1
+    for envelope in recorder.sent[:READY_AHEAD]:
+        jobs.begin(envelope.job_id, "test")
+    assert {one.job_id for one in recorder.sent[READY_AHEAD:]} == set(both)
+
+
+def test_a_plan_of_ones_own_that_runs_does_not_make_one_less_of_a_newcomer(
+    crowd: list[UUID], world: World, database: Database, outbox: Outbox, jobs: Jobs, recorder: Recorder
+):
+    World(database, "bob")
+    with database.transaction() as session:
+        plan = outbox.record(session, PlanCollectionTransform(2), owner_id="bob")
+    jobs.begin(plan, "test")
+    (single,) = record(database, outbox, "bob", 1, transform=2)
     assert recorder.sent[-1].job_id == single
 
 

@@ -79,7 +79,7 @@ def test_housekeeping_outlives_an_error_nobody_thought_of(container: Container):
     worker: Any = None
     clock.after_worker_boot(container.broker, worker)
     try:
-        assert moody.again.wait(30)
+        assert moody.again.wait(60)
     finally:
         clock.before_worker_shutdown(container.broker, worker)
 

@@ -74,6 +74,7 @@ def test_some_lines_cannot_be_brought_back(change: dict[str, Any], why: str):
         ({"died_at": "yesterday"}, "line 2: died_at: Input should be a valid datetime"),
         ({"died_at": "2026-01-01T00:00:00"}, "line 2: died_at: Input should have timezone"),
         ({"origin": "7"}, "line 2: origin: String should match"),
+        ({"worker": "a\r\nDead-Reason: b"}, "line 2: worker: String should match"),
         ({"depth": -1}, "line 2: depth: Input should be greater"),
         ({"content": {"payload": 1}}, "line 2: content.payload_hex: Field required"),
     ],
