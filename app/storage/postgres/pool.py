@@ -1,32 +1,38 @@
-"""SQLAlchemy's pool, which also says how full it is, how long one waits, and closes what nobody needs."""
+"""SQLAlchemy's pool, which also says how full it is and how long one waits for a connection.
+
+A connection costs Postgres a process and several milliseconds. So one that comes back stays open for whoever
+wants it next, and what a rush has opened is closed when it was not wanted for a while.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import Queue
 
 from app.observability import server_metrics
+
+_BACK_SINCE = "back_since"
 
 
 class MeasuredPool(QueuePool):
     """QueuePool with gauges: the two steps that every pool is made of tell what they did.
 
-    A crowd opens as many connections as the pool may have. They stay for the next one, as opening costs more
-    than most requests; those that lay idle for `idle_seconds` are closed, but the `fewest`, whenever another
-    one is given back. So the pool must hand out the one that came last (`use_lifo`).
+    To be used last in, first out: what lies at the other end was not wanted for the longest time.
     """
 
-    def __init__(self, creator: Any, fewest: int = 1, idle_seconds: float = 300.0, **options: Any) -> None:
-        super().__init__(creator, **options)
-        self._fewest, self._idle_seconds = fewest, idle_seconds
+    _least, _idle_seconds = 0, float("inf")
 
-    def recreate(self) -> QueuePool:
-        """As QueuePool, with our settings too."""
+    def keep(self, least: int, idle_seconds: float) -> None:
+        """Close what was idle for longer, whenever a connection comes back, down to the least."""
+        self._least, self._idle_seconds = least, idle_seconds
+
+    def recreate(self) -> MeasuredPool:
+        """An empty one of the same kind."""
         fresh = super().recreate()
         assert isinstance(fresh, MeasuredPool)
-        fresh._fewest, fresh._idle_seconds = self._fewest, self._idle_seconds  # noqa: SLF001 - its own class
+        fresh.keep(self._least, self._idle_seconds)
         return fresh
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -37,28 +43,26 @@ class MeasuredPool(QueuePool):
             self._tell()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = time.monotonic()
+        record.info[_BACK_SINCE] = time.monotonic()
         super()._do_return_conn(record)
-        self._close_one_idle()
+        while (unwanted := self._unwanted()) is not None:
+            try:
+                unwanted.close()
+            finally:
+                self._dec_overflow()
         self._tell()
 
-    def _close_one_idle(self) -> None:
-        waiting: Any = self._pool
-        with waiting.mutex:
-            queue = waiting.queue  # the one that was asked for last is at its end
-            if len(queue) <= self._fewest or idle_seconds(queue[0]) <= self._idle_seconds:
-                return
-            record = queue.popleft()
-        try:
-            record.close()
-        finally:
-            self._dec_overflow()
+    def _unwanted(self) -> ConnectionPoolEntry | None:
+        """The connection that has been idle for the longest time, taken out, if that was too long."""
+        pool: Queue[ConnectionPoolEntry] = self._pool  # type: ignore[assignment]  # not asyncio's
+        with pool.mutex:
+            idle = pool.queue
+            if not idle or self.checkedin() + self.checkedout() <= self._least:
+                return None
+            if time.monotonic() - idle[0].info[_BACK_SINCE] <= self._idle_seconds:
+                return None
+            return idle.popleft()
 
     def _tell(self) -> None:
         in_use = self.checkedout()
         server_metrics.set_pool(size=in_use + self.checkedin(), in_use=in_use)
-
-
-def idle_seconds(record: ConnectionPoolEntry) -> float:
-    """How long the connection has been in the pool since somebody gave it back; 0 for a new one."""
-    return time.monotonic() - float(record.info.get("idle_since", time.monotonic()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import UnavailableError
 from app.observability import metrics, server_metrics, tracing
-from app.storage.postgres.pool import MeasuredPool, idle_seconds
+from app.storage.postgres.pool import MeasuredPool
 
 logger = logging.getLogger(__name__)
 
@@ -135,12 +136,12 @@ def _build_engine(options: DatabaseOptions) -> Engine:
         pool_size=options.max_connections,
         max_overflow=0,
         pool_use_lifo=True,
-        fewest=min(options.min_connections, options.max_connections),
-        idle_seconds=options.idle_timeout_seconds,
         pool_timeout=options.acquire_timeout_seconds,
         pool_recycle=options.max_lifetime_seconds,
         connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
     )
+    assert isinstance(engine.pool, MeasuredPool)
+    engine.pool.keep(options.min_connections, options.idle_timeout_seconds)
     server_metrics.POOL_MAX.set(options.max_connections)
     metrics.watch_engine(engine)
     tracing.instrument_engine(engine)
@@ -165,13 +166,16 @@ def _replace_idle(engine: Engine, timeout_seconds: int) -> None:
     that, and a question before every transaction would cost as much as its first statement.
     """
 
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
     @event.listens_for(engine, "checkout")
     def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        seconds = idle_seconds(record)
-        record.info.pop("idle_since", None)
-        if seconds > timeout_seconds:
+        idle_seconds = time.monotonic() - record.info.pop("idle_since", time.monotonic())
+        if idle_seconds > timeout_seconds:
             raise DisconnectionError("idle for too long")  # the pool connects anew
-        if seconds > _TRUSTED_SECONDS and not _lives(engine, connection):
+        if idle_seconds > _TRUSTED_SECONDS and not _lives(engine, connection):
             raise DisconnectionError("gone")
 
 

@@ -53,22 +53,38 @@ def open_connections(database: Database) -> int:
         return int(session.execute(text(ours)).scalar_one())
 
 
-def test_connections_stay_for_the_next_crowd(opener: Opener):
-    database = opener(min_connections=2, max_connections=5)
-    first = all_at_once(database, 5)
-    assert len(first) == 5
-    assert all_at_once(database, 5) == first
-    assert open_connections(database) == 5
-
-
-def test_the_fewest_connections_stay_open_and_the_rest_is_given_back(opener: Opener):
-    database = opener(min_connections=2, max_connections=5, idle_timeout_seconds=1)
-    assert len(all_at_once(database, 5)) == 5
+def wait_for_open(database: Database, number: int) -> None:
     deadline = time.monotonic() + 30
-    while open_connections(database) > 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert open_connections(database) == 2
-    assert len(all_at_once(database, 5)) == 5  # there is room for as many as before
+    while open_connections(database) != number and time.monotonic() < deadline:
+        time.sleep(0.02)  # Postgres counts one that is being closed
+    assert open_connections(database) == number
+
+
+def test_the_fewest_connections_stay_open_and_the_rest_is_given_back(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+):
+    database = opener(min_connections=2, max_connections=5, idle_timeout_seconds=300)
+    assert len(all_at_once(database, 5)) == 5
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 301)
+    monkeypatch.setattr("app.storage.postgres.pool.time", later)
+    wait_for_open(database, 2)
+
+
+def test_connections_of_a_rush_serve_the_next_one(opener: Opener):
+    database = opener(min_connections=2, max_connections=5, idle_timeout_seconds=300)
+    first = all_at_once(database, 5)
+    assert all_at_once(database, 5) == first
+
+
+def test_what_is_wanted_all_the_time_stays_and_the_rest_goes(opener: Opener, monkeypatch: pytest.MonkeyPatch):
+    database = opener(min_connections=0, max_connections=3, idle_timeout_seconds=300)
+    all_at_once(database, 3)
+    kept = backend(database)
+    for seconds in (200, 400):  # it is in use, the others only lie there
+        clock = SimpleNamespace(monotonic=lambda ahead=seconds: time.monotonic() + ahead)
+        monkeypatch.setattr("app.storage.postgres.pool.time", clock)
+        assert backend(database) == kept
+    wait_for_open(database, 1)
 
 
 def test_a_connection_is_replaced_after_its_lifetime(opener: Opener, monkeypatch: pytest.MonkeyPatch):
