@@ -175,6 +175,7 @@ ELSEWHERE = {
     "programs.redeem_code": "the code is the provider's: tests/integration/signin/test_programs.py",
     "programs.poll_device": "a person must have let the device in: test_programs.py",
     "programs.refresh_tokens": "the token is in one answer only: test_programs.py",
+    "embedders.delete_embedder": "what create_standalone made uses it: tests/integration/api/test_embedders.py",
     "jobs.run_job_again": "a job must have died: tests/integration/dead_letters/test_run_again.py",
     "dead_letters.replay_dead_letter": "its message must be on the stream: dead_letters/test_acts.py",
     "dead_letters.reroute_dead_letter": "its job must be dead: dead_letters/test_moves.py",
@@ -192,7 +193,7 @@ LAST = [
     "dataset_transforms.delete_dataset_transform",
     "collection_transforms.delete_collection_transform",
     *("items.delete_item", "files.delete_file", "datasets.delete_dataset", "collections.delete_collection"),
-    *("embedders.delete_embedder", "llms.delete_llm", "api_tokens.revoke_api_token"),
+    *("llms.delete_llm", "api_tokens.revoke_api_token"),
     *("sessions.revoke_other_sessions", "sessions.revoke_session"),
 ]
 

@@ -50,7 +50,7 @@ def readiness(pool: str, port: int, away: set[str]) -> Iterator[Readiness]:
     container = SimpleNamespace(
         settings=SimpleNamespace(health_check_port=port, health_check_host="127.0.0.1"),
         health_checks={name: lambda name=name: check(name) for name in PARTS},
-        queue_numbers=SimpleNamespace(refresh=lambda: None),
+        refresh_numbers=lambda: None,
         projection_runner=SimpleNamespace(warm=lambda: 0.0),
         close=lambda: None,
     )
