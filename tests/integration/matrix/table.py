@@ -175,7 +175,7 @@ ELSEWHERE = {
     "programs.redeem_code": "the code is the provider's: tests/integration/signin/test_programs.py",
     "programs.poll_device": "a person must have let the device in: test_programs.py",
     "programs.refresh_tokens": "the token is in one answer only: test_programs.py",
-    "embedders.delete_embedder": "what create_standalone made uses it: tests/integration/api/test_embedders.py",
+    "embedders.delete_embedder": "what create_standalone made uses it: api/test_embedders.py",
     "jobs.run_job_again": "a job must have died: tests/integration/dead_letters/test_run_again.py",
     "dead_letters.replay_dead_letter": "its message must be on the stream: dead_letters/test_acts.py",
     "dead_letters.reroute_dead_letter": "its job must be dead: dead_letters/test_moves.py",
