@@ -109,22 +109,23 @@ class LetterIndex:
             return self._write(letters, dead_feed.lifetime(self.broker).created)
 
     def rebuild(self) -> Iterator[tuple[int, int]]:
-        """Index every letter of the stream that has no row; yields (letters seen, rows added) as it goes.
+        """Index every letter of the stream that has no row; yields (letters done, rows added) as it goes.
 
         Raises UnavailableError.
         """
-        seen = added = 0
+        done = added = 0
         with _nats(), ThreadPoolExecutor(1) as writer:  # Postgres works while the next page is made ready
             life = dead_feed.lifetime(self.broker)
             writing: Future[int] | None = None
             for page in dead_feed.everything(self.broker, life):
                 rows = [self._facts(letter, life.created) for letter in page]
-                added += writing.result() if writing else 0
+                if writing:
+                    added += writing.result()
+                    yield done, added
                 writing = writer.submit(self._store, rows)
-                seen += len(page)
-                yield seen, added
+                done += len(page)
             if writing:
-                yield seen, added + writing.result()
+                yield done, added + writing.result()
 
     def compare(self, *, dry_run: bool = False) -> Compared:
         """Index the letters that the consumer has passed over, and name rows whose letters left otherwise.

@@ -105,7 +105,9 @@ def test_a_discard_needs_a_reason_and_can_be_undone(panel: Page) -> None:
     expect(panel.locator(".page-head .badge").first).to_have_text("open")
 
 
-def test_a_letter_is_put_off_and_another_given_to_another_kind_of_job(panel: Page) -> None:
+def test_a_letter_is_put_off_and_another_given_to_another_kind_of_job(
+    panel: Page, running_app: RunningApp
+) -> None:
     _open_a_letter(panel)
     panel.get_by_role("button", name="Replay…").click()
     dialog = panel.get_by_role("dialog")
@@ -114,6 +116,8 @@ def test_a_letter_is_put_off_and_another_given_to_another_kind_of_job(panel: Pag
     note = panel.locator(".note", has_text="Its job starts anew, not before")
     note.locator("a.mono").click()
     expect(panel.locator(".timeline")).to_contain_text("Starts then")
+    job_id = panel.url.partition("/admin/jobs/")[2]
+    running_app.client.post(f"/api/jobs/{job_id}/cancel")  # others wait until no job is active
 
     panel.goto("/admin/")
     _open_a_letter(panel)

@@ -75,10 +75,10 @@ def test_a_hot_restart_under_load_loses_nothing_and_doubles_nothing(
 def test_processes_that_are_replaced_after_some_jobs_lose_nothing_and_double_nothing(
     broker: JetStreamBroker, workers: Workers
 ) -> None:
-    names = [f"job{number}" for number in range(250)]
+    names = [f"job{number}" for number in range(160)]
     send(broker, names, 0.05)
     workers.start(processes=2, threads=4, module=recycled.__name__)
-    assert_each_once(broker, workers, names, seconds=60)
+    assert_each_once(broker, workers, names, seconds=120)  # the command line boots three times, on busy cores
     assert workers.count("boot") > 4
 
 
