@@ -113,7 +113,7 @@ def test_a_schedule_in_the_past_is_due_now_and_says_so(
     broker: JetStreamBroker, run: Run, caplog: pytest.LogCaptureFixture, by: str
 ) -> None:
     ran: list[int] = []
-    late = {by: -3_600_000 + (time.time() * 1000 if by == "eta" else 0)}
+    late: dict[str, Any] = {by: -3_600_000 + (time.time() * 1000 if by == "eta" else 0)}
     declare(broker, lambda: ran.append(1)).send_with_options(**late)
     run()
     assert ran == [1]

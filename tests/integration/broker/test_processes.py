@@ -76,10 +76,11 @@ def test_processes_that_are_replaced_after_some_jobs_lose_nothing_and_double_not
     broker: JetStreamBroker, workers: Workers
 ) -> None:
     names = [f"job{number}" for number in range(160)]
-    send(broker, names, 0.05)
+    send(broker, names, 0.2)
     workers.start(processes=2, threads=4, module=recycled.__name__)
-    assert_each_once(broker, workers, names, seconds=120)  # the command line boots three times, on busy cores
-    assert workers.count("boot") > 4
+    assert_each_once(broker, workers, names, seconds=120)  # the command line boots anew, on busy cores
+    # Much is done on busy cores between the request and the restart: one generation more, or less.
+    assert workers.count("boot") >= 4
 
 
 def test_under_gevent_many_greenlets_wait_at_the_same_time(broker: JetStreamBroker, workers: Workers) -> None:
