@@ -64,7 +64,7 @@ class Intake:
             withdraw = self._pull.withdraw
             self._presence = Presence(self._session, self.spec, self._held, withdraw, threads)
             if self._holdings.lifeline is not None:
-                self._holdings.lifeline.answer_for(self.spec.name, self._presence.subject)
+                self._holdings.lifeline.listen_on(self._presence.subject)
             watches = [self._presence.show(), Patrol(self._session, self.spec, self._presence).run()]
             watches += [self._share()] if share else []
             self._watches = [self._session.spawn(watch) for watch in watches]

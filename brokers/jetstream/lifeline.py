@@ -69,9 +69,9 @@ class Lifeline:
             pulse.SLOT.pack_into(self._memory, pulse.offset(slot), 0.0, 0.0, 0, b"")
             self._free.append(slot)
 
-    def answer_for(self, queue: str, subject: str) -> None:
-        """The subject on which roll calls of a queue are to be answered while we cannot."""
-        self._said.append({"queue": queue, "subject": subject})
+    def listen_on(self, subject: str) -> None:
+        """The subject of a queue's roll calls, on which somebody must listen while we cannot."""
+        self._said.append({"subject": subject})
         self._say(self._said[-1:])
 
     async def run(self) -> None:

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from brokers.jetstream.errors import FutureVersionError
 from brokers.jetstream.options import QueueSpec
+from brokers.jetstream.schedule import is_time
 
 FORMAT_HEADER = "Dramatiq-Format"
 FORMAT = 1  # grows when older workers could not read what is written
@@ -177,6 +178,8 @@ def decode(delivery: Delivery) -> JetStreamMessage:
         raise _not_ours("Options and keyword arguments must be objects.", delivery)
     if not _can_be_caught(message.options.get("throws")):
         raise _not_ours("The option throws must be exception classes.", delivery)
+    if not is_time(message.message_timestamp):
+        raise _not_ours("The time at which it was made must be Unix milliseconds.", delivery)
     key = message.options.get("unique_key")
     if key is not None and not (isinstance(key, str) and key):
         raise _not_ours("The option unique_key must be text.", delivery)

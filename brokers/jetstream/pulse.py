@@ -3,10 +3,11 @@
 A program of its own (`python -P pulse.py`, started by lifeline.py), because no thread of a frozen process
 runs. It costs a sleeping interpreter: nothing but the standard library is imported and nobody is connected
 to until the worker's event loop has stood still for `stale_seconds`. Then it sends in-progress acks for the
-jobs that had begun, none past its time limit, and answers roll calls in the worker's place, whose
-connection the server drops after some minutes of silence.
+jobs that had begun, none past its time limit. It listens to roll calls as well, and says nothing: the server
+drops the worker's connection after some minutes, and a worker that nobody can reach is taken for gone. One
+that is heard of and silent keeps what it has fetched until it wakes, or until ack_wait is over.
 
-stdin        lines of JSON: the settings, then one per queue with the subject of its roll calls. URLs may hold
+stdin        lines of JSON: the settings, then the subject of each queue's roll calls. URLs may hold
              passwords, so they are no arguments. Its end is the worker's end, and ours.
 descriptor 3 memory shared with the worker: when its loop was last alive, and a slot for each running job
 """
@@ -22,6 +23,7 @@ import signal
 import ssl
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +35,6 @@ STAMP = struct.Struct("d")  # of the monotonic clock, which all processes of a m
 SLOT = struct.Struct("ddH238s")  # may run until, seconds between renewals, length of the reply subject, it
 LONGEST_REPLY = 238
 MEMORY_BYTES = SLOT.size * (SLOTS + 1)
-_SHORT_REPLY_TOKENS = 9
 _READ_BYTES = 65_536
 
 
@@ -42,13 +43,6 @@ class Running(NamedTuple):
 
     reply: str
     heartbeat_seconds: float
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """Queue and sequence (see message.Delivery.of)."""
-        tokens = self.reply.split(".")
-        first = 3 if len(tokens) == _SHORT_REPLY_TOKENS else 5
-        return tokens[first], int(tokens[first + 2])
 
 
 def offset(slot: int) -> int:
@@ -63,7 +57,7 @@ class Frozen:
         self._memory, self._worker = memory, worker
         self._rest = b""
         self.settings: dict[str, Any] = {}
-        self.roll_calls: dict[str, str] = {}  # queue by subject
+        self.roll_calls: list[str] = []  # subjects
 
     def hear(self, seconds: float) -> None:
         """Wait so long for news of the worker; raises EOFError when it is gone."""
@@ -78,7 +72,7 @@ class Frozen:
         for line in lines:
             said = json.loads(line)
             if "subject" in said:
-                self.roll_calls[said["subject"]] = said["queue"]
+                self.roll_calls.append(said["subject"])
             else:
                 self.settings = said
 
@@ -110,11 +104,11 @@ def _is_stopped(pid: int) -> bool:
 
 
 async def stand_in(worker: Frozen) -> None:
-    """Renew and answer until the worker does so itself again, is stopped or gone (EOFError)."""
+    """Renew until the worker does so itself again, is stopped or gone (EOFError)."""
     client = await _connected(worker.settings)
     try:
-        for subject, queue in worker.roll_calls.items():
-            await _answer(client, worker, subject, queue)
+        for subject in worker.roll_calls:
+            await client.subscribe(subject, cb=_say_nothing)
         sent: dict[str, float] = {}
         while worker.needs_us:
             now = time.monotonic()
@@ -129,12 +123,8 @@ async def stand_in(worker: Frozen) -> None:
         await client.close()
 
 
-async def _answer(client: Any, worker: Frozen, subject: str, queue: str) -> None:
-    async def answer(msg: Any) -> None:
-        held = [sequence for of, sequence in (job.place for job in worker.running()) if of == queue]
-        await msg.respond(json.dumps(held).encode())
-
-    await client.subscribe(subject, cb=answer)
+async def _say_nothing(_: Any) -> None:
+    """Whoever asks waits in vain, and so knows that the worker is there and silent."""
 
 
 async def _connected(settings: dict[str, Any]) -> Any:
@@ -144,15 +134,18 @@ async def _connected(settings: dict[str, Any]) -> Any:
         """The worker tells of an outage, and we try again."""
 
     client: Any = Client()
-    await client.connect(
+    connecting = client.connect(
         settings["servers"],
         name=settings["name"],
         allow_reconnect=False,
+        max_reconnect_attempts=1,  # of each server: without it the client goes on for minutes all the same
         connect_timeout=settings["connect_seconds"],
         tls=_tls(*settings["tls"]),
         user_credentials=settings["credentials"],
         error_cb=silent,
     )
+    # The worker may end meanwhile, and we are to end with it.
+    await asyncio.wait_for(connecting, 2 * settings["connect_seconds"])
     return client
 
 
@@ -174,21 +167,24 @@ def main() -> None:
     try:
         while not worker.settings:
             worker.hear(1.0)
+        told: set[str] = set()
         while True:
             worker.hear(worker.settings["tick_seconds"])
             if worker.needs_us:
-                _try(worker)
+                _try(worker, told)
     except EOFError:
         os._exit(0)
 
 
-def _try(worker: Frozen) -> None:
+def _try(worker: Frozen, told: set[str]) -> None:
     try:
         asyncio.run(stand_in(worker))
     except EOFError:
         raise
-    except Exception:  # noqa: BLE001, S110 (whatever it is, the worker still needs us: tried again)
-        pass
+    except Exception as error:  # noqa: BLE001 (whatever it is, the worker still needs us: tried again)
+        if repr(error) not in told:  # once each: the worker's own log is silent as long as it is frozen
+            told.add(repr(error))
+            sys.stderr.write(f"The pulse of worker process {os.getppid()} cannot keep its jobs: {error!r}\n")
 
 
 if __name__ == "__main__":

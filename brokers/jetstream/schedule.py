@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TypeGuard
 
+_END_OF_TIME_MS = 1e15  # some 30,000 years from now
+
 
 def schedule_headers(delay_ms: float, target: str) -> dict[str, str]:
     """Headers that make the server publish the message on `target` when `delay_ms` are over."""
@@ -27,6 +29,11 @@ def schedule_at(due: datetime, target: str) -> dict[str, str]:
 def is_number(value: object) -> TypeGuard[int | float]:
     """True for what can be milliseconds; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_time(value: object) -> bool:
+    """True for Unix milliseconds of this era; arithmetic with others overflows, or means nothing."""
+    return is_number(value) and 0 <= value < _END_OF_TIME_MS
 
 
 def delay_until(eta_ms: object) -> int | None:

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.container import Container
-from app.storage.postgres.tables import FileExtraction, Job, Visualization
+from app.security.principal import Principal
+from app.storage.postgres.tables import AuditEvent, FileExtraction, Job, Visualization
 from tests.integration.api.conftest import Api
 from tests.support.domain import Recorder
 from tests.support.providers import EmbeddingServer
@@ -69,6 +70,20 @@ def test_one_job_is_cancelled_once_and_cleaning_never(api: Api, container: Conta
     api.delete(f"/api/collections/{collection}")
     cleaning = api.get("/api/jobs?kind=delete_objects")["items"][0]["job_id"]
     assert "deletes" in api.post(f"/api/jobs/{cleaning}/cancel", status=409)["message"]
+
+
+def test_who_looks_after_everybody_stops_anothers_job_and_that_is_on_record(
+    api: Api, container: Container, transform: int
+):
+    container.services.owners.ensure(Principal("bob", "Bob"))
+    job = api.get("/api/jobs?kind=extract_file")["items"][0]["job_id"]
+    with container.database.transaction() as session:
+        session.execute(update(Job).where(Job.job_id == job).values(owner_id="bob"))
+    assert api.get(f"/api/jobs/{job}")["state"] == "pending"
+    assert api.post(f"/api/jobs/{job}/cancel")["state"] == "cancelled"
+    with container.database.transaction() as session:
+        told = session.scalars(select(AuditEvent).where(AuditEvent.action == "job.cancelled")).one()
+        assert (told.object_id, told.owner_id) == (job, "bob")
 
 
 def test_a_cancelled_collection_transform_tells_how_many_and_is_retried(
