@@ -193,7 +193,7 @@ def test_numbers_and_workers_are_shown_and_a_job_is_found_by_its_state(page: Pag
 
 def _addresses(page: Page) -> dict[str, str]:
     """Every page of the panel, by the name of its picture."""
-    page.goto("/admin/dead-letters/list/?flt0_state=")
+    page.goto("/admin/dead-letters/list/?flt0_state=open")
     letter = page.locator("td.why a").first.get_attribute("href") or ""
     page.goto("/admin/jobs/")
     job = page.locator("td a.mono").first.get_attribute("href") or ""
@@ -201,6 +201,7 @@ def _addresses(page: Page) -> dict[str, str]:
         "causes": "/admin/dead-letters/",
         "letters": "/admin/dead-letters/list/?flt0_state=",
         "letter": letter,
+        "edit": f"{letter.rstrip('/')}/edit",
         "bulk-jobs": "/admin/dead-letters/bulks/",
         "queues": "/admin/queues/",
         "jobs": "/admin/jobs/",
