@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run until Ctrl-C (or until done, with --once)."""
     options = _parser().parse_args(arguments)
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs inherit a deaf ear for Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         run(options, console)
     except KeyboardInterrupt:
