@@ -66,3 +66,9 @@ class MeasuredPool(QueuePool):
     def _tell(self) -> None:
         in_use = self.checkedout()
         server_metrics.set_pool(size=in_use + self.checkedin(), in_use=in_use)
+
+
+def take_idle_seconds(record: ConnectionPoolEntry) -> float:
+    """How long a connection that is asked for lay in the pool; 0 for a new one, and when asked again."""
+    now = time.monotonic()
+    return now - float(record.info.pop(_BACK_SINCE, now))

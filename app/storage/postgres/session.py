@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import UnavailableError
 from app.observability import metrics, server_metrics, tracing
-from app.storage.postgres.pool import MeasuredPool
+from app.storage.postgres.pool import MeasuredPool, take_idle_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -166,13 +165,9 @@ def _replace_idle(engine: Engine, timeout_seconds: int) -> None:
     that, and a question before every transaction would cost as much as its first statement.
     """
 
-    @event.listens_for(engine, "checkin")
-    def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = time.monotonic()
-
     @event.listens_for(engine, "checkout")
     def _check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        idle_seconds = time.monotonic() - record.info.pop("idle_since", time.monotonic())
+        idle_seconds = take_idle_seconds(record)
         if idle_seconds > timeout_seconds:
             raise DisconnectionError("idle for too long")  # the pool connects anew
         if idle_seconds > _TRUSTED_SECONDS and not _lives(engine, connection):
