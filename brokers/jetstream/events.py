@@ -166,10 +166,15 @@ class EventSubscription:
             wanted=_wanted,
             on_message=lambda msg: self._take(pull, msg),
         )
+        # What was on its way to us went down with the old connection, and the server counts it as
+        # delivered (no acks): a new consumer starts after the last event seen.
+        reconnected = pull.missing.set
+        self._session.on_connect.append(reconnected)
         pull.start()
         try:
             await pull.missing.wait()
         finally:
+            self._session.on_connect.remove(reconnected)
             await pull.stop()
 
     def _take(self, pull: Pull, msg: Msg) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import time
@@ -17,6 +16,7 @@ from nats.js import JetStreamContext
 
 from brokers import dead_letter
 from tests.chaos.world import World, opened, until
+from tests.support.stack import run_apart
 
 TARGETS = (
     "COLLECTION_TRANSFORMS", "DATASET_TRANSFORMS", "VISUALIZATION_TRANSFORMS",
@@ -59,7 +59,7 @@ def destroy(world: World, target: str) -> None:
         for name in names if stream == "everything" else [stream]:
             await (jetstream.delete_stream(name) if verb == "delete" else jetstream.purge_stream(name))
 
-    asyncio.run(_with_jetstream(world, act))
+    run_apart(_with_jetstream, world, act)
     if verb == "delete":
         world.flask("streams", "apply")
     world.lose_streams()
@@ -84,7 +84,7 @@ def publish_strange(world: World, target: str) -> None:
         future = {"Dramatiq-Format": "99"}
         await jetstream.publish(subject, _message(target, "extract_file", str(uuid4()), 0), headers=future)
 
-    asyncio.run(_with_jetstream(world, act))
+    run_apart(_with_jetstream, world, act)
 
     def arrived() -> bool:
         world.product.restart_dead()

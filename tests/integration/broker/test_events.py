@@ -4,8 +4,10 @@ import threading
 import time
 
 import pytest
+from nats.aio.msg import Msg
 
 from brokers import JetStreamBroker, publish_event, subscribe_events
+from brokers.jetstream.connection import loop_thread
 from brokers.jetstream.pull import Pull
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import wait_until
@@ -41,7 +43,7 @@ def test_a_burst_larger_than_what_is_asked_for_at_once_needs_no_look_at_the_cloc
 ) -> None:
     monkeypatch.setattr(Pull, "_tick", lambda _: None)
     for number in range(1, 601):
-        publish_event(broker, "transforms.status.a", b"%d" % number, confirm=number == 600)
+        publish_event(broker, "transforms.status.a", b"%d" % number, confirm=True)
     seen: Seen = []
     subscription = subscribe_events(
         broker, "transforms.status.a", lambda *event: seen.append(event), start_sequence=1
@@ -65,6 +67,31 @@ def test_a_subscriber_resumes_at_a_sequence_and_survives_a_server_restart(
     wait_until(lambda: _published(broker), 30)
     wait_until(lambda: len(seen) == 4, 30)
     assert [sequence for sequence, _, _ in seen] == [3, 4, 5, 6]
+    subscription.close()
+
+
+def test_what_was_on_its_way_when_the_connection_broke_comes_again(
+    broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Msg] = []
+    take = Pull._receive
+
+    async def lose_one(pull: Pull, msg: Msg) -> None:
+        if msg.subject == "transforms.status.a" and not lost:
+            lost.append(msg)
+        else:
+            await take(pull, msg)
+
+    monkeypatch.setattr(Pull, "_receive", lose_one)
+    seen: Seen = []
+    subscription = subscribe_events(
+        broker, "transforms.status.a", lambda *event: seen.append(event), start_sequence=1
+    )
+    publish_event(broker, "transforms.status.a", b"1", confirm=True)
+    wait_until(lambda: lost, 30)
+    session = broker.connection.session()
+    loop_thread().loop.call_soon_threadsafe(session._client._transport.close)  # type: ignore[union-attr]
+    wait_until(lambda: [data for _, _, data in seen] == [b"1"], 30)
     subscription.close()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 from brokers.jetstream.heartbeat import ACK, Holdings
 from brokers.jetstream.message import Delivery
 from brokers.jetstream.options import QueueSpec
+from tests.support.stack import run_apart
 
 _SPEC = QueueSpec(name="quick", stream="QUICK")
 
@@ -63,6 +63,4 @@ async def _many_end_in_a_moment_and_one_later() -> tuple[int, int, int]:
 
 
 def test_runs_that_end_in_one_moment_wake_the_loop_once_and_a_later_one_wakes_it_again() -> None:
-    with ThreadPoolExecutor(1) as pool:  # a test that drives a browser leaves a loop in this thread
-        counted = pool.submit(lambda: asyncio.run(_many_end_in_a_moment_and_one_later())).result(20)
-    assert counted == (1, 2, 0)
+    assert run_apart(_many_end_in_a_moment_and_one_later) == (1, 2, 0)

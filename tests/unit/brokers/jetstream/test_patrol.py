@@ -13,6 +13,7 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.oddities import ClockWatch
 from brokers.jetstream.presence import Presence, RollCall
 from brokers.jetstream.rescue import Patrol
+from tests.support.stack import run_apart
 
 SPEC = QueueSpec(name="quick", stream="QUICK")
 
@@ -20,11 +21,17 @@ SPEC = QueueSpec(name="quick", stream="QUICK")
 def pauses(monkeypatch: pytest.MonkeyPatch, gone: list[set[str]]) -> list[float]:
     """How long a patrol pauses before each look, when those looks find these workers gone."""
     waited: list[float] = []
+    loops: list[asyncio.AbstractEventLoop] = []  # brokers of other tests may be alive in theirs
+
+    asleep = asyncio.sleep
 
     async def sleep(seconds: float) -> None:
-        waited.append(seconds)
+        ours = asyncio.get_running_loop() in loops
+        waited.extend([seconds] if ours else [])
+        await asleep(0 if ours else seconds)
 
     async def patrol() -> None:
+        loops.append(asyncio.get_running_loop())
         patrol = Patrol(Session(BrokerOptions(patrol_seconds=10)), SPEC, None)  # type: ignore[arg-type]
         looks = iter(gone)
 
@@ -39,7 +46,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch, gone: list[set[str]]) -> list[float]
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(patrol())
+        run_apart(patrol)
     return waited
 
 
@@ -67,8 +74,8 @@ def test_who_is_just_connected_again_takes_nobody_for_gone(monkeypatch: pytest.M
         await patrol._look_for_orphans({"num_ack_pending": 0})
         return patrol._gone, calls
 
-    assert asyncio.run(look(True)) == (set(), 0)
-    assert asyncio.run(look(False)) == ({"a"}, 1)
+    assert run_apart(look, True) == (set(), 0)
+    assert run_apart(look, False) == ({"a"}, 1)
 
 
 def test_just_back_is_who_was_connected_before() -> None:
@@ -78,7 +85,7 @@ def test_just_back_is_who_was_connected_before() -> None:
             await session._on_reconnect()
         return session.just_back
 
-    assert [asyncio.run(connect(times)) for times in range(3)] == [False, False, True]
+    assert [run_apart(connect, times) for times in range(3)] == [False, False, True]
 
 
 @pytest.mark.parametrize(
