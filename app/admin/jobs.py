@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Query
 
 from app.admin import frame
-from app.admin.reading import Field, Listing, ReadSession
+from app.admin.reading import Field, Listing, ReadSession, seconds
 from app.errors import InvalidInputError
 from app.jobs.contracts import CONTRACTS
 from app.services.dead_letter_filters import LetterFilter
@@ -33,7 +33,7 @@ def _conditions(name: str, value: str) -> list[ColumnElement[bool]]:
     given: Any = value.strip()
     if name in _AGES:
         try:
-            given = float(given)
+            given = seconds(given)
         except ValueError:
             raise InvalidInputError(f"{name} must be a number", field=name) from None
     return JobFilter(**{name: given}).conditions()

@@ -17,6 +17,7 @@ from app.errors import InvalidInputError
 from app.storage.postgres.session import Database
 
 Narrow = Callable[[str, str], Sequence[ColumnElement[bool]]]
+_LONGEST_SECONDS = 1e9
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -44,6 +45,14 @@ class ReadSession:
 def _read_only(engine: Engine) -> Engine:
     read_only: Engine = engine.execution_options(postgresql_readonly=True)
     return read_only
+
+
+def seconds(text: str) -> float:
+    """An age that was typed; raises ValueError for what is none."""
+    found = float(text)
+    if not 0 <= found <= _LONGEST_SECONDS:
+        raise ValueError(text)
+    return found
 
 
 class Field(BaseSQLAFilter):  # type: ignore[misc]

@@ -176,6 +176,13 @@ def _jobs(person: Person, query: str = "") -> list[dict[str, Any]]:
     return list(answer["items"])
 
 
+def test_an_age_that_is_no_number_is_left_out_of_the_filter(signed_in: Callable[[str], Person]) -> None:
+    vera = signed_in("vera")
+    for age in ("nan", "inf", "-1", "soon"):
+        page = vera.get(f"/admin/dead-letters/list/?flt0_younger_than={age}")
+        assert (page.status_code, "Died within was left out" in page.text) == (200, True), age
+
+
 def test_what_the_panel_reads_through_lets_nothing_be_written(
     app: Flask, container: Container, signed_in: Callable[[str], Person], job_of: Callable[[str], UUID]
 ) -> None:
