@@ -92,11 +92,14 @@ class JobDesk:
         UnavailableError. A message that cannot be sent now is sent by the reconciler.
         """
         row = self._find(principal, job_id)
-        if row.state == "dead" and (letter := self._open_letter(job_id)) is not None:
-            self.letters.replay(principal, letter)
+        letter = self._letter(job_id)
+        if row.state == "dead" and letter is not None and letter.state == "open":
+            self.letters.replay(principal, letter.dead_letter_id)
             self._note("job.run_again", row)
             return
-        publication = row.publication + 1
+        # A replay of its letter may be on its way as the next publication: it must not start the job, too.
+        replayed = letter is not None and letter.state == "replayed"
+        publication = row.publication + (2 if replayed else 1)
         reason = why_not_revived(self.jobs, job_id, publication=publication)
         if reason is not None:
             raise ConflictError(f"it does not run again: {reason}")
@@ -107,14 +110,12 @@ class JobDesk:
         with self.database.transaction() as session:
             return _visible(session, principal, job_id)
 
-    def _open_letter(self, job_id: UUID) -> int | None:
-        newest = (
-            select(DeadLetterRow.dead_letter_id)
-            .where(DeadLetterRow.job_id == job_id, DeadLetterRow.state == "open")
-            .order_by(DeadLetterRow.died_at.desc())
-        )
+    def _letter(self, job_id: UUID) -> DeadLetterRow | None:
+        """The newest open letter, else the newest."""
+        order = ((DeadLetterRow.state == "open").desc(), DeadLetterRow.died_at.desc())
+        found = select(DeadLetterRow).where(DeadLetterRow.job_id == job_id).order_by(*order)
         with self.database.transaction() as session:
-            return session.scalar(newest.limit(1))
+            return session.scalar(found.limit(1))
 
     def _note(self, action: str, row: Job) -> None:
         self.audit.note(
