@@ -18,17 +18,30 @@ from tests.support.browser import DESKTOP, PHONE
 from tests.support.panel_pictures import ENDINGS, PICTURES, shows
 
 _PAUSED = "dataset-transforms"
+_OTHERS = [
+    *((f"form{number}.html", b"<html><body><form><input></form></body></html>") for number in range(4)),
+    *((f"notes{number}.ipynb", b'{"nbformat": 4, "cells": 7}') for number in range(2)),
+    ("log.jsonl", b"{no\n{no\n"),
+]
+_CAUSES = 4  # and that of the files that every test of the panel has
 
 
 @pytest.fixture(scope="module")
-def bulk_id(running_app: RunningApp, dead: Dead) -> Iterator[int]:
+def causes(running_app: RunningApp, dead: Dead) -> None:
+    """Letters of other causes, too."""
+    collection = dead.pile.ids["collection_id"]
+    running_app.upload(collection, _OTHERS)
+    groups = "/api/dead-letters/groups"
+    running_app.wait_for("causes", lambda: len(running_app.http.get(groups).json()["items"]) >= _CAUSES)
+
+
+@pytest.fixture(scope="module")
+def bulk_id(running_app: RunningApp, causes: None) -> Iterator[int]:
     """A bulk replay that waits after its first letters, to be looked at."""
-    assert dead
+    assert causes is None
     order = {"act": "replay", "why": "the reader was mended", "filter": {}, "canary": 3, "per_second": 100}
     post, get = running_app.http.post, running_app.http.get
-    bulk = running_app.wait_for(  # until letters are there
-        "letters", lambda: post("/api/dead-letters/bulks", json=order).json().get("bulk")
-    )
+    bulk = post("/api/dead-letters/bulks", json=order).json()["bulk"]
     at = f"/api/dead-letters/bulks/{bulk['bulk_id']}"
     post(f"{at}/start").raise_for_status()
     running_app.wait_for("its first letters", lambda: get(at).json()["bulk"]["state"] == "paused")
