@@ -29,6 +29,7 @@ from dramatiq.middleware import (
 )
 
 from brokers.jetstream import burial, inspect, unique
+from brokers.jetstream.burials import Burial
 from brokers.jetstream.connection import Connection, Session, loop_thread
 from brokers.jetstream.consumer import Intake, JetStreamConsumer
 from brokers.jetstream.errors import NotUniqueError
@@ -217,7 +218,9 @@ class JetStreamBroker(Broker):
         if live is not None and live.session is self.connection.current:
             try:
                 self.stop_intakes()
+                live.burials.close()
                 self.give_back_held(started=False)
+                self._give_back_set_aside(live)
                 limit = self.options.close_timeout_seconds
                 self.connection.run(live.holdings.confirmed(limit), timeout_seconds=limit + 1)
             except Exception:  # the process is about to end; the server will redeliver
@@ -234,6 +237,8 @@ class JetStreamBroker(Broker):
 
     def admit(self, intake: Intake, delivery: Delivery) -> JetStreamMessage | None:
         """Triage of an arrival: the message to run, or None when it was dealt with otherwise."""
+        if delivery.settled:  # given back while it waited here: whoever has it now decides about it
+            return None
         try:
             return triage(self, self.running(), delivery)
         except Exception as error:
@@ -261,7 +266,8 @@ class JetStreamBroker(Broker):
             self.running().gate.leave(message)
             return
         self._end(message.delivery, message, ACK)
-        self._run_ended(message)
+        self._forget_starts(message)
+        self.running().gate.leave(message)
 
     def give_back(self, message: JetStreamMessage, after_seconds: float) -> None:
         """Return a message to its queue without ending or changing it."""
@@ -274,19 +280,31 @@ class JetStreamBroker(Broker):
             self.connection.start(self.running().starts.interrupted(delivery))
 
     def bury(self, message: JetStreamMessage) -> None:
-        """Write a failed message's dead letter, confirmed, and end the message."""
+        """Write a failed message's dead letter, confirmed, and end the message: now, or once that works."""
         self.bury_delivery(message.delivery, message, _reason(message), message.error)
-        self._run_ended(message)
+        self.running().gate.leave(message)
 
     def bury_delivery(
         self, delivery: Delivery, message: JetStreamMessage | None, reason: DeadReason, error: Any
     ) -> None:
-        """Write a dead letter, confirmed, and end the message; `message` is None when undecodable."""
-        headers = burial.dead_headers(delivery, message, reason, error)
+        """The same for any delivery; `message` is None when it is undecodable."""
+        if not self.running().burials.put(Burial(delivery, message, reason, error)):
+            self.set_aside(delivery)
+
+    def set_aside(self, delivery: Delivery) -> None:
+        """Hold a delivery that needs no thread any more, and no place."""
+        loop_thread().loop.call_soon_threadsafe(self.running().holdings.set_aside, delivery)
+
+    def _write_letter(self, dead: Burial) -> None:
+        """Store a dead letter, confirmed, and end its message. In the thread of the burials."""
+        delivery, message = dead.delivery, dead.message
+        headers = burial.dead_headers(delivery, message, dead.reason, dead.error)
         self.connection.run(burial.store(self.connection.session(), delivery, headers))
-        log.error("Message %s is dead: %s (%s).", message or delivery, reason, error)
-        burial.tell(self, message, reason, error)
-        self._end(delivery, message, b"+TERM " + reason.encode())
+        log.error("Message %s is dead: %s (%s).", message or delivery, dead.reason, dead.error)
+        burial.tell(self, message, dead.reason, dead.error)
+        self._end(delivery, message, b"+TERM " + dead.reason.encode())
+        if message is not None:
+            self._forget_starts(message)
 
     def _end(self, delivery: Delivery, message: JetStreamMessage | None, answer: bytes) -> None:
         """The last answer for a message; its unique key is free before the server hears it."""
@@ -300,11 +318,9 @@ class JetStreamBroker(Broker):
         released = functools.partial(unique.release, live.session, delivery.spec, message)
         await live.holdings.settle_after(released, delivery, answer)
 
-    def _run_ended(self, message: JetStreamMessage) -> None:
-        live = self.running()
-        if message.earlier_starts or message.delivery.start_sequence is not None:
-            self.connection.start(live.starts.ended(message))
-        live.gate.leave(message)
+    def _forget_starts(self, message: JetStreamMessage) -> None:
+        if message.delivery.redelivered:  # or there are none
+            self.connection.start(self.running().starts.ended(message))
 
     def settle(self, delivery: Delivery, answer: bytes) -> None:
         """End our hold on a delivery with an answer to the server, from any thread."""
@@ -312,7 +328,8 @@ class JetStreamBroker(Broker):
 
     def stop_intake(self, intake: Intake) -> None:
         """Take no more messages of a queue; those not yet given to a worker go back."""
-        self.connection.run(intake.stop())
+        for suspect in self.connection.run(intake.stop()):
+            self.running().gate.leave(suspect)
 
     def stop_intakes(self) -> None:
         """Take no more messages at all."""
@@ -327,6 +344,10 @@ class JetStreamBroker(Broker):
         for delivery in list(self._live.holdings.held.values()):
             if delivery.claim() or started:
                 self._give_back(delivery, 0)
+
+    def _give_back_set_aside(self, live: Live) -> None:
+        for delivery in tuple(live.holdings.parked):
+            self._give_back(delivery, 0)
 
     def spec(self, queue_name: str) -> QueueSpec:
         """The queue of that name; raises QueueNotFound."""
@@ -348,11 +369,17 @@ class JetStreamBroker(Broker):
             return self._live
 
     async def _start(self, session: Session) -> Live:
-        return Live(session, self._resume, functools.partial(longest_time_limit, self))
+        return Live(session, self._resume, self._write_letter, functools.partial(longest_time_limit, self))
 
     def _resume(self, message: JetStreamMessage) -> None:
-        live = self.running()
-        loop_thread().loop.call_soon_threadsafe(live.intakes[message.queue_name].put, message)
+        live = self._live
+        if live is None:  # closed, which gives everything back
+            return
+        intake = live.intakes[message.queue_name]
+        if intake.stopped:
+            self.give_back(message, 0)  # and the next one's turn comes
+        else:
+            loop_thread().loop.call_soon_threadsafe(intake.put, message)
 
 
 def _reason(message: JetStreamMessage) -> DeadReason:

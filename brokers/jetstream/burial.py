@@ -80,7 +80,7 @@ def dead_headers(
     message_id = message.message_id if message is not None else ""
     headers = {
         # A digest where the id is long or could not be sent as it is.
-        "Nats-Msg-Id": f"dead:{delivery.stored_id}:{message_id and token(message_id)}",
+        "Nats-Msg-Id": f"dead:{delivery.first_stored_id}:{message_id and token(message_id)}",
         "Dead-Reason": str(reason),
         "Dead-Error-Class": _class_name(error),
         "Dead-Error-Message": _json(str(error or "")[:_MESSAGE_CHARACTERS], _MESSAGE_BYTES),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.errors import BrokerConnectionError
 from nats.aio.msg import Msg
 
 from brokers.jetstream.connection import Session
@@ -69,8 +68,11 @@ class Intake:
             watches += [self._share()] if share else []
             self._watches = [self._session.spawn(watch) for watch in watches]
 
-    async def stop(self) -> None:
-        """Take no more messages; what still arrives goes straight back. In the loop."""
+    async def stop(self) -> list[JetStreamMessage]:
+        """Take no more messages; what still arrives goes straight back. In the loop.
+
+        Returns the suspects among what was given back: others wait for their turn to end.
+        """
         pull, self._pull = self._pull, None
         for watch in self._watches:
             watch.cancel()
@@ -78,9 +80,18 @@ class Intake:
             await pull.stop()
         if self._presence is not None:
             await self._presence.leave()
+        suspects = []
         while self._arrivals:
             item = self._arrivals.popleft()
+            if isinstance(item, JetStreamMessage):
+                suspects.append(item)
             self._holdings.settle(item.delivery if isinstance(item, JetStreamMessage) else item, nak())
+        return suspects
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is taken (any more)."""
+        return self._pull is None
 
     async def hold_off(self) -> None:
         """Take nothing while a suspect has just begun: a process that hangs still gets what it asked for."""
@@ -102,17 +113,16 @@ class Intake:
 
     def _arrived(self, msg: Msg) -> None:
         delivery = Delivery.of(self.spec, msg)
-        is_new = self._holdings.take(delivery)
-        if self._pull is not None:
-            if is_new:
-                self.put(delivery)
-            else:
-                self._pull.wake()  # it occupies no place
-        elif is_new:
-            self._holdings.settle(delivery, nak())
+        if self._holdings.take(delivery):
+            self.put(delivery)
+        elif self._pull is not None:
+            self._pull.wake()  # it occupies no place
 
     def put(self, item: Delivery | JetStreamMessage) -> None:
         """Add an arrival, or a message whose turn has come. In the loop."""
+        if self._pull is None and isinstance(item, Delivery):  # stopped meanwhile
+            self._holdings.settle(item, nak())
+            return
         self._arrivals.append(item)
         ring, self._ring = self._ring, None
         if ring is not None:
@@ -136,7 +146,7 @@ class Intake:
             return None
 
     def _settled(self, delivery: Delivery) -> None:
-        if delivery.began and delivery.spec.name == self.spec.name:
+        if delivery.running and delivery.spec.name == self.spec.name:
             self.places.note_run(time.monotonic() - delivery.began)
         if self._pull is not None:
             self._pull.wake()
@@ -191,21 +201,12 @@ class JetStreamConsumer(Consumer):
             self._broker.finish(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Write a dead letter, then end the message; ConnectionFailed makes Dramatiq call again.
-
-        Any other error would leave the message in our hands with nobody to look after it.
-        """
+        """Write a dead letter, then end the message; both wait here for as long as that fails."""
         assert isinstance(message, JetStreamMessage)
         if message.hand_back_seconds is not None:
             self._broker.give_back(message, message.hand_back_seconds)
-            return
-        try:
+        else:
             self._broker.bury(message)
-        except BrokerConnectionError:
-            raise
-        except Exception:
-            log.exception("The dead letter of %s could not be written; it comes again.", message)
-            self._broker.give_back(message, self._broker.options.hand_back_seconds)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give unstarted messages back at once."""

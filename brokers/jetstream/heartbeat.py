@@ -19,6 +19,7 @@ from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import AWAY
 from brokers.jetstream.lifeline import Lifeline
 from brokers.jetstream.message import Delivery
+from brokers.jetstream.starts import note_given_back
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ class Holdings:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.held: dict[tuple[str, int, int], Delivery] = {}
-        self.parked: set[Delivery] = set()  # held, but occupying no place (waiting suspects)
+        self.parked: set[Delivery] = set()  # held, but occupying no place (waiting suspects, or set aside)
         self.answers = Answers(session)
         self.lifeline: Lifeline | None = None  # what keeps our messages while this process is frozen
-        self.on_settled: list[Callable[[Delivery], None]] = []
+        self.on_settled: list[Callable[[Delivery], None]] = []  # or set aside: its place is free
         self._places: Counter[str] = Counter()
         self._ended: deque[tuple[Delivery, bytes]] = deque()
         self._woken = False
@@ -106,6 +107,8 @@ class Holdings:
             self._finished[delivery.key] = None
             while len(self._finished) > _FINISHED_KEPT:
                 self._finished.popitem(last=False)
+        if answerable and given_back and not delivery.redelivered:
+            self._session.spawn(note_given_back(self._session, delivery))
         if answerable:
             self.answers.put(delivery, answer)
         for callback in self.on_settled:
@@ -116,12 +119,27 @@ class Holdings:
         delivery.settled = True
         if self.lifeline is not None:
             self.lifeline.release(delivery)
-        if delivery.running:
-            self._running[delivery.spec.name] -= 1
-            self._suspects -= delivery.redelivered
+        self._count_ended(delivery)
         if self.held.pop(delivery.key, None) is not None:
             self._places[delivery.spec.name] -= 1
         self.parked.discard(delivery)
+
+    def _count_ended(self, delivery: Delivery) -> None:
+        if delivery.running:
+            self._running[delivery.spec.name] -= 1
+            self._suspects -= delivery.redelivered
+
+    def set_aside(self, delivery: Delivery) -> None:
+        """Keep one whose run is over, or that needs none, for as long as it takes to end it elsewhere."""
+        self._count_begun()
+        if delivery.settled:
+            return
+        delivery.beat_until = float("inf")
+        self._count_ended(delivery)
+        self.parked.add(delivery)
+        for callback in self.on_settled:
+            callback(delivery)
+        delivery.running = False
 
     async def settle_after(
         self, work: Callable[[], Awaitable[None]], delivery: Delivery, answer: bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from brokers.jetstream.burials import Burial, Burials
 from brokers.jetstream.connection import Session
 from brokers.jetstream.consumer import Intake
 from brokers.jetstream.heartbeat import Holdings
@@ -20,20 +21,22 @@ log = logging.getLogger(__name__)
 class Live:
     """Made anew after a fork or a close.
 
-    `resume` is called with a suspect whose turn has come; `longest_seconds` says how long any job of
-    this process may run.
+    `resume` is called with a suspect whose turn has come, `write` with a message to bury (burials.py);
+    `longest_seconds` says how long any job of this process may run.
     """
 
     def __init__(
         self,
         session: Session,
         resume: Callable[[JetStreamMessage], None],
+        write: Callable[[Burial], None],
         longest_seconds: Callable[[], float],
     ) -> None:
         self.session = session
         self.holdings = Holdings(session)
         self.starts = Starts(session)
         self.gate = SuspectGate(resume, self.holdings.parked)
+        self.burials = Burials(write, session.options.hand_back_seconds)
         self.intakes: dict[str, Intake] = {}
         self._pulse_begun = False
         grace = session.options.hung_grace_seconds

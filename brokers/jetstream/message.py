@@ -23,6 +23,7 @@ FORMAT_HEADER = "Dramatiq-Format"
 FORMAT = 1  # grows when older workers could not read what is written
 FIRING_HEADER = "Dramatiq-Firing"  # the message id of what a recurring schedule sent
 CARRIED_HEADER = "Dramatiq-Deliveries"  # deliveries under earlier sequences of the same message
+FIRST_HEADER = "Dramatiq-First"  # as what the message was stored first, on one that was renewed since
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _SHORT_REPLY_TOKENS = 9
 _LAST_OF_SCHEDULE = "purge"  # what a one-time schedule says comes next
@@ -120,6 +121,11 @@ class Delivery:
     def stored_id(self) -> str:
         """Its key as part of a Nats-Msg-Id."""
         return f"{self.spec.stream}:{self.sequence}:{self.stored_at}"
+
+    @property
+    def first_stored_id(self) -> str:
+        """The key under which the message was stored before it was renewed, however often."""
+        return self.headers.get(FIRST_HEADER) or self.stored_id
 
     def __str__(self) -> str:
         return f"{self.sequence} of {self.spec.stream}"

@@ -1,6 +1,6 @@
 """Schedules that the server could not fire for want of room: it does not try again until it restarts.
 
-A worker walks over the scheduled messages, some hundred at a time, and stores what is overdue again as due
+A worker walks over the scheduled messages, a few at a time, and stores what is overdue again as due
 now. The server replaces a schedule only if it has not fired in the meantime, so nothing runs twice.
 """
 
@@ -22,7 +22,8 @@ from brokers.jetstream.topology import ready_subject, scheduled_subjects
 
 log = logging.getLogger(__name__)
 
-_LOOKED_AT = 500  # scheduled messages per round; the next round goes on from there
+_LOOKED_AT = 50  # scheduled messages per round; the next round goes on from there
+_HASTE = 10  # times as many, once something overdue was found: there is probably more
 _GRACE = timedelta(seconds=10)
 
 
@@ -32,6 +33,7 @@ class Overdue:
     def __init__(self, session: Session, spec: QueueSpec) -> None:
         self._session, self._spec = session, spec
         self._sequence = 1
+        self._found = 0  # in the last round
 
     async def nudge(self, now: datetime) -> int:
         """Look at some scheduled messages; how many of them were overdue and are due now.
@@ -39,13 +41,14 @@ class Overdue:
         `now` is the time on the server's clock: ours may be an hour off.
         """
         nudged = 0
-        for _ in range(_LOOKED_AT):
+        for _ in range(_LOOKED_AT * (_HASTE if self._found else 1)):
             found = await self._following()
             if found is None:
                 break
             due = due_at(all_headers(found).get("Nats-Schedule", ""))
             if due is not None and due < now - _GRACE:
                 nudged += await self._fire(found, now)
+        self._found = nudged
         return nudged
 
     async def _following(self) -> dict[str, Any] | None:

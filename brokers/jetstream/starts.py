@@ -4,10 +4,13 @@ A message that was delivered before is a suspect. Each of its runs is noted in t
 starts and the note is removed when it ends, so what is left over are runs that took their worker
 down. Suspects with such a note run one at a time per process: an innocent that died beside a
 poisonous message is not counted with it again.
+
+Of a first delivery no start is noted, so it counts as a run unless it is noted that it was given back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -18,6 +21,7 @@ from typing import Any
 import nats.js.errors
 
 from brokers.jetstream.connection import Session
+from brokers.jetstream.errors import AWAY
 from brokers.jetstream.message import Delivery, JetStreamMessage, worker_name
 from brokers.jetstream.topology import started_subject
 
@@ -61,13 +65,35 @@ class Starts:
 
     async def ended(self, message: JetStreamMessage) -> None:
         """Remove all notes: the attempt came to its end."""
-        stream = message.delivery.spec.stream
-        await self._session.api(f"STREAM.PURGE.{stream}", {"filter": self._subject(message)})
+        delivery = message.delivery
+        for subject in (self._subject(message), _given_back_subject(self._session, delivery)):
+            await self._session.api(f"STREAM.PURGE.{delivery.spec.stream}", {"filter": subject})
+
+    async def first_was_given_back(self, delivery: Delivery) -> bool:
+        """Whether the first delivery of the message ended without taking its worker down."""
+        subject = _given_back_subject(self._session, delivery)
+        try:
+            await self._session.api(f"STREAM.MSG.GET.{delivery.spec.stream}", {"last_by_subj": subject})
+        except nats.js.errors.NotFoundError:
+            return False
+        return True
 
     async def interrupted(self, delivery: Delivery) -> None:
         """Remove this run's note only: it was stopped from outside, which is no crash."""
         body = {"seq": delivery.start_sequence}
         await self._session.api(f"STREAM.MSG.DELETE.{delivery.spec.stream}", body)
+
+
+async def note_given_back(session: Session, delivery: Delivery) -> None:
+    """Record that a first delivery is given back. Not confirmed: without the note, it counts as a run."""
+    client = session.connected_client
+    if client is not None:
+        with contextlib.suppress(*AWAY):
+            await client.publish(_given_back_subject(session, delivery), worker_name().encode())
+
+
+def _given_back_subject(session: Session, delivery: Delivery) -> str:
+    return started_subject(session.options, delivery.spec.name, f"given-back:{delivery.first_stored_id}", 0)
 
 
 class SuspectGate:

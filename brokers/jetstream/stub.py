@@ -110,6 +110,9 @@ class JetStreamStubBroker(JetStreamBroker):
     def begun(self, delivery: Delivery) -> None:
         """Nobody shares the twin's threads: there is nothing to count."""
 
+    def set_aside(self, delivery: Delivery) -> None:
+        """Nor are there any places."""
+
     def settle(self, delivery: Delivery, answer: bytes) -> None:
         """End our hold on a delivery, at once."""
         if answer.startswith(NAK):

@@ -12,6 +12,7 @@ from brokers.jetstream.heartbeat import ACK
 from brokers.jetstream.live import Live
 from brokers.jetstream.message import (
     CARRIED_HEADER,
+    FIRST_HEADER,
     DeadReason,
     Delivery,
     JetStreamMessage,
@@ -64,8 +65,9 @@ def _bury(broker: JetStreamBroker, message: JetStreamMessage, reason: DeadReason
 def _may_run_again(broker: JetStreamBroker, live: Live, message: JetStreamMessage) -> bool:
     """Whether a suspect runs now; else it is dead, stored under a new sequence, or parked."""
     message.earlier_starts = broker.connection.run(live.starts.count(message))
-    if message.earlier_starts >= broker.options.max_crashes - 1:
-        _bury_crash_loop(broker, live, message)
+    crashes = _crashes(broker, live, message)
+    if crashes >= broker.options.max_crashes:
+        _bury_crash_loop(broker, live, message, crashes)
         return False
     if message.delivery.deliveries >= broker.options.max_deliver - 1:
         _renew(broker, message)
@@ -73,21 +75,28 @@ def _may_run_again(broker: JetStreamBroker, live: Live, message: JetStreamMessag
     return not message.earlier_starts or live.gate.admit(message)
 
 
-def _bury_crash_loop(broker: JetStreamBroker, live: Live, message: JetStreamMessage) -> None:
+def _crashes(broker: JetStreamBroker, live: Live, message: JetStreamMessage) -> int:
+    """Runs that started and never ended. Of a first delivery it is noted only that it was given back."""
+    noted = message.earlier_starts
+    if noted != broker.options.max_crashes - 1:  # one more or less decides nothing
+        return noted
+    return noted + (not broker.connection.run(live.starts.first_was_given_back(message.delivery)))
+
+
+def _bury_crash_loop(broker: JetStreamBroker, live: Live, message: JetStreamMessage, crashes: int) -> None:
     last = broker.connection.run(live.starts.last(message))
     error = CrashLoopError(
-        f"{message.earlier_starts + 1} runs started and never ended, the last on worker "
-        f"{last.get('worker', 'unknown')}"
+        f"{crashes} runs started and never ended, the last on worker {last.get('worker', 'unknown')}"
     )
     _bury(broker, message, DeadReason.CRASH_LOOP, error)
-    broker.connection.start(live.starts.ended(message))
 
 
 def _renew(broker: JetStreamBroker, message: JetStreamMessage) -> None:
     """Store the message under a new sequence before the server's max_deliver strands it."""
     delivery = message.delivery
     headers = publish_headers(message)
-    headers["Nats-Msg-Id"] += f":renewed:{delivery.stored_id}"
+    headers["Nats-Msg-Id"] = f"renewed:{delivery.stored_id}"  # as a patrol's: of two, one is stored
+    headers[FIRST_HEADER] = delivery.first_stored_id
     headers[CARRIED_HEADER] = str(delivery.deliveries + delivery.carried)
     subject = ready_subject(broker.options, delivery.spec.name)
     broker.connection.run(unique.prolong(broker.connection.session(), delivery.spec, message))
