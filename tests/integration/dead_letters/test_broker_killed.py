@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,25 +13,11 @@ from app.services.letter_bulks import BulkOrder
 from brokers.jetstream import replaying
 from devstack.stack import Stack
 from tasks import letters
-from tasks.letters import LetterKeeping
 from tests.integration.dead_letters.conftest import ADMIN
 from tests.support import bulk_world
 
 _LETTERS, _PER_SECOND = 300, 200
 _FATAL = (3, 9)  # batches after which the server dies: what they sent is stored, and not yet on record
-
-
-@contextmanager
-def chores(container: Container) -> Iterator[None]:
-    """The threads of a worker that look after dead letters."""
-    keeping = LetterKeeping(container)
-    worker: Any = None  # it is not asked anything
-    keeping.after_worker_boot(container.broker, worker)
-    yield
-    keeping.before_worker_shutdown(container.broker, worker)
-    for thread in threading.enumerate():
-        if thread.name in {"letter-index", "letter-bulks"}:
-            thread.join(10)
 
 
 @pytest.fixture
@@ -60,7 +43,7 @@ def test_a_bulk_replay_outlives_two_kills_of_the_broker_and_replays_each_letter_
     bulks = container.services.letter_bulks
     bulk = bulks.prepare(ADMIN, LetterFilter(), BulkOrder("replay", "paid", per_second=_PER_SECOND)).bulk
     bulks.start(ADMIN, bulk.bulk_id)
-    with chores(container):
+    with bulk_world.chores(container):
         for is_long in (True, False):
             bulk_world.eventually("the server's death", lambda: not doomed.alive("nats"))
             if is_long:  # else the same requests are sent again, once it is back
