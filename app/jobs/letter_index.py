@@ -20,6 +20,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
+from app.jobs.letter_documents import documents_of
 from app.jobs.letter_facts import facts_of, place_of
 from app.jobs.messages import job_of
 from app.storage.postgres.bulk import copy_rows
@@ -40,7 +41,7 @@ _MOST_GONE = 1000
 _COLUMNS = (
     "stream_life", "sequence", "message_id", "job_id", "actor", "queue", "pool", "reason", "error_class",
     "error_message", "cause", "fingerprint", "attempts", "worker", "trace_id", "size_bytes",
-    "truncated_bytes", "first_seen_at", "died_at", "expires_at", "origin",
+    "truncated_bytes", "first_seen_at", "died_at", "expires_at", "origin", "document",
 )  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
 _ARRIVE = text(
@@ -166,7 +167,8 @@ class LetterIndex:
 
     def _store(self, rows: Sequence[Mapping[str, Any]]) -> int:
         with self.database.transaction() as session:
-            return _insert(session, rows)
+            named = documents_of(session, (row["job_id"] for row in rows if row["job_id"]))
+            return _insert(session, [{**row, "document": named.get(row["job_id"])} for row in rows])
 
     def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
         """Only a replay must be read as a whole: its id tells neither its job nor its parent."""

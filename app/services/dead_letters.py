@@ -32,6 +32,7 @@ from app.security.principal import Principal, Role
 from app.services.audit_trail import AuditTrail
 from app.services.dead_letter_filters import LetterFilter, expiring_unread, position, visible_to
 from app.services.letter_content import Contents, LetterContent
+from app.services.letter_subjects import LetterSubject, subjects_of
 from app.services.paging import after_token, check_window, continuation_token
 from app.services.views import view
 from app.storage.postgres.session import Database
@@ -58,6 +59,7 @@ class DeadLetterView:
     message_id: str | None
     error_class: str | None
     error_message: str
+    document: str | None
     cause: str
     fingerprint: str
     attempts: int
@@ -120,7 +122,7 @@ class LetterGroups:
 
 @dataclass(frozen=True, slots=True)
 class LetterDetail:
-    """One letter: its row, what it holds, its job, and the line of replays from the first letter on.
+    """One letter: its row, what it holds and is about, its job, and its line of replays from the first on.
 
     `content` is None where the letter is not on the stream any more; `content_gone` says why then.
     `job_not_before` is the moment until which its waiting job was put off.
@@ -132,6 +134,7 @@ class LetterDetail:
     job_state: str | None
     job_not_before: datetime | None
     lineage: tuple[DeadLetterView, ...]
+    subjects: tuple[LetterSubject, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,7 @@ class DeadLetters:
                 raise ForbiddenError("only an admin may see the secrets in a payload")
             job = session.get(Job, row.job_id) if row.job_id else None
             lineage = _lineage(session, principal, row)
+            subjects = subjects_of(session, row)
             if reveal:
                 self.trail.record(session, "dead_letter.revealed", **about(row))
         content, gone = self.contents.read(row, reveal=reveal)
@@ -220,6 +224,7 @@ class DeadLetters:
             view(DeadLetterView, row), content, gone, job.state if job else None,
             job.not_before if job and job.state == "pending" else None,
             tuple(view(DeadLetterView, each) for each in lineage),
+            subjects,
         )  # fmt: skip
 
     def mark_read(self, principal: Principal, dead_letter_id: int) -> None:

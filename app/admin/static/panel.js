@@ -37,3 +37,11 @@ document.addEventListener("click", (event) => {
     setTimeout(() => (button.textContent = words), 1500);
   });
 });
+
+// On a phone what a page lists comes before its filters.
+const narrow = matchMedia("(max-width: 720px)");
+function fold() {
+  for (const one of document.querySelectorAll("details[data-folds]")) one.open = !narrow.matches;
+}
+fold();
+narrow.addEventListener("change", fold);
