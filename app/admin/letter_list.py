@@ -14,6 +14,7 @@ from app.errors import InvalidInputError
 from app.jobs.contracts import CONTRACTS
 from app.jobs.pools import POOLS
 from app.services.dead_letter_filters import LetterFilter, visible_to
+from app.services.letter_search import settled
 from app.storage.postgres.tables import DeadLetterRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
 
@@ -62,6 +63,8 @@ class _Field(BaseSQLAFilter):  # type: ignore[misc]
 
     def apply(self, query: Any, value: str, alias: Any = None) -> Any:  # noqa: ARG002 Flask-Admin gives it
         """Narrow the query."""
+        if self.key == "search":
+            return query.filter(settled(query.session, visible_to(frame.principal()), value))
         return query.filter(*letter_filter({self.key: value}).conditions())
 
 

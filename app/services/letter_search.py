@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, cast, func, literal_column, or_
+from sqlalchemy import ColumnElement, cast, literal, or_, select
+from sqlalchemy import text as sql
 from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
+from app.jobs.letter_words import words_of
 from app.storage.postgres.tables import DeadLetterRow
-from app.storage.postgres.tables.dead_letters import LETTER_WORDS, WORD_BREAKS
 
 _SHORTEST_BEGINNING = 3  # shorter ones begin too many words
 _MOST_WORDS, _MOST_CHARACTERS = 20, 200
-_BLANKS = str.maketrans(dict.fromkeys(WORD_BREAKS, " "))
-_WORDS: ColumnElement[str] = literal_column(LETTER_WORDS)
 _TRACE, _FINGERPRINT = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{16}")
 _LARGEST_ID = 2**63 - 1
+_FEW = 1000
+_ONLY_BY_INDEX = sql(
+    "SELECT set_config(name, :on, true) FROM unnest(ARRAY['enable_seqscan', 'enable_indexscan']) AS name"
+)
 
 
 def found_by(text: str) -> ColumnElement[bool]:
@@ -54,12 +58,28 @@ def _with_number(asked: str) -> list[ColumnElement[bool]]:
 
 
 def _with_words(asked: str) -> ColumnElement[bool]:
-    words = asked.translate(_BLANKS).split()
+    words = words_of(asked)
     if not words:
         raise InvalidInputError("search must hold a letter or a digit", field="search")
-    query = " & ".join(f"'{word}'{_going_on(word)}" for word in words[:_MOST_WORDS])
-    return _WORDS.bool_op("@@")(cast(func.lower(query), TSQUERY))
+    query = " & ".join(map(_term, words[:_MOST_WORDS]))
+    return DeadLetterRow.words.bool_op("@@")(cast(literal(query), TSQUERY))
 
 
-def _going_on(word: str) -> str:
-    return ":*" if len(word) >= _SHORTEST_BEGINNING and not word.isdigit() else ""
+def _term(word: str) -> str:
+    """The word, or one that begins so: both, for Postgres knows of whole words only how frequent they are."""
+    goes_on = len(word) >= _SHORTEST_BEGINNING and not word.isdigit()
+    return f"('{word}' | '{word}':*)" if goes_on else f"'{word}'"
+
+
+def settled(session: Session, visible: ColumnElement[bool], text: str) -> ColumnElement[bool]:
+    """What `found_by` says, for a page of the newest: by their numbers where few match.
+
+    Postgres cannot know whether a word is rare, and where it guesses wrong it looks for a page of them along the
+    order of death, through all letters. So the index is asked first, by force. Raises InvalidInputError.
+    """
+    condition = found_by(text)
+    session.execute(_ONLY_BY_INDEX, {"on": "off"})
+    matching = select(DeadLetterRow.dead_letter_id).where(visible, condition).limit(_FEW + 1)
+    few = session.scalars(matching).all()
+    session.execute(_ONLY_BY_INDEX, {"on": "on"})
+    return DeadLetterRow.dead_letter_id.in_(few) if len(few) <= _FEW else condition

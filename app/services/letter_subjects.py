@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.jobs.letter_documents import file_ids, item_ids
+from app.jobs.letter_words import file_ids, item_ids
 from app.storage.postgres.tables import (
     Base,
     Collection,

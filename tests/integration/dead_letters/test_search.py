@@ -6,15 +6,14 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, select, text, update
 
 from app.container import Container
 from app.errors import ProviderRefusedError
 from app.jobs.contracts import EmbedItems, ExtractFile
 from app.security.principal import Principal
 from app.services.dead_letter_filters import LetterFilter
-from app.storage.postgres.tables import DeadLetterRow
-from brokers import DeadReason
+from app.storage.postgres.tables import DeadLetterRow, File
 from tests.integration.dead_letters.conftest import ADA, ADMIN, BOB, FROZEN, Graveyard
 
 
@@ -70,11 +69,25 @@ def test_the_items_of_a_batch_name_its_letter(graves: Graveyard):
 
 
 def test_words_longer_than_an_index_takes_and_odd_characters_are_indexed(graves: Graveyard):
-    graves.store(b"no message", ProviderRefusedError("ü" * 900 + " \\ '"), DeadReason.UNDECODABLE)
-    (letter,) = graves.indexed()
-    with graves.container.database.transaction() as session:
-        session.execute(update(DeadLetterRow).values(document="\U0001f40b" * 3000, actor="x" * 3000))
-    assert found(graves, "ü" * 150) == [letter.dead_letter_id]
+    name = "\U0001f40b" * 240 + ".txt"
+    key = about(graves, name, ProviderRefusedError("ü" * 900 + ' \\ \' "x" {y}'))
+    assert found(graves, "ü" * 150) == found(graves, "x y") == found(graves, "\U0001f40b" * 100) == [key]
+
+
+def test_what_an_older_release_indexed_gets_its_words_from_the_sweep_and_the_rebuild(
+    graves: Graveyard, container: Container
+):
+    for repair in (container.letter_index.compare, lambda: list(container.letter_index.rebuild())):
+        key = about(graves, "minutes.pdf")
+        with container.database.transaction() as session:
+            session.execute(update(DeadLetterRow).values(words=None, document=None))
+        assert found(graves, "minutes") == []
+        repair()
+        assert found(graves, "minutes frozen ada")[0] == key
+        assert graves.indexed()[-1].document == "minutes.pdf"
+        with container.database.transaction() as session:
+            session.execute(delete(DeadLetterRow))
+            session.execute(update(File).values(name=File.object_key))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,7 @@ def test_words_longer_than_an_index_takes_and_odd_characters_are_indexed(graves:
     [
         ({"search": "frozen"}, "ix_dead_letters_words"),
         ({"queue": "nobody"}, "ix_dead_letters_queue"),
+        ({"attempts": 6}, "ix_dead_letters_attempts"),
     ],
 )
 def test_what_is_asked_for_can_be_answered_by_an_index(

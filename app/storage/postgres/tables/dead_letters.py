@@ -23,7 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.storage.postgres.tables.base import Base
@@ -35,20 +35,6 @@ LETTER_REASONS = (
     "future-version", "follow-up-not-storable", "rejected", "result-not-storable", "unknown",
 )  # fmt: skip
 BULK_STATES = ("prepared", "running", "paused", "cancelled", "stopped", "finished")
-# What parts the words of a search, told to Postgres and Python alike, whatever a database takes for a letter.
-WORD_BREAKS = "\t\n\r%!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-_PRINTED = WORD_BREAKS[4:].replace("'", "''")
-_BREAKS = f"chr(9) || chr(10) || chr(13) || chr(37) || '{_PRINTED}'"
-# What a search looks in; cut, because Postgres takes no word of more than 2046 bytes.
-_TEXT = (
-    "left(coalesce(dead_letters.actor, ''), 200) || ' ' || left(coalesce(dead_letters.owner_id, ''), 200) || "
-    "' ' || left(coalesce(dead_letters.error_class, ''), 200) || ' ' || "
-    "left(dead_letters.error_message, 400) || ' ' || left(coalesce(dead_letters.document, ''), 400)"
-)
-LETTER_WORDS = (
-    f"array_to_tsvector(array_remove(string_to_array(translate(lower({_TEXT}), {_BREAKS}, repeat(' ', 40)), "
-    "' '), ''))"
-)
 _OWNER = "owners.owner_id"
 
 
@@ -71,6 +57,7 @@ class DeadLetterRow(Base):
         Index("ix_dead_letters_reason", "reason", "died_at", "dead_letter_id"),
         Index("ix_dead_letters_actor", "actor", "died_at", "dead_letter_id"),
         Index("ix_dead_letters_queue", "queue", "died_at", "dead_letter_id"),
+        Index("ix_dead_letters_attempts", "attempts", "died_at"),
         Index("ix_dead_letters_worker", "worker", "died_at"),
         Index("ix_dead_letters_job_id", "job_id"),
         Index("ix_dead_letters_message_id", "message_id"),
@@ -88,7 +75,8 @@ class DeadLetterRow(Base):
         ),
         Index("ix_dead_letters_origin", "origin", postgresql_where=text("origin IS NOT NULL")),
         Index("ix_dead_letters_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
-        Index("ix_dead_letters_words", text(LETTER_WORDS), postgresql_using="gin"),
+        Index("ix_dead_letters_words", "words", postgresql_using="gin"),
+        Index("ix_dead_letters_wordless", "dead_letter_id", postgresql_where=text("words IS NULL")),
         Index(
             "ix_dead_letters_arguments",
             "arguments",
@@ -115,6 +103,8 @@ class DeadLetterRow(Base):
     arguments: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # the job's, when the letter was indexed
     # Names of the files or documents that the job was about, when the letter was indexed.
     document: Mapped[str | None] = mapped_column(Text)
+    # By which it is found; none for a while where an older release wrote the row.
+    words: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     attempts: Mapped[int] = mapped_column(Integer)
     worker: Mapped[str] = mapped_column(Text)
     trace_id: Mapped[str | None] = mapped_column(Text)

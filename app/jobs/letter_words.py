@@ -1,8 +1,9 @@
-"""What the job of a dead letter was about, by name: so that a letter is found by its file."""
+"""The words by which a dead letter is found, and what its job was about, by name: letters outlive files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +13,29 @@ from sqlalchemy.orm import Session
 from app.storage.postgres.tables import File, Item, Job
 
 MOST_NAMED = 3  # a batch may hold hundreds of items: its first ones name it
-_CHARACTERS = 400
+_DOCUMENT_CHARACTERS = 400
+_MOST_WORDS, _WORD_CHARACTERS = 200, 200  # Postgres takes no word of more than 2046 bytes
+# For every language and locale the same, as what is typed and what was indexed must be cut alike.
+_BREAKS = str.maketrans(dict.fromkeys("\0\t\n\r!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", " "))
 
 
-def documents_of(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, str]:
-    """By job, the names of its file or its first items; jobs without any are left out."""
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whose a job is, and the names of its file or its first items."""
+
+    owner_id: str | None = None
+    document: str | None = None
+
+
+def words_of(*texts: str | None) -> list[str]:
+    """The different words of texts, in lower case, in their order, cut where Postgres would refuse them."""
+    joined = " ".join(text for text in texts if text)
+    words = dict.fromkeys(word[:_WORD_CHARACTERS] for word in joined.lower().translate(_BREAKS).split())
+    return list(words)[:_MOST_WORDS]
+
+
+def abouts_of(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, About]:
+    """By job, what it was about; jobs that are gone are left out."""
     if not (wanted := set(job_ids)):
         return {}
     told = select(Job.job_id, Job.owner_id, Job.arguments).where(Job.job_id.in_(wanted))
@@ -27,8 +46,8 @@ def documents_of(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, str]:
     for job_id, owner_id, arguments in jobs:
         names = [files.get((owner_id, id_)) for id_ in file_ids(arguments)]
         names += [items.get((owner_id, id_)) for id_ in item_ids(arguments)]
-        if known := [name for name in names if name]:
-            found[job_id] = ", ".join(known)[:_CHARACTERS]
+        document = ", ".join(name for name in names if name)[:_DOCUMENT_CHARACTERS]
+        found[job_id] = About(owner_id, document or None)
     return found
 
 
