@@ -10,18 +10,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import ExplorerError, InvalidInputError, JobCancelledError, NotFoundError
+from app.errors import ExplorerError, JobCancelledError, NotFoundError
 from app.jobs import contracts
 from app.jobs.contracts import Contract
 from app.jobs.outbox import Envelope, Outbox
 from app.jobs.policy import PATIENCE, due_by, expected_by
 from app.security.principal import Principal
+from app.services.job_filters import JobFilter, visible_to
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
 from app.services.views import view
@@ -30,11 +31,6 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
 _log = logging.getLogger(__name__)
-
-JobState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
-ScopeKind = Literal[
-    "collection_transform", "dataset_transform", "embedded_dataset", "visualization_transform"
-]
 
 _ERROR_LENGTH = 2000
 
@@ -53,12 +49,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its owner sees it."""
+    """A job as its owner sees it; one of the installation itself has no owner."""
 
     job_id: UUID
     kind: str
     state: str
+    owner_id: str | None
+    queue: str
     attempt: int
+    worker: str | None
     scope_kind: str | None
     scope_id: int | None
     error_code: str | None
@@ -75,18 +74,22 @@ class Jobs:
     database: Database
     outbox: Outbox
 
-    def begin(self, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
+    def begin(
+        self, job_id: UUID, worker: str, *, publication: int = 0, kind: str | None = None
+    ) -> Run | None:
         """Start a run, taking over from any earlier one.
 
         None when the job has ended or is gone, or when the message is of an earlier publication than the
         row knows: then a newer message stands for the job, and this one must not start it twice. None also
-        for a job on another owner's things, which is dead after that.
+        for a job on another owner's things, which is dead after that, and for one of another `kind` than the
+        message that names it asks for: that is no message of ours.
         """
         token = uuid4()
         with self.database.transaction() as session:
             row = session.execute(
                 update(Job)
                 .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
+                .where(Job.kind == (kind or Job.kind))
                 .values(
                     state="running",
                     run_token=token,
@@ -207,28 +210,19 @@ class Jobs:
     def list(
         self,
         principal: Principal,
+        wanted: JobFilter | None = None,
         *,
         limit: int = 20,
         offset: int = 0,
         cursor: str | None = None,
-        state: JobState | None = None,
-        kind: str | None = None,
-        scope_kind: ScopeKind | None = None,
-        scope_id: int | None = None,
     ) -> Page[JobView]:
-        """The owner's jobs, newest first; raises InvalidInputError for a kind that does not exist."""
+        """The jobs that match, newest first: one's own, or for an admin everybody's.
+
+        Raises InvalidInputError.
+        """
         check_window(limit, offset)
-        if kind is not None and kind not in contracts.CONTRACTS:
-            known = ", ".join(contracts.CONTRACTS)
-            raise InvalidInputError(f"kind must be one of {known}", field="kind")
-        if scope_id is not None and scope_kind is None:
-            raise InvalidInputError("scope_id needs scope_kind: ids of what?", field="scope_kind")
-        wanted = {"state": state, "kind": kind, "scope_kind": scope_kind, "scope_id": scope_id}
-        statement = (
-            select(Job)
-            .where(Job.owner_id == principal.owner_id)
-            .filter_by(**{name: value for name, value in wanted.items() if value is not None})
-        )
+        conditions = [visible_to(principal), *(wanted or JobFilter()).conditions()]
+        statement = select(Job).where(*conditions)
         order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
         with self.database.transaction() as session:
             rows, total, following = keyed_page(

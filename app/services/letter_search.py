@@ -72,10 +72,10 @@ def _term(word: str) -> str:
 
 
 def settled(session: Session, visible: ColumnElement[bool], text: str) -> ColumnElement[bool]:
-    """What `found_by` says, for a page of the newest: by their numbers where few match.
+    """What `found_by` says, for a page of the newest; by their numbers where few match.
 
-    Postgres cannot know whether a word is rare, and where it guesses wrong it looks for a page of them along the
-    order of death, through all letters. So the index is asked first, by force. Raises InvalidInputError.
+    Postgres cannot know whether a word is rare, and where it guesses wrong it looks for a page of them along
+    the order of death, through all. So the index is asked first, by force. Raises InvalidInputError.
     """
     condition = found_by(text)
     session.execute(_ONLY_BY_INDEX, {"on": "off"})

@@ -45,3 +45,9 @@ function fold() {
 }
 fold();
 narrow.addEventListener("change", fold);
+
+// The part of a page that opened a dialog may have renewed itself since: then the focus has no place to go back to.
+document.addEventListener("close", (event) => {
+  if (document.activeElement !== document.body) return;
+  document.querySelector(`[data-open="#${event.target.id}"]`)?.focus();
+}, true);
