@@ -10,10 +10,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Table, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError, InvalidInputError, JobCancelledError, NotFoundError
@@ -37,6 +37,10 @@ ScopeKind = Literal[
 ]
 
 _ERROR_LENGTH = 2000
+_FENCED = "fenced_run"  # token of the run whose job the transaction at hand has locked
+_JOBS = cast(
+    "Table", Job.__table__
+)  # past the mapper where no object is wanted: each run has these statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +89,29 @@ class Jobs:
         token = uuid4()
         with self.database.transaction() as session:
             row = session.execute(
-                update(Job)
-                .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
+                update(_JOBS)
+                .where(
+                    _JOBS.c.job_id == job_id,
+                    _JOBS.c.state.in_(ACTIVE_STATES),
+                    _JOBS.c.publication == publication,
+                )
                 .values(
                     state="running",
                     run_token=token,
                     worker=worker,
-                    attempt=Job.attempt + 1,
+                    attempt=_JOBS.c.attempt + 1,
                     started_at=func.now(),
                     updated_at=func.now(),
                     expected_by=None,
                 )
-                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt, Job.trace, Job.queue)
+                .returning(
+                    _JOBS.c.kind,
+                    _JOBS.c.arguments,
+                    _JOBS.c.owner_id,
+                    _JOBS.c.attempt,
+                    _JOBS.c.trace,
+                    _JOBS.c.queue,
+                )
             ).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
@@ -118,12 +133,15 @@ class Jobs:
 
     def fence(self, session: Session, run: Run) -> None:
         """Lock the job for this transaction; raises JobCancelledError if the run is no longer ours."""
+        if session.info.get(_FENCED) == run.token:
+            return
         owner = session.execute(
             select(Job.run_token, Job.state).where(Job.job_id == run.job_id).with_for_update()
         ).one_or_none()
         if owner is None or owner.run_token != run.token or owner.state != "running":
             state = "deleted" if owner is None else owner.state
             raise JobCancelledError(f"job {run.job_id} is no longer this worker's ({state})")
+        session.info[_FENCED] = run.token
 
     def finish(self, session: Session, run: Run, *, outcome: Mapping[str, Any] | None = None) -> None:
         """Mark the job done, in the transaction that writes its results."""
@@ -292,9 +310,10 @@ class Jobs:
         error: ExplorerError | None,
         outcome: Mapping[str, Any] | None = None,
     ) -> None:
+        session.info.pop(_FENCED, None)
         rerun = session.scalar(
-            update(Job)
-            .where(Job.job_id == run.job_id)
+            update(_JOBS)
+            .where(_JOBS.c.job_id == run.job_id)
             .values(
                 state=state,
                 finished_at=func.now(),
@@ -303,7 +322,7 @@ class Jobs:
                 outcome=dict(outcome or {}),
                 **_error_fields(error),
             )
-            .returning(Job.rerun)
+            .returning(_JOBS.c.rerun)
         )
         if rerun:
             pause = run.contract.again_after_seconds
