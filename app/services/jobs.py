@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Table, func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.errors import ExplorerError, JobCancelledError, NotFoundError
 from app.jobs import contracts
@@ -85,31 +86,7 @@ class Jobs:
         """
         token = uuid4()
         with self.database.transaction() as session:
-            row = session.execute(
-                update(_JOBS)
-                .where(
-                    _JOBS.c.job_id == job_id,
-                    _JOBS.c.state.in_(ACTIVE_STATES),
-                    _JOBS.c.publication == publication,
-                )
-                .values(
-                    state="running",
-                    run_token=token,
-                    worker=worker,
-                    attempt=_JOBS.c.attempt + 1,
-                    started_at=func.now(),
-                    updated_at=func.now(),
-                    expected_by=None,
-                )
-                .returning(
-                    _JOBS.c.kind,
-                    _JOBS.c.arguments,
-                    _JOBS.c.owner_id,
-                    _JOBS.c.attempt,
-                    _JOBS.c.trace,
-                    _JOBS.c.queue,
-                )
-            ).one_or_none()
+            row = session.execute(_begin(job_id, token, worker, publication)).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
                 foreign = foreign_scope(session, row.kind, row.arguments, row.owner_id)
@@ -315,6 +292,24 @@ class Jobs:
         if rerun:
             pause = run.contract.again_after_seconds
             self.outbox.record(session, run.contract, owner_id=run.owner_id, delay_seconds=pause)
+
+
+def _begin(job_id: UUID, token: UUID, worker: str, publication: int) -> ReturningUpdate[Any]:
+    job = _JOBS.c
+    return (
+        update(_JOBS)
+        .where(job.job_id == job_id, job.state.in_(ACTIVE_STATES), job.publication == publication)
+        .values(
+            state="running",
+            run_token=token,
+            worker=worker,
+            attempt=job.attempt + 1,
+            started_at=func.now(),
+            updated_at=func.now(),
+            expected_by=None,
+        )
+        .returning(job.kind, job.arguments, job.owner_id, job.attempt, job.trace, job.queue)
+    )
 
 
 def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
