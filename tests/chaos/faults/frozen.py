@@ -34,7 +34,9 @@ _MARKER = re.compile(r"marker[0-9]+[a-z]+[0-9]+")
 _IMPATIENT_SECONDS = (
     4.0  # instead of the ten minutes after which the server gives a silent worker's messages away
 )
-_REDELIVERED_WITHIN_SECONDS = 90.0  # the frozen worker may have asked for what comes again, up to four times
+# The frozen worker may have asked for what comes again, up to four times; and where it stands still within a
+# transaction, Postgres takes a minute to end that (idle_in_transaction_session_timeout).
+_REDELIVERED_WITHIN_SECONDS = 150.0
 
 Rows = list[tuple[Any, ...]]
 
