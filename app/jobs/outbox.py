@@ -106,6 +106,12 @@ class Outbox:
             after_commit(session, lambda: self._sender.admit(queue))
 
 
+def cause_of_now() -> dict[str, str]:
+    """The present trace, and the request that all of this is for: a worker's log lines name it, too."""
+    request_id = bound_fields().get("request_id")
+    return tracing.inject() | ({"request_id": str(request_id)} if request_id else {})
+
+
 def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
     return {
         "job_id": uuid4(),
@@ -117,14 +123,8 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
         "scope_kind": contract.scope_kind,
         "scope_id": contract.scope_id,
         "held": contract.held and owner_id is not None,
-        "trace": _cause(),
+        "trace": cause_of_now(),
     }
-
-
-def _cause() -> dict[str, str]:
-    """The present trace, and the request that all of this is for: a worker's log lines name it, too."""
-    request_id = bound_fields().get("request_id")
-    return tracing.inject() | ({"request_id": str(request_id)} if request_id else {})
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str]:

@@ -77,16 +77,19 @@ class Jobs:
     database: Database
     outbox: Outbox
 
-    def begin(self, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
+    def begin(
+        self, job_id: UUID, worker: str, *, publication: int = 0, kind: str | None = None
+    ) -> Run | None:
         """Start a run, taking over from any earlier one.
 
         None when the job has ended or is gone, or when the message is of an earlier publication than the
         row knows: then a newer message stands for the job, and this one must not start it twice. None also
-        for a job on another owner's things, which is dead after that.
+        for a job on another owner's things, which is dead after that, and for one of another `kind` than the
+        message that names it asks for: that is no message of ours.
         """
         token = uuid4()
         with self.database.transaction() as session:
-            row = session.execute(_begin(job_id, token, worker, publication)).one_or_none()
+            row = session.execute(_begin(job_id, token, worker, publication, kind)).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
                 foreign = foreign_scope(session, row.kind, row.arguments, row.owner_id)
@@ -294,11 +297,14 @@ class Jobs:
             self.outbox.record(session, run.contract, owner_id=run.owner_id, delay_seconds=pause)
 
 
-def _begin(job_id: UUID, token: UUID, worker: str, publication: int) -> ReturningUpdate[Any]:
+def _begin(
+    job_id: UUID, token: UUID, worker: str, publication: int, kind: str | None
+) -> ReturningUpdate[Any]:
     job = _JOBS.c
     return (
         update(_JOBS)
         .where(job.job_id == job_id, job.state.in_(ACTIVE_STATES), job.publication == publication)
+        .where(job.kind == (kind or job.kind))
         .values(
             state="running",
             run_token=token,

@@ -78,8 +78,10 @@ class Graveyard:
         error: Exception,
         reason: DeadReason = DeadReason.PERMANENT_ERROR,
         publication: int = 0,
+        **options: Any,
     ) -> int:
         body = message(ExtractFile.kind, ExtractFile.queue, job_id=str(job_id), publication=publication)
+        body.options.update(options)
         sequence = self.store(body, error, reason)
         cause = error if isinstance(error, ExplorerError) else ProviderRefusedError(str(error))
         with self.container.database.transaction() as session:

@@ -191,6 +191,8 @@ class DeadLetterBulk(Base):
     # Who works on it, and until when others leave it to them.
     worker: Mapped[str | None] = mapped_column(Text)
     leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # Of whoever began it or let it go on, as of a job.
+    trace: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
 class DeadLetterBulkItem(Base):
