@@ -14,7 +14,7 @@ from tests.chaos.world import World, opened, until
 from tests.support.providers import Fault
 
 _DEAD_WITHIN_SECONDS = 180  # three worker deaths, noticed, and three starts
-_GIVEN_UP_WITHIN_SECONDS = 90.0  # five attempts, with ten seconds between them in all
+_GIVEN_UP_WITHIN_SECONDS = 180.0  # five attempts, with ten seconds between them in all
 _STATE = """SELECT j.state FROM files f JOIN jobs j ON j.kind = 'extract_file'
     AND (j.arguments ->> 'file_id')::int = f.file_id WHERE f.name = %s"""
 _JOB = """SELECT j.job_id::text FROM files f JOIN jobs j ON j.kind = 'extract_file'
