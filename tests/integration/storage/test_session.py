@@ -148,3 +148,14 @@ def test_a_database_without_tables_says_what_to_do(small: Database):
         session.execute(text("DROP TABLE alembic_version"))
     with pytest.raises(UnavailableError, match="no schema yet: run `flask migrate`"):
         Schema(small).check()
+
+
+def test_whoever_is_to_be_asked_before_a_transaction_is_asked_before_each(migrated_url: str):
+    in_use: list[str] = []
+    url = migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = Database(DatabaseOptions(url=url), before=lambda: in_use.append(database.engine.pool.status()))
+    for _ in range(2):
+        database.ping()
+    database.close()
+    assert len(in_use) == 2
+    assert all("checked out connections: 0" in status for status in map(str.lower, in_use))
