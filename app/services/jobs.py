@@ -10,10 +10,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError, InvalidInputError, JobCancelledError, NotFoundError
@@ -24,8 +25,9 @@ from app.jobs.policy import PATIENCE, due_by, expected_by
 from app.security.principal import Principal
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
-from app.services.views import view
-from app.storage.postgres.queries.keyset import Key, keyed_page
+from app.services.views import columns_of, view
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import Listing
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
@@ -224,17 +226,13 @@ class Jobs:
         if scope_id is not None and scope_kind is None:
             raise InvalidInputError("scope_id needs scope_kind: ids of what?", field="scope_kind")
         wanted = {"state": state, "kind": kind, "scope_kind": scope_kind, "scope_id": scope_id}
-        statement = (
-            select(Job)
-            .where(Job.owner_id == principal.owner_id)
-            .filter_by(**{name: value for name, value in wanted.items() if value is not None})
-        )
-        order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
-        with self.database.transaction() as session:
-            rows, total, following = keyed_page(
-                session, statement, order, limit=limit, offset=offset, cursor=cursor
+        given = {name: value for name, value in wanted.items() if value is not None}
+        values = {**given, "owner_id": principal.owner_id}
+        with self.database.reading() as connection:
+            rows, total, following = _listing(*given).page(
+                connection, values, limit=limit, offset=offset, cursor=cursor
             )
-            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset, following)
+        return Page(rows, total, limit, offset, following)
 
     def get(self, principal: Principal, job_id: UUID) -> JobView:
         """One job; raises NotFoundError."""
@@ -316,6 +314,14 @@ def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
     if job is None:
         raise NotFoundError(f"no job {job_id}")
     return job
+
+
+@cache
+def _listing(*filters: str) -> Listing[JobView]:
+    """The owner's jobs with these columns as given."""
+    given = [getattr(Job, name) == bindparam(name) for name in ("owner_id", *filters)]
+    order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
+    return Listing(JobView, select(*columns_of(JobView, Job)).where(*given), order)
 
 
 def _error_fields(error: ExplorerError | None) -> dict[str, Any]:
