@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from flask import Flask
 
-from app.commands import audit, dlq, queues, reconcile, secrets, users
+from app.commands import audit, dlq, jobs, queues, reconcile, secrets, users
 from app.commands.operator import as_operator
 from app.container import Container
 
@@ -23,6 +23,7 @@ def register(app: Flask, container: Container) -> None:
     app.cli.add_command(audit.group(container))
     app.cli.add_command(dlq.group(container))
     app.cli.add_command(queues.group(container))
+    app.cli.add_command(jobs.group(container))
     app.cli.add_command(users.group(container))
 
 

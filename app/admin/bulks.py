@@ -16,6 +16,7 @@ from app.services.letter_bulks import Act, BulkOrder
 if TYPE_CHECKING:
     from app.container import Services
 
+STEERS = ("start", "pause", "resume", "cancel", "undo")
 _SHOWN = 50
 _MOVING = frozenset({"prepared", "running", "paused"})
 _FIELD = "filter-"
@@ -54,17 +55,9 @@ class BulksView(frame.Page):
     @expose("/<int:bulk_id>/<act>", methods=["POST"])  # type: ignore[untyped-decorator]
     def steer(self, bulk_id: int, act: str) -> ResponseReturnValue:
         """Start, pause, resume, cancel or undo it."""
-        bulks = self._of.letter_bulks
-        acts = {
-            "start": bulks.start,
-            "pause": bulks.pause,
-            "resume": bulks.resume,
-            "cancel": bulks.cancel,
-            "undo": bulks.undo,
-        }
-        if act not in acts:
+        if act not in STEERS:
             raise NotFoundError(f"a bulk job cannot {act}")
-        acts[act](frame.principal(), bulk_id)
+        getattr(self._of.letter_bulks, act)(frame.principal(), bulk_id)
         return frame.done(url_for("panel_bulks.bulk", bulk_id=bulk_id))
 
     def _bulk(self, bulk_id: int) -> dict[str, Any]:

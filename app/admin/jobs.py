@@ -1,43 +1,46 @@
-"""Jobs: found by id, kind, owner and state; one job with its timeline; cancelled or run again."""
+"""Jobs: found by id, kind, owner, state and age; one job with its timeline; cancelled or run again."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from flask import url_for
 from flask.typing import ResponseReturnValue
 from flask_admin import expose
-from flask_admin.contrib.sqla.filters import FilterEqual
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Query
 
 from app.admin import frame
-from app.admin.reading import Listing, ReadSession
+from app.admin.reading import Field, Listing, ReadSession, seconds
+from app.errors import InvalidInputError
 from app.jobs.contracts import CONTRACTS
-from app.jobs.pools import POOLS
-from app.services.cancelling import is_cancellable
 from app.services.dead_letter_filters import LetterFilter
-from app.services.job_desk import sees_all
-from app.services.job_story import story
-from app.storage.postgres.tables import ACTIVE_STATES, FINAL_STATES, Job
+from app.services.job_filters import QUEUES, STATES, JobFilter, visible_to
+from app.storage.postgres.tables import ACTIVE_STATES, Job
 
 if TYPE_CHECKING:
     from app.container import Services
 
 _MOST_LETTERS = 20
+_WITHIN = (("3600", "the last hour"), ("86400", "the last day"), ("604800", "the last week"))
+_BEFORE = (("3600", "an hour ago"), ("86400", "a day ago"), ("604800", "a week ago"))
+_AGES = frozenset({"younger_than", "older_than"})
 
 
-class _ById(FilterEqual):  # type: ignore[misc]
-    """An id, whole."""
+def _conditions(name: str, value: str) -> list[ColumnElement[bool]]:
+    """Of one field of the form; raises InvalidInputError."""
+    given: Any = value.strip()
+    if name in _AGES:
+        try:
+            given = seconds(given)
+        except ValueError:
+            raise InvalidInputError(f"{name} must be a number", field=name) from None
+    return JobFilter(**{name: given}).conditions()
 
-    def clean(self, value: str) -> UUID:
-        """Raises ValueError for what is no id."""
-        return UUID(value.strip())
 
-
-def _choice(column: Any, name: str, words: Any) -> FilterEqual:
-    return FilterEqual(column, name, options=[(word, word) for word in words])
+def _field(name: str, label: str, words: Any = None) -> Field:
+    return Field(Job.state, name, label, _conditions, words)
 
 
 class JobsView(Listing):
@@ -74,19 +77,21 @@ class JobsView(Listing):
     def __init__(self, services: Services, reading: ReadSession) -> None:
         self._of = services
         self.column_filters = [
-            _ById(Job.job_id, "Id"),
-            _choice(Job.state, "State", (*ACTIVE_STATES, *FINAL_STATES)),
-            _choice(Job.kind, "Kind", CONTRACTS),
-            _choice(Job.queue, "Queue", [pool.queue for pool in POOLS.values()]),
-            FilterEqual(Job.owner_id, "Owner"),
-            FilterEqual(Job.error_code, "Error code"),
+            _field("job_id", "Id"),
+            _field("state", "State", STATES),
+            _field("kind", "Kind", CONTRACTS),
+            _field("queue", "Queue", QUEUES),
+            _field("younger_than", "Recorded within", _WITHIN),
+            _field("older_than", "Recorded before", _BEFORE),
+            _field("owner_id", "Owner"),
+            _field("worker", "Worker"),
+            _field("error_code", "Error code"),
         ]
         super().__init__(Job, reading, name="Jobs", endpoint="panel_jobs", url="/admin/jobs")
 
     def visible(self, query: Query[Any]) -> Query[Any]:
         """An admin sees everybody's jobs, others their own."""
-        who = frame.principal()
-        return query if sees_all(who) else query.filter(Job.owner_id == who.owner_id)
+        return query.filter(visible_to(frame.principal()))
 
     @expose("/<uuid:job_id>")  # type: ignore[untyped-decorator]
     def details_view(self, job_id: UUID) -> str:
@@ -110,17 +115,8 @@ class JobsView(Listing):
         return frame.done(url_for("panel_jobs.details_view", job_id=job_id))
 
     def _job(self, job_id: UUID) -> dict[str, Any]:
-        job = self._of.job_desk.find(frame.principal(), job_id)
-        active = job.state in ACTIVE_STATES
-        acts = frame.may("operator")
+        job = self._of.job_desk.get(frame.principal(), job_id)
         letters = self._of.dead_letters.list(
             frame.principal(), LetterFilter(state=None, job_id=str(job_id)), limit=_MOST_LETTERS
         )
-        return {
-            "job": job,
-            "letters": letters.items,
-            "active": active,
-            "story": story(job, datetime.now(UTC)),
-            "can_cancel": acts and active and is_cancellable(job.kind) and job.owner_id is not None,
-            "can_run_again": acts and job.state == "dead",
-        }
+        return {"job": job, "letters": letters.items, "active": job.state in ACTIVE_STATES}

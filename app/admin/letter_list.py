@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from flask import request
-from flask_admin.contrib.sqla.filters import BaseSQLAFilter
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Query
 
 from app.admin import frame
-from app.admin.reading import Listing, ReadSession
+from app.admin.reading import Field, Listing, ReadSession, seconds
 from app.errors import InvalidInputError
 from app.jobs.contracts import CONTRACTS
 from app.jobs.pools import POOLS
@@ -18,7 +19,12 @@ from app.storage.postgres.tables import DeadLetterRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
 
 _AGES = (("3600", "the last hour"), ("86400", "the last day"), ("604800", "the last week"))
-_NUMBERS = {"attempts": int, "younger_than": float, "older_than": float, "bulk_id": int}
+_NUMBERS: dict[str, Callable[[str], float]] = {
+    "attempts": int,
+    "younger_than": seconds,
+    "older_than": seconds,
+    "bulk_id": int,
+}
 
 
 def letter_filter(given: dict[str, str]) -> LetterFilter:
@@ -34,29 +40,15 @@ def letter_filter(given: dict[str, str]) -> LetterFilter:
     return wanted
 
 
-class _Field(BaseSQLAFilter):  # type: ignore[misc]
-    """One field of a LetterFilter as Flask-Admin has filters."""
+def _conditions(key: str, value: str) -> list[ColumnElement[bool]]:
+    return letter_filter({key: value}).conditions()
 
-    def __init__(self, key: str, name: str, words: Any = None) -> None:
-        pairs = [one if isinstance(one, tuple) else (one, one) for one in words] if words else None
-        super().__init__(DeadLetterRow.state, name, options=pairs)
-        self.key = key
 
-    def operation(self) -> str:
-        """As the form says it: the name alone."""
-        return ""
+class _Field(Field):
+    """One field of a LetterFilter."""
 
-    def validate(self, value: str) -> bool:
-        """Whether any letter can have it."""
-        try:
-            letter_filter({self.key: value})
-        except InvalidInputError:
-            return False
-        return True
-
-    def apply(self, query: Any, value: str, alias: Any = None) -> Any:  # noqa: ARG002 Flask-Admin gives it
-        """Narrow the query."""
-        return query.filter(*letter_filter({self.key: value}).conditions())
+    def __init__(self, key: str, label: str, words: Any = None) -> None:
+        super().__init__(DeadLetterRow.state, key, label, _conditions, words)
 
 
 class LetterList(Listing):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import g, request
 from flask_admin.contrib.sqla import ModelView
+from flask_admin.contrib.sqla.filters import BaseSQLAFilter
 from flask_admin.form import BaseForm
-from sqlalchemy import Engine, func
+from sqlalchemy import ColumnElement, Engine, func
 from sqlalchemy.orm import Query, Session
 
 from app.admin import frame
+from app.errors import InvalidInputError
 from app.storage.postgres.session import Database
 
+Narrow = Callable[[str, str], Sequence[ColumnElement[bool]]]
+_LONGEST_SECONDS = 1e9
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -41,6 +45,43 @@ class ReadSession:
 def _read_only(engine: Engine) -> Engine:
     read_only: Engine = engine.execution_options(postgresql_readonly=True)
     return read_only
+
+
+def seconds(text: str) -> float:
+    """An age that was typed; raises ValueError for what is none."""
+    found = float(text)
+    if not 0 <= found <= _LONGEST_SECONDS:
+        raise ValueError(text)
+    return found
+
+
+class Field(BaseSQLAFilter):  # type: ignore[misc]
+    """One field of a filter of the services, as Flask-Admin has filters.
+
+    `narrow` gives the conditions of a field's name and what was typed, or raises InvalidInputError. `words`
+    are what can be chosen, or pairs of that and what it is called.
+    """
+
+    def __init__(self, column: Any, key: str, name: str, narrow: Narrow, words: Any = None) -> None:
+        pairs = [one if isinstance(one, tuple) else (one, one) for one in words] if words else None
+        super().__init__(column, name, options=pairs)
+        self.key, self._narrow = key, narrow
+
+    def operation(self) -> str:
+        """As the form says it: the name alone."""
+        return ""
+
+    def validate(self, value: str) -> bool:
+        """Whether any row can have it."""
+        try:
+            self._narrow(self.key, value)
+        except InvalidInputError:
+            return False
+        return True
+
+    def apply(self, query: Any, value: str, alias: Any = None) -> Any:  # noqa: ARG002 Flask-Admin gives it
+        """Narrow the query."""
+        return query.filter(*self._narrow(self.key, value))
 
 
 class Listing(frame.Page, ModelView):  # type: ignore[misc]

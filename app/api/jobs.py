@@ -1,4 +1,4 @@
-"""/api/jobs."""
+"""/api/jobs: found, looked at, stopped and run again; admins do so with everybody's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from app.api.identifiers import uuid_of
 from app.api.replies import reply
 from app.api.schemas.base import WITH_CONFLICT
 from app.api.schemas.jobs import JobList, JobPath, JobQuery, JobReply
-from app.services.jobs import JobView
-from app.services.views import view
 
 api = APIBlueprint(
     "jobs", __name__, url_prefix="/api/jobs", abp_tags=[Tag(name="Jobs")], abp_responses=WITH_CONFLICT
@@ -23,23 +21,16 @@ api = APIBlueprint(
 
 @api.get("", responses={200: JobList})
 def list_jobs(query: JobQuery) -> Response:
-    """List the owner's jobs, newest first."""
+    """List one's own jobs, or all for an admin, the newest first."""
     page = services().jobs.list(
-        me(),
-        limit=query.limit,
-        offset=query.offset,
-        cursor=query.cursor,
-        state=query.state,
-        kind=query.kind,
-        scope_kind=query.scope_kind,
-        scope_id=query.scope_id,
+        me(), query.filter(), limit=query.limit, offset=query.offset, cursor=query.cursor
     )
     return reply(JobList.of(page))
 
 
 @api.get("/<job_id>", responses={200: JobReply})
 def get_job(path: JobPath) -> Response:
-    """Read one job; admins read everybody's."""
+    """Read one job with its timeline; admins read everybody's."""
     return _told(uuid_of(path.job_id, "job"))
 
 
@@ -60,4 +51,4 @@ def run_job_again(path: JobPath) -> Response:
 
 
 def _told(job_id: UUID) -> Response:
-    return reply(JobReply(view(JobView, services().job_desk.find(me(), job_id))))
+    return reply(JobReply(services().job_desk.get(me(), job_id)))

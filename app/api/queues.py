@@ -1,8 +1,6 @@
-"""/api/queues: what waits and who works; pausing."""
+"""/api/queues: what waits and who works; pausing; schedules; drift of the configuration."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime, timedelta
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -11,7 +9,14 @@ from flask_openapi3.models.tag import Tag
 from app.api.context import me, services
 from app.api.replies import nothing, reply
 from app.api.schemas.base import PROBLEMS
-from app.api.schemas.queues import QueueList, QueuePath, QueuePauseBody
+from app.api.schemas.queues import (
+    ConfigurationReply,
+    ConfiguredEntry,
+    QueueList,
+    QueuePath,
+    QueuePauseBody,
+    ScheduleList,
+)
 from app.security.marks import least_role
 from app.security.principal import Role
 
@@ -26,12 +31,24 @@ def list_queues() -> Response:
     return reply(QueueList.of(services().queues.board(me())))
 
 
+@api.get("/schedules", responses={200: ScheduleList})
+def list_queue_schedules() -> Response:
+    """List what the server sends by the clock."""
+    return reply(ScheduleList(items=services().queues.schedules()))
+
+
+@api.get("/configuration", responses={200: ConfigurationReply})
+def get_queue_configuration() -> Response:
+    """Compare streams and consumers with what this release asks for."""
+    found = [ConfiguredEntry.of(one) for one in services().queues.configuration()]
+    return reply(ConfigurationReply(drifts=any(one.drifts for one in found), items=found))
+
+
 @api.post("/<queue>/pause", responses={204: None})
 @least_role(Role.ADMIN)
 def pause_queue(path: QueuePath, body: QueuePauseBody) -> Response:
-    """Hand out nothing of a queue for so many minutes; what runs goes on (admins)."""
-    until = datetime.now(UTC) + timedelta(minutes=body.minutes)
-    services().queues.pause(me(), path.queue, until, body.reason)
+    """Hand out nothing of a queue for so many minutes, or until a moment; what runs goes on (admins)."""
+    services().queues.pause(me(), path.queue, body.moment(), body.reason)
     return nothing()
 
 

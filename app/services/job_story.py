@@ -15,7 +15,7 @@ Mood = Literal["", "accent", "good", "warn", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One thing that happened, or is going to."""
+    """One thing that happened, or is going to, and how good that is. `at` is None for what goes on now."""
 
     at: datetime | None
     what: str
@@ -45,7 +45,7 @@ def _end(job: Job, now: datetime) -> Moment:
     if job.state == "pending":
         return _waits(job, now)
     if job.state == "running":
-        return Moment(now, "Runs", "", "accent")
+        return Moment(None, "Runs", "", "accent")
     if job.state == "retrying":
         return Moment(job.updated_at, "Failed, will be tried again", _error(job), "warn")
     if job.state == "dead":

@@ -11,18 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import ExplorerError, InvalidInputError, JobCancelledError, NotFoundError
+from app.errors import ExplorerError, JobCancelledError, NotFoundError
 from app.jobs import contracts
 from app.jobs.contracts import Contract
 from app.jobs.outbox import Envelope, Outbox
 from app.jobs.policy import PATIENCE, due_by, expected_by
 from app.security.principal import Principal
+from app.services.job_filters import JobFilter, sees_all
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
 from app.services.views import columns_of, view
@@ -32,11 +33,6 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
 _log = logging.getLogger(__name__)
-
-JobState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
-ScopeKind = Literal[
-    "collection_transform", "dataset_transform", "embedded_dataset", "visualization_transform"
-]
 
 _ERROR_LENGTH = 2000
 
@@ -55,12 +51,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its owner sees it."""
+    """A job as its owner sees it; one of the installation itself has no owner."""
 
     job_id: UUID
     kind: str
     state: str
+    owner_id: str | None
+    queue: str
     attempt: int
+    worker: str | None
     scope_kind: str | None
     scope_id: int | None
     error_code: str | None
@@ -209,28 +208,21 @@ class Jobs:
     def list(
         self,
         principal: Principal,
+        wanted: JobFilter | None = None,
         *,
         limit: int = 20,
         offset: int = 0,
         cursor: str | None = None,
-        state: JobState | None = None,
-        kind: str | None = None,
-        scope_kind: ScopeKind | None = None,
-        scope_id: int | None = None,
     ) -> Page[JobView]:
-        """The owner's jobs, newest first; raises InvalidInputError for a kind that does not exist."""
+        """The jobs that match, newest first: one's own, or for an admin everybody's.
+
+        Raises InvalidInputError.
+        """
         check_window(limit, offset)
-        if kind is not None and kind not in contracts.CONTRACTS:
-            known = ", ".join(contracts.CONTRACTS)
-            raise InvalidInputError(f"kind must be one of {known}", field="kind")
-        if scope_id is not None and scope_kind is None:
-            raise InvalidInputError("scope_id needs scope_kind: ids of what?", field="scope_kind")
-        wanted = {"state": state, "kind": kind, "scope_kind": scope_kind, "scope_id": scope_id}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        values = {**given, "owner_id": principal.owner_id}
+        listing = _listing(everybody=sees_all(principal)).where(*(wanted or JobFilter()).conditions())
         with self.database.reading() as connection:
-            rows, total, following = _listing(*given).page(
-                connection, values, limit=limit, offset=offset, cursor=cursor
+            rows, total, following = listing.page(
+                connection, {"owner_id": principal.owner_id}, limit=limit, offset=offset, cursor=cursor
             )
         return Page(rows, total, limit, offset, following)
 
@@ -317,11 +309,13 @@ def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
 
 
 @cache
-def _listing(*filters: str) -> Listing[JobView]:
-    """The owner's jobs with these columns as given."""
-    given = [getattr(Job, name) == bindparam(name) for name in ("owner_id", *filters)]
+def _listing(*, everybody: bool) -> Listing[JobView]:
+    """One's own jobs, or everybody's; as `visible_to`."""
+    statement = select(*columns_of(JobView, Job))
+    if not everybody:
+        statement = statement.where(Job.owner_id == bindparam("owner_id"))
     order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
-    return Listing(JobView, select(*columns_of(JobView, Job)).where(*given), order)
+    return Listing(JobView, statement, order)
 
 
 def _error_fields(error: ExplorerError | None) -> dict[str, Any]:

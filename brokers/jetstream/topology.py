@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import nats.js.errors
 from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
+from brokers.jetstream.elections import answered
 from brokers.jetstream.errors import AWAY, ReplicasError, ServerTooOldError, TopologyError, connection_error
 from brokers.jetstream.kv import bucket_configs
 from brokers.jetstream.options import BrokerOptions, QueueSpec
@@ -325,12 +326,12 @@ def _replicas_message(options: BrokerOptions, found: str) -> str:
 async def _apply_stream(
     client: Any, options: BrokerOptions, wanted: api.StreamConfig, *, dry_run: bool
 ) -> list[Change]:
-    js = client.jetstream()
+    js, what = client.jetstream(), f"stream {wanted.name}"
     try:
-        info = await js.stream_info(wanted.name)
+        info = await answered(f"reading {what}", lambda: js.stream_info(wanted.name))
     except nats.js.errors.NotFoundError:
         if not dry_run:
-            await _store(f"stream {wanted.name}", js.add_stream(wanted), options)
+            await _store(what, lambda: js.add_stream(wanted), options)
         return [Change("stream", str(wanted.name), None, None, wanted)]
     fields = (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
     changes = differences("stream", str(wanted.name), wanted, info.config, fields)
@@ -338,13 +339,15 @@ async def _apply_stream(
     if changes and not dry_run:
         values = {str(change.field): getattr(wanted, str(change.field)) for change in changes}
         updated = info.config.evolve(**values)
-        await _store(f"stream {wanted.name}", js.update_stream(updated), options)
+        await _store(what, lambda: js.update_stream(updated), options)
     return changes
 
 
-async def _store(what: str, work: Coroutine[Any, Any, Any], options: BrokerOptions) -> None:
+async def _store(what: str, store: Callable[[], Awaitable[Any]], options: BrokerOptions) -> None:
     try:
-        await work
+        await answered(f"storing {what}", store)
+    except nats.js.errors.ServiceUnavailableError:
+        raise
     except nats.js.errors.APIError as error:
         if error.err_code in {_NOT_CLUSTERED, _NO_PEERS}:
             found = f"a cluster without that many usable servers ({error.description})"
@@ -373,14 +376,16 @@ async def _apply_consumer(
     js = client.jetstream()
     label = f"{stream}/{wanted.durable_name}"
     try:
-        info = await js.consumer_info(stream, wanted.durable_name)
+        info = await answered(
+            f"reading consumer {label}", lambda: js.consumer_info(stream, wanted.durable_name)
+        )
     except nats.js.errors.NotFoundError:
         if not dry_run:
-            await _store(f"consumer {label}", js.add_consumer(stream, wanted), options)
+            await _store(f"consumer {label}", lambda: js.add_consumer(stream, wanted), options)
         return [Change("consumer", label, None, None, wanted)]
     changes = differences("consumer", label, wanted, info.config, _CONSUMER_FIELDS)
     if changes and not dry_run:
         values = {str(change.field): change.after for change in changes}
         updated = info.config.evolve(**values)
-        await _store(f"consumer {label}", js.add_consumer(stream, updated), options)
+        await _store(f"consumer {label}", lambda: js.add_consumer(stream, updated), options)
     return changes

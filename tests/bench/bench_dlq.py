@@ -29,6 +29,7 @@ from app.services.letter_bulks import BulkOrder
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
 from brokers import dead_feed, inspect
 from devstack.stack import Stack, StackOptions
+from tests.bench import dlq_pages
 from tests.bench import report as reports
 from tests.bench.report import Report, arguments, spread
 from tests.support.domain import World, migrate
@@ -75,6 +76,7 @@ def main() -> int:
             _rebuild(report, container, options.letters)
             _fill(container, options.rows)
             _questions(report, container, options.rounds)
+            dlq_pages.measure(report, container, (ADA, ADMIN), options.rounds)
             container.close()
             container.broker.close()
     report.say(f"Load average over fifteen minutes at the end: {os.getloadavg()[2]:.1f}.")
@@ -83,7 +85,7 @@ def main() -> int:
 
 def _settings(servers: Stack) -> dict[str, str]:
     migrate(servers.environment["DATABASE_URL"])
-    return {**servers.environment, "ENCRYPTION_MASTER_KEY": "ab" * 32}
+    return {**servers.environment, "ENCRYPTION_MASTER_KEY": "ab" * 32, **dlq_pages.SIGN_IN}
 
 
 def _fill(container: Container, rows: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from devstack import corpus
+from devstack.client import Pile
 from tests.support import browser as support
 from tests.support.app_processes import RunningApp
 from tests.support.domain import Recorder
@@ -20,7 +21,7 @@ from tests.support.served import SignedIn, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLE = "Python and its packages"
-_FILES = 170
+_FILES, _DEAD = 170, 12
 _MINUTES_MS = 240_000
 
 Open = Callable[..., AbstractContextManager[Page]]
@@ -113,3 +114,33 @@ def loaded(open_page: Open, files: list[Path]) -> Loaded:
         # The page turns into the map by itself once the run is done.
         expect(page.locator("#map[data-ready=yes]")).to_be_attached(timeout=_MINUTES_MS)
         return Loaded(collection, page.url.split("?")[0], len(files), "broken.pdf")
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A collection with one good file and many that died of one cause."""
+
+    pile: Pile
+    good_file_id: int
+
+
+@pytest.fixture(scope="session")
+def dead(running_app: RunningApp) -> Dead:
+    """Let files die, all of one cause: their first bytes are a PDF's, and nothing else is."""
+    pile = running_app.pile("Files that die")
+    collection = pile.ids["collection_id"]
+    broken = [(f"broken{number}.pdf", b"%PDF-1.7\n" + b"none " * 20) for number in range(_DEAD)]
+    good, *_ = running_app.upload(collection, [("good.txt", b"A text that can be read.")])["completed"]
+    running_app.upload(collection, broken)
+    transform = pile.ids["collection_transform_id"]
+    scope = f"scope_kind=collection_transform&scope_id={transform}"
+    path = f"/api/jobs?kind=extract_file&state=dead&{scope}"
+    running_app.wait_for(
+        "all broken files to die", lambda: running_app.http.get(path).json()["total_count"] >= _DEAD
+    )
+    running_app.wait_for(  # on a fresh machine the workers of maps compile first
+        "a worker at every queue",
+        lambda: all(queue["workers"] for queue in running_app.http.get("/api/queues").json()["queues"]),
+        seconds=150,
+    )
+    return Dead(pile, good["file_id"])

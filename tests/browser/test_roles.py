@@ -1,19 +1,24 @@
-"""The panel as viewer, operator and admin: what each of them sees, and what each of them can do."""
+"""The panel as viewer, operator and admin, on real letters: what each of them sees, and what each can do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
 
 from app.container import Container
-from app.storage.postgres.tables import DeadLetterRow
+from app.security.audit import Origin, acting
+from app.storage.postgres.tables import AuditEvent, DeadLetterRow
+from brokers import inspect
+from tests.integration.dead_letters.conftest import FROZEN, Graveyard
+from tests.support.domain import World
 from tests.support.served import SignedIn
 
-_REPLAY = """async (key) => (await fetch(`/admin/dead-letters/${key}/replay`, {method: 'POST'})).status"""
+_SECRET = "sk-abcdefgh12345"
+_ACT = "async (path) => (await fetch(`/admin/dead-letters/${path}`, {method: 'POST'})).status"
 _LISTED = "td.why a"
 
 
@@ -34,32 +39,12 @@ def person(chromium: Browser, app: SignedIn, name: str) -> Iterator[Page]:
     assert broken == []
 
 
-def die(container: Container, owner_id: str, number: int) -> int:
-    """A letter of somebody's job, as the index has it; the id."""
-    now = datetime.now(UTC)
-    row = DeadLetterRow(
-        stream_life="gone",
-        sequence=number,
-        owner_id=owner_id,
-        actor="extract_file",
-        queue="collection-transforms",
-        pool="collections",
-        reason="permanent-error",
-        error_class="app.errors.UnreadableFileError",
-        error_message=f"file {number} is damaged",
-        cause="file <n> is damaged",
-        fingerprint=f"{number:016x}",
-        attempts=1,
-        worker="w:1",
-        size_bytes=1,
-        truncated_bytes=0,
-        first_seen_at=now,
-        died_at=now,
-    )
-    with container.database.transaction() as session:
-        session.add(row)
-        session.flush()
-        return row.dead_letter_id
+def die(container: Container, page: Page) -> int:
+    """Let a job of whoever looks at the page die, with a secret in its traceback; the letter's id."""
+    path = "async () => (await (await fetch('/api/users/@me')).json()).owner_id"
+    owner: str = page.evaluate(path)
+    with acting(Origin("a worker")):
+        return Graveyard(container, World(container.database, owner)).one(FROZEN).dead_letter_id
 
 
 def read(container: Container, key: int) -> bool:
@@ -67,54 +52,85 @@ def read(container: Container, key: int) -> bool:
         return session.get_one(DeadLetterRow, key).read_at is not None
 
 
+def acts(container: Container) -> list[str]:
+    """What is on record of dead letters."""
+    told = (
+        select(AuditEvent.action).where(AuditEvent.action.startswith("dead_letter")).order_by(AuditEvent.id)
+    )
+    with container.database.transaction() as session:
+        return list(session.scalars(told))
+
+
 @pytest.fixture
-def app(signed_in: SignedIn) -> SignedIn:
+def app(nats_url: str, signed_in: SignedIn) -> SignedIn:
+    """The application on a stream without letters."""
+    assert nats_url
     signed_in.container.apply_topology(dry_run=False)
     return signed_in
 
 
-def owner_of(page: Page) -> str:
-    found: str = page.evaluate("async () => (await (await fetch('/api/users/@me')).json()).owner_id")
-    return found
+def open_the_only_letter(page: Page) -> None:
+    page.goto("/admin/dead-letters/list/")
+    expect(page.locator(_LISTED)).to_have_count(1)
+    page.locator(_LISTED).click()
+    expect(page.locator("#trace")).to_contain_text("ProviderRefusedError")
+    expect(page.locator("#trace")).not_to_contain_text(_SECRET)
+
+
+def in_a_dialog(page: Page, act: str, why: str) -> None:
+    page.get_by_role("button", name=f"{act}…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Why").fill(why)
+    dialog.get_by_role("button", name=act, exact=True).click()
 
 
 def test_a_viewer_looks_an_operator_acts_on_their_own_and_an_admin_on_all(
     chromium: Browser, app: SignedIn
 ) -> None:
     with person(chromium, app, "vera") as page:
-        veras = die(app.container, owner_of(page), 1)
-        page.goto("/admin/dead-letters/list/")
-        expect(page.locator(_LISTED)).to_have_count(1)
-        expect(page.get_by_role("button", name="Replay all that match…")).to_have_count(0)
-        page.locator(_LISTED).click()
-        expect(page.get_by_text("file 1 is damaged")).to_be_visible()
-        expect(page.get_by_role("button", name="Replay…")).to_have_count(0)
-        expect(page.get_by_role("button", name="Discard…")).to_have_count(0)
+        veras = die(app.container, page)
+        open_the_only_letter(page)
+        for button in ("Replay…", "Discard…", "Reroute…", "Reveal secrets (on record)"):
+            expect(page.get_by_role("button", name=button)).to_have_count(0)
+        for act in ("replay", "discard", "reveal", "read"):
+            assert page.evaluate(_ACT, f"{veras}/{act}") == 403
         page.goto("/admin/queues/")
         expect(page.locator(".queue-card")).to_have_count(3)
         expect(page.get_by_role("button", name="Pause…")).to_have_count(0)
-        assert page.evaluate(_REPLAY, veras) == 403
         assert not read(app.container, veras)
 
     with person(chromium, app, "ada") as page:
-        adas = die(app.container, owner_of(page), 2)
-        page.goto("/admin/dead-letters/list/")
-        expect(page.locator(_LISTED)).to_have_count(1)
+        adas = die(app.container, page)
         with page.expect_response(lambda answer: answer.url.endswith(f"/{adas}/read")):
-            page.locator(_LISTED).click()
+            open_the_only_letter(page)
         assert read(app.container, adas)
-        page.get_by_role("button", name="Discard…").click()
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_label("Why").fill("a test")
-        dialog.get_by_role("button", name="Discard").click()
-        expect(page.get_by_role("button", name="Undo the discard")).to_be_visible()
+        expect(page.get_by_role("button", name="Reveal secrets (on record)")).to_have_count(0)
+        assert page.evaluate(_ACT, f"{adas}/reveal") == 403
+        assert page.evaluate(_ACT, f"{veras}/replay") == 404
+        in_a_dialog(page, "Discard", "a test")
+        page.get_by_role("button", name="Undo the discard").click()
+        in_a_dialog(page, "Replay", "the account is paid")
+        expect(page.locator(".page-head .badge").first).to_have_text("replayed")
+        assert inspect.depths(app.container.broker)[0].ready == 1
         page.goto("/admin/queues/")
         expect(page.get_by_role("button", name="Pause…")).to_have_count(0)
 
     with person(chromium, app, "root") as page:
         page.goto("/admin/dead-letters/list/?flt0_state=")
         expect(page.locator(_LISTED)).to_have_count(2)
+        open_the_only_letter(page)  # that is still open
+        page.get_by_role("button", name="Reveal secrets (on record)").click()
+        expect(page.locator("#trace")).to_contain_text(_SECRET)
         page.goto(f"/admin/dead-letters/{veras}")
-        expect(page.get_by_role("button", name="Replay…")).to_be_visible()
+        in_a_dialog(page, "Replay", "hers, too")
+        expect(page.locator(".page-head .badge").first).to_have_text("replayed")
+        assert inspect.depths(app.container.broker)[0].ready == 2
         page.goto("/admin/queues/")
         expect(page.get_by_role("button", name="Pause…")).to_have_count(3)
+    assert acts(app.container) == [
+        "dead_letter.discarded",
+        "dead_letter.restored",
+        "dead_letter.replayed",
+        "dead_letter.revealed",
+        "dead_letter.replayed",
+    ]

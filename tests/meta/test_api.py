@@ -8,9 +8,6 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.config import Settings
-from app.container import build
-from app.factory import create_app
 from tests.meta.original_routes import ROUTES
 
 # Everything else needs a principal. Add a route here only if it may tell anybody what it tells.
@@ -20,18 +17,6 @@ PUBLIC |= {"programs.poll_device", "programs.refresh_tokens"}
 PUBLIC |= {"web.login", "auth.start", "auth.auth_callback", "auth.sign_out"}  # the way in, and out
 UNDOCUMENTED = {"openapi", "metrics", "web.api_docs"}
 BODY_METHODS = {"post", "put", "patch"}
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    """The whole application; nothing is called, so no server need be there."""
-    folder = tmp_path_factory.mktemp("meta")
-    environment = {
-        "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
-        "SCRATCH_DIR": str(folder),
-        "ENCRYPTION_MASTER_KEY": "ab" * 32,
-    }
-    return create_app(build(Settings.from_env(environment)))
 
 
 @pytest.fixture(scope="module")

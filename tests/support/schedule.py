@@ -8,7 +8,10 @@ from xdist.scheduler import LoadFileScheduling
 
 # They share the one running product of a worker, and the corpus that a browser uploaded to it.
 _ON_ONE_WORKER = ("tests/browser/", "tests/e2e/")
-_APART = ("tests/e2e/test_restore.py",)  # has servers of its own
+_APART = (
+    "tests/e2e/test_restore.py",
+    "tests/browser/test_panel_killed.py",
+)  # have servers or processes of their own
 # The longest, so that none of them is begun when the others are done. The pages of the browser tests show
 # whatever is there: before e2e tests fill the shared product.
 FIRST = (

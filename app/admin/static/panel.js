@@ -37,3 +37,9 @@ document.addEventListener("click", (event) => {
     setTimeout(() => (button.textContent = words), 1500);
   });
 });
+
+// The part of a page that opened a dialog may have renewed itself since: then the focus has no place to go back to.
+document.addEventListener("close", (event) => {
+  if (document.activeElement !== document.body) return;
+  document.querySelector(`[data-open="#${event.target.id}"]`)?.focus();
+}, true);

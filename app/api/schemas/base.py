@@ -6,7 +6,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from flask_openapi3.types import ResponseDict
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from app.services.described import DETAILS_LENGTH, MOST_TAGS, TAG_LENGTH, TITLE_LENGTH
 
@@ -19,6 +19,9 @@ class Body(BaseModel):
 
     model_config = STRICT
 
+
+# A moment with its time zone, as JSON has it: the strictness of bodies would ask for a datetime.
+Moment = Annotated[AwareDatetime, Field(strict=False)]
 
 # Documented here, checked by the services, whose words the answer has.
 Title = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": TITLE_LENGTH})]

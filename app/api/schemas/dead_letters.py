@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from flask_openapi3.models.file import FileStorage
-from pydantic import AwareDatetime, BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, QueryString
+from app.api.schemas.base import Body, Moment, QueryString
 from app.services.dead_letter_filters import LetterFilter
 from app.services.dead_letters import DeadLetterPage, DeadLetterView, LetterDetail, LetterGroups
 from app.services.letter_acts import Edited
@@ -98,10 +98,6 @@ class WhyBody(Body):
     """Why, for the record."""
 
     why: str = Field("", max_length=1000)
-
-
-# A moment with its time zone, as JSON has it: the strictness of bodies would ask for a datetime.
-Moment = Annotated[AwareDatetime, Field(strict=False)]
 
 
 class ReplayBody(WhyBody):

@@ -103,7 +103,7 @@ QUERIES: Mapping[str, Mapping[str, str]] = {
     "exports.export_dataset": {"format": "ndjson"},
     "exports.export_embedded_dataset": {"format": "parquet", "vectors": "true"},
     "exports.export_visualization": {"what": "clusters"},
-    "jobs.list_jobs": {"state": "succeeded", "limit": "20"},
+    "jobs.list_jobs": {"state": "succeeded", "younger_than": "86400", "limit": "20"},
     "dead_letters.list_dead_letters": {"state": "any"},
 }
 

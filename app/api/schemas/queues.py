@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.base import Body
-from app.services.queues import LONGEST_PAUSE, QueueBoard, QueueView, WorkerView
+from app.api.schemas.base import Body, Moment
+from app.errors import InvalidInputError
+from app.services.queues import LONGEST_PAUSE, Configured, QueueBoard, QueueView, Setting, WorkerView
+from brokers.jetstream.recurring import Recurring
 
 
 class QueuePath(BaseModel):
@@ -18,10 +20,19 @@ class QueuePath(BaseModel):
 
 
 class QueuePauseBody(Body):
-    """For how long nothing of a queue is handed out, and why."""
+    """Why nothing of a queue is handed out, and how long: for so many `minutes`, or `until` a moment."""
 
-    minutes: int = Field(ge=1, le=int(LONGEST_PAUSE.total_seconds() // 60))
+    minutes: int | None = Field(None, ge=1, le=int(LONGEST_PAUSE.total_seconds() // 60))
+    until: Moment | None = None
     reason: str
+
+    def moment(self) -> datetime:
+        """When it ends; raises InvalidInputError unless one of the two is given."""
+        if self.until is not None and self.minutes is None:
+            return self.until
+        if self.minutes is None or self.until is not None:
+            raise InvalidInputError("give one of minutes and until", field="minutes")
+        return datetime.now(UTC) + timedelta(minutes=self.minutes)
 
 
 class QueueEntry(BaseModel):
@@ -132,3 +143,37 @@ class QueueList(BaseModel):
             queues=[QueueEntry.of(view) for view in board.queues],
             workers=[WorkerEntry.of(view) for view in board.workers],
         )
+
+
+class ScheduleList(BaseModel):
+    """What the server sends by the clock."""
+
+    items: list[Recurring]
+
+
+class ConfiguredEntry(BaseModel):
+    """A stream or consumer: what this release asks for and, where it `differs`, what the server has."""
+
+    kind: str
+    name: str
+    missing: bool
+    drifts: bool
+    settings: list[Setting]
+
+    @classmethod
+    def of(cls, one: Configured) -> Self:
+        """From the service's view."""
+        return cls(
+            kind=one.kind,
+            name=one.name,
+            missing=one.missing,
+            drifts=one.drifts,
+            settings=list(one.settings),
+        )
+
+
+class ConfigurationReply(BaseModel):
+    """All streams and consumers; `drifts` where `flask streams apply` would change one."""
+
+    drifts: bool
+    items: list[ConfiguredEntry]

@@ -101,6 +101,12 @@ class Session:
                     stream.close()
             self._producer = None
 
+    def _last_words(self) -> str:
+        """What it says last, for the page; all of it goes to whoever watches."""
+        said = self._log.read_text().strip()
+        print(said[-1500:], file=sys.stderr, flush=True)
+        return said.rsplit("\n", 1)[-1]
+
     def enqueue(self, mode: str, kind: str = "noop", **limits: Any) -> Sent:
         """Have the producer enqueue; raises RuntimeError when it could not."""
         assert self._producer is not None
@@ -111,7 +117,7 @@ class Session:
         print(json.dumps(request), file=self._producer.stdin, flush=True)
         line = self._producer.stdout.readline()
         if not line:
-            raise RuntimeError(f"the producer ended: {self._log.read_text()[-1500:]}")
+            raise RuntimeError(f"the producer ended: {self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"enqueueing ({mode}): {answer['error']}")

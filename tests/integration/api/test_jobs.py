@@ -55,7 +55,8 @@ def test_jobs_are_listed_newest_first_and_narrowed(api: Api, transform: int, map
     found = api.get(f"/api/jobs?state=pending&kind=extract_file&{scope}")
     assert found["total_count"] == 2
     job = found["items"][0]
-    assert api.get(f"/api/jobs/{job['job_id']}") == job
+    detail = api.get(f"/api/jobs/{job['job_id']}")
+    assert (detail == {**detail, **job}, detail["can_cancel"]) == (True, True)
     assert api.get("/api/jobs?kind=nope", 400)["field"] == "kind"
     assert api.get("/api/jobs?state=nope", 400)["field"] == "state"
     assert api.get("/api/jobs?scope_id=1", 400)["field"] == "scope_kind"

@@ -44,3 +44,17 @@ def test_a_dead_job_without_a_letter_gets_a_new_message_once(
     assert [(one.job_id, one.publication) for one in sent] == [(job_id, 1)]
     with pytest.raises(ConflictError, match="the job is pending"):
         container.services.job_desk.run_again(ADMIN, job_id)
+
+
+def test_a_job_asked_for_twice_is_started_by_one_of_the_two_messages(
+    container: Container, graves: Graveyard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = graves.one().job_id
+    assert job_id is not None
+    sent: list[Envelope] = []
+    monkeypatch.setattr("app.jobs.dispatch.Dispatcher.send", lambda _, envelopes: sent.extend(envelopes))
+    for _ in range(2):  # the first replays the letter, whose message nobody takes here
+        container.services.job_desk.run_again(ADMIN, job_id)
+    assert container.services.jobs.begin(job_id, "w1", publication=1) is None
+    (only,) = sent
+    assert container.services.jobs.begin(job_id, "w2", publication=only.publication) is not None

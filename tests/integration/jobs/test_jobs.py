@@ -10,6 +10,7 @@ from app.jobs.contracts import ExtractFile, PlanCollectionTransform, PlanDataset
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.cancelling import Cancelling
+from app.services.job_filters import JobFilter
 from app.services.jobs import Jobs
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Job
@@ -151,7 +152,7 @@ def test_a_dead_job_keeps_its_cause_and_shows_among_the_failed(job_id: UUID, dat
     assert run is not None
     with database.transaction() as session:
         jobs.fail(session, run, UnreadableFileError("the file is password-protected"))
-    (view,) = jobs.list(Principal("ada", "Ada"), state="dead").items
+    (view,) = jobs.list(Principal("ada", "Ada"), JobFilter(state="dead")).items
     assert (view.error_code, view.error_message) == ("unreadable_file", "the file is password-protected")
 
 

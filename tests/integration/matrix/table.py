@@ -46,7 +46,8 @@ ROUTES: dict[Kind, str] = {
         marketplace.list_public_datasets marketplace.list_recent_datasets
         marketplace.list_public_embedders marketplace.list_recent_embedders
         marketplace.list_public_llms marketplace.list_recent_llms
-        queues.list_queues panel_queues.index panel_parts.queues
+        queues.list_queues queues.list_queue_schedules queues.get_queue_configuration
+        panel_queues.index panel_parts.queues
     """,
     Kind.MINE: """
         collections.list_collections collections.search_collections collections.create_collection

@@ -132,7 +132,7 @@ def test_operators_see_and_cancel_their_own_jobs_and_admins_everybodys_on_record
     ]
 
 
-def test_the_jobs_list_finds_by_id_state_and_kind(
+def test_the_jobs_list_finds_by_id_state_kind_and_age(
     signed_in: Callable[[str], Person], job_of: Callable[[str], UUID]
 ) -> None:
     ada = signed_in("ada")
@@ -143,6 +143,44 @@ def test_the_jobs_list_finds_by_id_state_and_kind(
     assert str(one) in ada.get("/admin/jobs/?flt0_state=pending&flt1_kind=plan_collection_transform").text
     assert "No job matches" in ada.get("/admin/jobs/?flt0_state=dead").text
     assert "Id was left out of the filter" in ada.get("/admin/jobs/?flt0_job_id=no-id-at-all").text
+    assert str(one) in ada.get("/admin/jobs/?flt0_younger_than=3600").text
+    assert "No job matches" in ada.get("/admin/jobs/?flt0_older_than=3600").text
+    assert "Recorded within was left out" in ada.get("/admin/jobs/?flt0_younger_than=nan").text
+
+
+def test_programs_find_and_act_on_jobs_as_the_panel_does(
+    signed_in: Callable[[str], Person], job_of: Callable[[str], UUID]
+) -> None:
+    ada, root, vera, _ = map(signed_in, ("ada", "root", "vera", "bob"))
+    hers, his = job_of("ada"), job_of("bob")
+    bob = _jobs(root, f"job_id={his}")[0]["owner_id"]
+    assert {one["job_id"] for one in _jobs(root)} == {str(hers), str(his)}
+    assert [one["job_id"] for one in _jobs(ada)] == [str(hers)]
+    assert [one["job_id"] for one in _jobs(root, f"owner_id={bob}&younger_than=3600")] == [str(his)]
+    assert _jobs(ada, f"owner_id={bob}") == _jobs(vera) == []
+    assert ada.get(f"/api/jobs/{his}").status_code == 404
+    assert ada.send("POST", f"/api/jobs/{his}/cancel", {}).status_code == 404
+    assert vera.send("POST", f"/api/jobs/{hers}/cancel", {}).status_code == 403
+    told = root.send("POST", f"/api/jobs/{his}/cancel", {}).json
+    assert told is not None
+    assert (told["state"], told["can_cancel"], told["timeline"][-1]["what"]) == (
+        "cancelled",
+        False,
+        "Cancelled",
+    )
+
+
+def _jobs(person: Person, query: str = "") -> list[dict[str, Any]]:
+    answer = person.get(f"/api/jobs?{query}").json
+    assert answer is not None
+    return list(answer["items"])
+
+
+def test_an_age_that_is_no_number_is_left_out_of_the_filter(signed_in: Callable[[str], Person]) -> None:
+    vera = signed_in("vera")
+    for age in ("nan", "inf", "-1", "soon"):
+        page = vera.get(f"/admin/dead-letters/list/?flt0_younger_than={age}")
+        assert (page.status_code, "Died within was left out" in page.text) == (200, True), age
 
 
 def test_what_the_panel_reads_through_lets_nothing_be_written(
@@ -194,12 +232,21 @@ def test_programs_read_and_pause_queues_as_the_panel_does(
     root, body = signed_in("root"), {"minutes": 5, "reason": "the provider is down"}
     assert signed_in("bob").send("POST", f"/api/queues/{QUEUE}/pause", body).status_code == 403
     assert root.send("POST", f"/api/queues/{QUEUE}/pause", {**body, "minutes": 0}).status_code == 400
+    both = root.send("POST", f"/api/queues/{QUEUE}/pause", {**body, "until": "2030-01-01T00:00:00Z"})
+    assert (both.status_code, "one of minutes and until" in both.text) == (400, True)
+    late = {"until": "2030-01-01T00:00:00Z", "reason": "late"}
+    assert "at most 3 days away" in root.send("POST", f"/api/queues/{QUEUE}/pause", late).text
     assert root.send("POST", f"/api/queues/{QUEUE}/pause", body).status_code == 204
     paused = _entry(root)
     assert paused["pause_reason"] == "the provider is down"
     assert (paused["workers"], paused["waiting"], paused["dead_letters"]) == (0, 0, 0)
     assert root.send("POST", f"/api/queues/{QUEUE}/resume", {}).status_code == 204
     assert _entry(root)["paused_until"] is None
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    body = {"until": until, "reason": "a move"}
+    assert root.send("POST", f"/api/queues/{QUEUE}/pause", body).status_code == 204
+    assert _entry(root)["paused_until"][:16] == until[:16]
+    assert root.send("POST", f"/api/queues/{QUEUE}/resume", {}).status_code == 204
 
 
 def _entry(person: Person) -> dict[str, Any]:
@@ -213,9 +260,20 @@ def test_the_page_names_what_differs_from_the_intended_streams(
 ) -> None:
     vera, connection = signed_in("vera"), container.broker.connection
     assert "The server has what it is meant to have" in vera.get("/admin/queues/").text
+    assert _drifting(vera) == []
     connection.run(connection.session().api("STREAM.DELETE.DLQ_RECORDS"))
     page = vera.get("/admin/queues/").text
     assert re.search(r"DLQ_RECORDS</span>.*?missing", page, re.DOTALL)
+    assert _drifting(vera) == [("DLQ_RECORDS", True)]
+    assert vera.get("/api/queues/schedules").json == {"items": []}
+
+
+def _drifting(person: Person) -> list[tuple[str, bool]]:
+    found = person.get("/api/queues/configuration").json
+    assert found is not None
+    drifting = [(one["name"], one["missing"]) for one in found["items"] if one["drifts"]]
+    assert found["drifts"] is bool(drifting)
+    return drifting
 
 
 def test_a_page_tells_that_nats_is_away_and_shows_the_rest(

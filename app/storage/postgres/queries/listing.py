@@ -24,13 +24,19 @@ class Listing(Generic[V]):
     """Rows in one order, as `kind`, which takes the statement's columns and has the keys of the order."""
 
     def __init__(self, kind: Callable[..., V], statement: Select[Any], order: Sequence[Key]) -> None:
-        self._kind, self._order = kind, order
+        self._kind, self._statement, self._order = kind, statement, order
         self._window = (
             statement.order_by(*(key.ordered() for key in order))
             .limit(bindparam(_LIMIT, type_=Integer))
             .offset(bindparam(_OFFSET, type_=Integer))
         )
         self._count = counting(statement)
+
+    def where(self, *conditions: ColumnElement[bool]) -> Listing[V]:
+        """The list of those that meet these, too; made for once, unless there are none."""
+        if not conditions:
+            return self
+        return Listing(self._kind, self._statement.where(*conditions), self._order)
 
     def page(
         self,
