@@ -28,6 +28,7 @@ _SHORT_REPLY_TOKENS = 9
 _LAST_OF_SCHEDULE = "purge"  # what a one-time schedule says comes next
 _MOST_ATTEMPTS_KEPT = 20
 _ERROR_CHARACTERS = 300
+_MOST_DIGITS = 18  # what a signed 64-bit number surely holds
 _VERSION_CHARACTERS = 40
 
 
@@ -163,9 +164,14 @@ class JetStreamMessage(MessageProxy):
         self.hand_back_seconds = after_seconds
 
 
+def is_count(text: str) -> bool:
+    """Whether a header's text is a whole number of a length that one of ours can have."""
+    return len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
+
+
 def number(text: str | None) -> int:
     """A header's number; 0 when it is missing or anything else."""
-    return int(text) if text and text.isascii() and text.isdigit() else 0
+    return int(text) if text and is_count(text) else 0
 
 
 def decode(delivery: Delivery) -> JetStreamMessage:
