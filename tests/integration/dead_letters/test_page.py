@@ -84,6 +84,19 @@ def test_things_of_others_are_named_to_an_admin_without_a_link_and_gone_ones_by_
     )
 
 
+def test_a_file_of_somebody_else_counts_as_gone(client: Any, graves: Graveyard, container: Container):
+    theirs = World(container.database, "bob")
+    file_id = theirs.file(theirs.collection(), "plans of bob.pdf")
+    with container.database.transaction() as session:
+        job_id = container.outbox.record(
+            session, ExtractFile(graves.transform, file_id, 1), owner_id=graves.world.owner_id
+        )
+    graves.bury(job_id, InvalidInputError("no"))
+    detail = client.get(f"/api/dead-letters/{graves.indexed()[-1].dead_letter_id}").json
+    assert (detail["subjects"][0]["id"], detail["subjects"][0]["name"]) == (file_id, None)
+    assert detail["letter"]["document"] is None
+
+
 def test_every_attempt_tells_what_was_written_down_and_the_rest_is_unknown(client: Any, mine: Graveyard):
     page = page_of(client, buried(mine, [NEW, OLD, "nonsense", {"attempt": {}, "worker": ["x"]}]))
     told = [
