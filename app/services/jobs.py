@@ -10,10 +10,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Table, func, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -23,11 +24,12 @@ from app.jobs.contracts import Contract
 from app.jobs.outbox import Envelope, Outbox
 from app.jobs.policy import PATIENCE, due_by, expected_by
 from app.security.principal import Principal
-from app.services.job_filters import JobFilter, visible_to
+from app.services.job_filters import JobFilter, sees_all
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
-from app.services.views import view
-from app.storage.postgres.queries.keyset import Key, keyed_page
+from app.services.views import columns_of, view
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import Listing
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
@@ -213,14 +215,12 @@ class Jobs:
         Raises InvalidInputError.
         """
         check_window(limit, offset)
-        conditions = [visible_to(principal), *(wanted or JobFilter()).conditions()]
-        statement = select(Job).where(*conditions)
-        order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
-        with self.database.transaction() as session:
-            rows, total, following = keyed_page(
-                session, statement, order, limit=limit, offset=offset, cursor=cursor
+        listing = _listing(everybody=sees_all(principal)).where(*(wanted or JobFilter()).conditions())
+        with self.database.reading() as connection:
+            rows, total, following = listing.page(
+                connection, {"owner_id": principal.owner_id}, limit=limit, offset=offset, cursor=cursor
             )
-            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset, following)
+        return Page(rows, total, limit, offset, following)
 
     def get(self, principal: Principal, job_id: UUID) -> JobView:
         """One job; raises NotFoundError."""
@@ -324,6 +324,16 @@ def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
     if job is None:
         raise NotFoundError(f"no job {job_id}")
     return job
+
+
+@cache
+def _listing(*, everybody: bool) -> Listing[JobView]:
+    """One's own jobs, or everybody's; as `visible_to`."""
+    statement = select(*columns_of(JobView, Job))
+    if not everybody:
+        statement = statement.where(Job.owner_id == bindparam("owner_id"))
+    order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
+    return Listing(JobView, statement, order)
 
 
 def _error_fields(error: ExplorerError | None) -> dict[str, Any]:
