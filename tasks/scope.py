@@ -60,7 +60,7 @@ class Scope:
         return run_job
 
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
-        run = self._begin(job_id, publication)
+        run = self._begin(kind, job_id, publication)
         if run is None:
             self._repeat_death(job_id, publication)
             logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
@@ -117,12 +117,12 @@ class Scope:
         if message is not None and run.attempt == 1:
             job_metrics.waited(self.pool, time.time() - message.message_timestamp / 1000)
 
-    def _begin(self, job_id: UUID, publication: int) -> Run | None:
+    def _begin(self, kind: str, job_id: UUID, publication: int) -> Run | None:
         jobs, replayed = self.container.services.jobs, _replays_so_far()
         current = publication + replayed
-        run = jobs.begin(job_id, worker_name(), publication=current)
+        run = jobs.begin(job_id, worker_name(), publication=current, kind=kind)
         if run is None and replayed and revive(jobs, job_id, publication=current):
-            run = jobs.begin(job_id, worker_name(), publication=current)
+            run = jobs.begin(job_id, worker_name(), publication=current, kind=kind)
         return run
 
     def _repeat_death(self, job_id: UUID, publication: int) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
 from app.jobs.letter_facts import facts_of, place_of
-from app.jobs.messages import job_of
+from app.jobs.messages import job_of, must_be_read
 from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import DeadLetterRow
@@ -169,10 +169,10 @@ class LetterIndex:
             return _insert(session, rows)
 
     def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
-        """Only a replay must be read as a whole: its id tells neither its job nor its parent."""
+        """Only some must be read as a whole; the id of a replay tells neither its job nor its parent."""
         facts: dict[str, Any] = {**facts_of(letter, life), "parent_life": life, "parent_sequence": None}
         facts["known_depth"] = None
-        if letter.replays:
+        if must_be_read(letter):
             message = self._message(letter.id)
             job = job_of(message) if message is not None else None
             lineage = message.options.get("replay_of") if message is not None else None

@@ -74,18 +74,22 @@ class Jobs:
     database: Database
     outbox: Outbox
 
-    def begin(self, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
+    def begin(
+        self, job_id: UUID, worker: str, *, publication: int = 0, kind: str | None = None
+    ) -> Run | None:
         """Start a run, taking over from any earlier one.
 
         None when the job has ended or is gone, or when the message is of an earlier publication than the
         row knows: then a newer message stands for the job, and this one must not start it twice. None also
-        for a job on another owner's things, which is dead after that.
+        for a job on another owner's things, which is dead after that, and for one of another `kind` than the
+        message that names it asks for: that is no message of ours.
         """
         token = uuid4()
         with self.database.transaction() as session:
             row = session.execute(
                 update(Job)
                 .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
+                .where(Job.kind == (kind or Job.kind))
                 .values(
                     state="running",
                     run_token=token,

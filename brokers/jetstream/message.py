@@ -68,6 +68,7 @@ class Delivery:
     stored_at: int = 0
     beat_due: float = 0.0
     beat_until: float = float("inf")
+    ours_until: float = float("inf")  # when the server gives it to others unless we renew it
     arrived: float = 0.0
     began: float = 0.0  # when a thread started it; 0: not yet
     running: bool = False
@@ -103,6 +104,7 @@ class Delivery:
             headers=dict(msg.headers or {}),
             stored_at=int(tokens[first + 3]),
             beat_due=now + spec.heartbeat_seconds,
+            ours_until=now + spec.ack_wait_seconds,
             arrived=now,
         )
 
@@ -126,6 +128,11 @@ class Delivery:
     def redelivered(self) -> bool:
         """True when some worker may have had this message before."""
         return self.deliveries + self.carried > 1
+
+    @property
+    def lost(self) -> bool:
+        """True when others may have it by now: before it began, nothing was heard of us for ack_wait."""
+        return not self.began and time.monotonic() > self.ours_until
 
 
 class JetStreamMessage(MessageProxy):

@@ -72,8 +72,8 @@ def _done_before_it_is_written() -> None:
     _without_fence()
     begin = Jobs.begin
 
-    def hasty(self: Jobs, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
-        run = begin(self, job_id, worker, publication=publication)
+    def hasty(self: Jobs, job_id: UUID, worker: str, **which: Any) -> Run | None:
+        run = begin(self, job_id, worker, **which)
         if run is not None:
             with self.database.transaction() as session:
                 done = {"state": "succeeded", "finished_at": func.now(), "run_token": None}
