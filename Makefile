@@ -109,10 +109,9 @@ $(VENV)/.bench-installed: $(VENV)/.installed requirements-bench.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-bench.txt
 	@touch $@
 
-conformity: install assets ## run the tests that show the deployment guide's points; write docs/conformity.md
+conformity: install assets ## run the tests that show the deployment guide's points; write docs/conformity.md (POINTS="EV03 BK")
 	@$(BIN)/python -m devstack.promtool
-	@$(BIN)/python -m devstack.promtool
-	@$(BIN)/python -m devstack.conformity
+	@$(BIN)/python -m devstack.conformity $(POINTS)
 
 migrate: install ## bring the database at DATABASE_URL to the newest schema
 	@$(BIN)/alembic upgrade head

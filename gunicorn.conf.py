@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextlib import suppress
 from typing import Any
 
+from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 
 from app.api.context import EXTENSION
 from app.api.guard import FINISHED_BYTES
 from app.api.sse import DRAINING
+from app.config import Settings
+from app.errors import InvalidInputError
+from app.observability import logging as log_setup
 from app.observability.metrics import are_shared, forget_processes
 
 # This file is no module of ours to Python, but its lines are: the log filter knows them by `app`.
 _log = logging.getLogger("app.gunicorn")
+
+
+class OurLogger(Logger):
+    """The lines of gunicorn look like ours from the first one on, before there is an application."""
+
+    def setup(self, cfg: Any) -> None:
+        """Called at the start, and when the configuration is read again."""
+        super().setup(cfg)
+        with suppress(InvalidInputError):  # which the application tells in words
+            settings = Settings.from_env()
+            log_setup.configure("api", settings.log_level, settings.log_format, directives=settings.rust_log)
+
+
+logger_class = OurLogger
 
 # It would lie in the user's home, one for all installations.
 control_socket_disable = True

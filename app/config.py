@@ -70,6 +70,18 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _trace_url(raw: str) -> str:
+    """An address of web pages with `{trace_id}` once, behind the host."""
+    parts = urlsplit(raw)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError("must start with http:// or https:// and a host")
+    if _TRACE_FIELD in parts.netloc or raw.count(_TRACE_FIELD) != 1:
+        raise ValueError(f"must hold {_TRACE_FIELD} once, behind the host")
+    if not raw.isprintable() or set(raw.replace(_TRACE_FIELD, "")) & set(" {}<>\"'\\`"):
+        raise ValueError(f"must be a URL that holds no blanks, quotes or braces but those of {_TRACE_FIELD}")
+    return raw
+
+
 def _log_level(raw: str) -> str:
     return _choice("DEBUG", "INFO", "WARNING", "ERROR")({"WARN": "WARNING"}.get(raw.upper(), raw.upper()))
 
@@ -109,6 +121,7 @@ def _hex_keys(raw: str) -> tuple[str, ...]:
 
 _MIB = 1024 * 1024
 _KEY_DIGITS = 64
+_TRACE_FIELD = "{trace_id}"
 
 SETTINGS: tuple[Variable, ...] = (
     Variable("DATABASE_URL", "Postgres, as a SQLAlchemy or libpq URL", _url("postgresql", "postgresql+psycopg2", "postgres"), required=True, secret=True),
@@ -183,6 +196,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR; INFO when neither this nor RUST_LOG says", _log_level),
     Variable("RUST_LOG", "log filter: a level and levels by part, as in `warn,semantic_explorer=info`", str, ""),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "traces go here; empty turns tracing off", _url("http", "https")),
+    Variable("TRACE_URL_TEMPLATE", "where people look at a trace, as in `https://traces.example.com/trace/{trace_id}`; empty: its id is no link", _trace_url),
 )  # fmt: skip
 
 

@@ -71,6 +71,27 @@ APPLICATION = (
     Panel("Time of Qdrant's answers", "s", _quantiles("vector_operation_duration_seconds", "operation")),
     Panel("Time of storage", "s", _quantiles("storage_operation_duration_seconds", "operation")),
     Panel("Time of providers", "s", _quantiles("provider_request_duration_seconds", "provider")),
+    Panel("Points of a write to Qdrant", "short", _quantiles("vector_upsert_points", "")),
+    Panel(
+        "Calls to providers",
+        "reqps",
+        [(_rate("provider_request_duration_seconds_count", "provider, status"), "{{provider}} {{status}}")],
+        "rate_limited: the provider asked for patience.",
+    ),
+    Panel(
+        "Tokens that providers took and gave",
+        "short",
+        [(_rate("provider_tokens_total", "provider, direction"), "{{provider}} {{direction}}")],
+    ),
+    Panel(
+        "Providers that are left alone",
+        "short",
+        [
+            ("max(provider_circuits_open)", "not called just now"),
+            ("sum by (to) (increase(provider_circuit_changes_total[$__rate_interval]))", "became {{to}}"),
+        ],
+        "After failures in a row, or because they asked for it; their jobs wait.",
+    ),
     Panel("Open event streams", "short", [("sum(sse_connections_active)", "streams")]),
     Panel(
         "Refused",
@@ -78,6 +99,8 @@ APPLICATION = (
         [
             (_rate("auth_failures_total", "reason"), "who asks: {{reason}}"),
             (_rate("uploads_refused_total", "reason"), "upload: {{reason}}"),
+            (_rate("rate_limit_refusals_total", "limit"), "too many: {{limit}}"),
+            (_rate("outbound_calls_refused_total", "reason"), "closed address: {{reason}}"),
         ],
     ),
 )
@@ -120,6 +143,29 @@ WORKERS = (
         [
             (_rate("dead_letters_total", "worker, reason"), "{{worker}} given up: {{reason}}"),
             (_rate("jobs_sent_again_total", "cause"), "sent again: {{cause}}"),
+        ],
+    ),
+    Panel(
+        "Kept and rescued messages",
+        "ops",
+        [
+            (_rate("nats_in_progress_acks_total", "queue"), "{{queue}} kept from redelivery"),
+            (_rate("nats_messages_rescued_total", "queue, cause"), "{{queue}} rescued: {{cause}}"),
+        ],
+        "Rescued: the worker died (orphaned), the server had given up (stranded) or was late (overdue).",
+    ),
+    Panel(
+        "Found by sweeps",
+        "short",
+        [("sum by (found) (increase(reconciler_findings_total[1h]))", "{{found}}")],
+        "What the other servers hold and rows do not say, and the other way round; within an hour.",
+    ),
+    Panel(
+        "Bulk jobs over dead letters",
+        "short",
+        [
+            ("max by (state) (dead_letter_bulks)", "{{state}}"),
+            (_rate("dead_letter_bulk_letters_total", "act, outcome"), "{{act}} {{outcome}} per second"),
         ],
     ),
 )
@@ -247,6 +293,19 @@ HEALTH = (
         "short",
         [('sum by (pod) (kube_pod_status_ready{condition="true"})', "{{pod}}")],
         _ELSEWHERE,
+    ),
+    Panel(
+        "Certificates end in",
+        "s",
+        [("min by (use) (tls_certificate_expiry_timestamp_seconds) - time()", "{{use}}")],
+        "Files of NATS_TLS_… and of DATABASE_URL.",
+    ),
+    Panel("Age of the master key", "s", [("max(encryption_key_age_seconds)", "active key")]),
+    Panel(
+        "Secrets by the key that sealed them", "short", [("max by (key_id) (secrets_stored)", "{{key_id}}")]
+    ),
+    Panel(
+        "Age of the newest audit event", "s", [("time() - max(audit_head_timestamp_seconds)", "newest event")]
     ),
     Panel(
         "Alerts that fire",

@@ -100,6 +100,7 @@ class Readiness(Middleware):
         if self._server is not None:
             self._server.stop()
         self._container.close()
+        tracing.end()
 
 
 class Admitting(Middleware):
@@ -156,8 +157,10 @@ class Housekeeping(Middleware):
                 return
 
     def _sweep(self) -> None:
-        self._container.sweeps.run()
+        for what, number in self._container.sweeps.run().counts().items():
+            job_metrics.found(what, number)
 
     def _measure(self) -> None:
         queue_depths.measure_held(self._container.database)
         security_numbers.measure(self._container.all_secrets)
+        job_metrics.set_bulks(self._container.services.letter_bulks.unfinished())

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -60,7 +61,7 @@ class Scope:
         return run_job
 
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
-        run = self._begin(job_id, publication)
+        run = self._begin(kind, job_id, publication)
         if run is None:
             self._repeat_death(job_id, publication)
             logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
@@ -73,7 +74,8 @@ class Scope:
         started, status = time.monotonic(), "success"
         self._note_wait(run)
         try:
-            status = self._process(kind, run, handler)
+            with self._courtesy(run):
+                status = self._process(kind, run, handler)
             if status == "success":
                 job_metrics.ended(self.pool, status, run.attempt)
         except JobCancelledError as error:
@@ -89,6 +91,11 @@ class Scope:
             seconds = time.monotonic() - started
             metrics.observe_job(self.pool, kind, status, seconds)
             logger.info("run ended", extra={"status": status, "duration_ms": round(seconds * 1000, 1)})
+
+    def _courtesy(self, run: Run) -> AbstractContextManager[None]:
+        if run.contract.makes_way and run.owner_id is not None:
+            return self.container.courtesy.running(run.owner_id)
+        return nullcontext()
 
     def _process(self, kind: str, run: Run, handler: Handler) -> str:
         """One span in the trace of what caused the job, linked to who sent and who replayed the message.
@@ -117,12 +124,12 @@ class Scope:
         if message is not None and run.attempt == 1:
             job_metrics.waited(self.pool, time.time() - message.message_timestamp / 1000)
 
-    def _begin(self, job_id: UUID, publication: int) -> Run | None:
+    def _begin(self, kind: str, job_id: UUID, publication: int) -> Run | None:
         jobs, replayed = self.container.services.jobs, _replays_so_far()
         current = publication + replayed
-        run = jobs.begin(job_id, worker_name(), publication=current)
+        run = jobs.begin(job_id, worker_name(), publication=current, kind=kind)
         if run is None and replayed and revive(jobs, job_id, publication=current):
-            run = jobs.begin(job_id, worker_name(), publication=current)
+            run = jobs.begin(job_id, worker_name(), publication=current, kind=kind)
         return run
 
     def _repeat_death(self, job_id: UUID, publication: int) -> None:

@@ -15,6 +15,7 @@ from app.container.accounts import Accounts
 from app.container.use_cases import Services
 from app.events.bus import StatusBus
 from app.jobs import queue_depths
+from app.jobs.courtesy import Courtesy
 from app.jobs.dispatch import Dispatcher
 from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
@@ -85,7 +86,13 @@ class Container:
                 max_lifetime_seconds=self.settings.db_max_lifetime_secs,
             ),
             self.audit.trail.listen,
+            before=self.courtesy.give_way,
         )
+
+    @once
+    def courtesy(self) -> Courtesy:
+        """The runs of this process, where it is a worker."""
+        return Courtesy()
 
     @once
     def schema(self) -> Schema:

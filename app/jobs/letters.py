@@ -17,7 +17,7 @@ from dramatiq.message import Message
 from sqlalchemy import select
 
 from app.errors import ExplorerError, UnavailableError
-from app.jobs.messages import given_up, job_of, job_of_id
+from app.jobs.messages import given_up, job_of, job_of_id, must_be_read
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import ACTIVE_STATES, Job
 from brokers import DeadLetter, DeadLetterNotFoundError, JetStreamBroker, TopologyError, dead_letter
@@ -96,7 +96,7 @@ class LettersAndRows:
             state, publication = states.get(job[0], (None, 0))
             if state is None:
                 found.of_gone.append(letter.id)
-            elif state in ACTIVE_STATES and publication == job[1]:
+            elif state in ACTIVE_STATES and publication == job[1] and self._carried_by(letter) == job:
                 cause = given_up(letter.reason, letter.error_message)
                 if dry_run or self.bury(*job, cause):
                     found.of_active.append(letter.id)
@@ -112,8 +112,10 @@ class LettersAndRows:
             last = page[-1].id
 
     def _job_of(self, letter: DeadLetter) -> tuple[UUID, int] | None:
-        if not letter.replays:
-            return job_of_id(letter.message_id)
+        return self._carried_by(letter) if must_be_read(letter) else job_of_id(letter.message_id)
+
+    def _carried_by(self, letter: DeadLetter) -> tuple[UUID, int] | None:
+        """What the message itself says of its job."""
         try:
             return job_of(Message.decode(dead_letter.get(self.broker, letter.id).payload or b""))
         except (DeadLetterNotFoundError, DecodeError):  # ended meanwhile, or cut off

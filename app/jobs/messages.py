@@ -6,6 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from app.errors import PermanentError
+from app.jobs.contracts import CONTRACTS
+from brokers import DeadLetter
 from brokers.jetstream.burial import replays_of
 
 
@@ -33,6 +35,14 @@ def job_of_id(message_id: str | None) -> tuple[UUID, int] | None:
         return UUID(job_id), int(publication or 0)
     except ValueError:
         return None
+
+
+def must_be_read(letter: DeadLetter) -> bool:
+    """Whether only its payload tells a letter's job, which costs a request, and not the message's id.
+
+    A replay has an id of its own, and the id of what a stranger sent may look like a job's.
+    """
+    return letter.replays > 0 or (letter.actor not in CONTRACTS and job_of_id(letter.message_id) is not None)
 
 
 def given_up(reason: object, error: object) -> PermanentError:

@@ -106,6 +106,12 @@ class Outbox:
             after_commit(session, lambda: self._sender.admit(queue))
 
 
+def cause_of_now() -> dict[str, str]:
+    """The present trace, and the request that all of this is for: a worker's log lines name it, too."""
+    request_id = bound_fields().get("request_id")
+    return tracing.inject() | ({"request_id": str(request_id)} if request_id else {})
+
+
 def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
     return {
         "job_id": uuid4(),
@@ -117,14 +123,8 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
         "scope_kind": contract.scope_kind,
         "scope_id": contract.scope_id,
         "held": contract.held and owner_id is not None,
-        "trace": _cause(),
+        "trace": cause_of_now(),
     }
-
-
-def _cause() -> dict[str, str]:
-    """The present trace, and the request that all of this is for: a worker's log lines name it, too."""
-    request_id = bound_fields().get("request_id")
-    return tracing.inject() | ({"request_id": str(request_id)} if request_id else {})
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str]:
@@ -132,7 +132,8 @@ def _key(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str, str]]:
-    statement = insert(Job).values(rows)
+    # A single one as such: a statement with a list of values is compiled anew each time.
+    statement = insert(Job).values(rows if len(rows) > 1 else rows[0])
     return statement.on_conflict_do_update(
         index_elements=["kind", "unique_key"],
         index_where=Job.state.in_(("pending", "running", "retrying")),

@@ -144,6 +144,7 @@ class HealthServer:
             daemon=True,
         )
         serve.start()
+        _LOG.info("health checks are answered on port %d", self._address[1])
         return True
 
     def stop(self) -> None:

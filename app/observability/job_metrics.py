@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -21,10 +21,21 @@ SLOTS = Gauge("worker_job_slots", "Jobs that may run at once", ["worker"], multi
 BURIED = Counter("dead_letters_total", "Messages given up", ["worker", "reason"])
 PUBLISHED = Counter("jobs_published_total", "Messages sent for jobs", ["queue", "status"])
 SENT_AGAIN = Counter("jobs_sent_again_total", "Jobs that the reconciler found lost", ["cause"])
+FOUND = Counter("reconciler_findings_total", "What sweeps found that was not as it should be", ["found"])
+BULKS = Gauge(
+    "dead_letter_bulks", "Bulk jobs over dead letters that have not ended", ["state"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+BULK_LETTERS = Counter(
+    "dead_letter_bulk_letters_total", "Letters that bulk jobs dealt with", ["act", "outcome"]
+)
 
 # From nought on, or an alert would not see the first one.
 for _cause in ("unpublished", "overdue", "lost_workers"):
     SENT_AGAIN.labels(_cause)
+for _act in ("replay", "discard"):
+    for _outcome in ("done", "skipped", "failed"):
+        BULK_LETTERS.labels(_act, _outcome)
 
 
 def expect_letters(worker: str, reasons: Iterable[str]) -> None:
@@ -72,3 +83,20 @@ def sent_again(cause: str, number: int) -> None:
     """Count what a pass of the reconciler found."""
     if number:
         SENT_AGAIN.labels(cause).inc(number)
+
+
+def found(what: str, number: int) -> None:
+    """Count what a sweep found; also nothing, or an alert would not see the first one."""
+    FOUND.labels(what).inc(number)
+
+
+def set_bulks(by_state: Mapping[str, int]) -> None:
+    """How many bulk jobs wait, run and stand."""
+    for state, number in by_state.items():
+        BULKS.labels(state).set(number)
+
+
+def bulk_settled(act: str, by_outcome: Mapping[str, int]) -> None:
+    """Count the letters of a step of a bulk job; outcomes are done, skipped and failed."""
+    for outcome, number in by_outcome.items():
+        BULK_LETTERS.labels(act, outcome).inc(number)

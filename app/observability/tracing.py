@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,13 +13,15 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from opentelemetry.trace import Span
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _NAME = "semantic-explorer"
+_END_MILLISECONDS = 3000  # of the five seconds that a pod has left after its drain
 _provider: TracerProvider | None = None
 
 
@@ -33,16 +36,17 @@ def configure(service: str, endpoint: str | None, sample_ratio: float = 1.0) -> 
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     _provider = TracerProvider(
         resource=Resource.create({"service.name": f"{_NAME}-{service}"}),
         sampler=ParentBased(TraceIdRatioBased(sample_ratio)),
+        shutdown_on_exit=False,
     )
     url = endpoint.rstrip("/")
     exporter = OTLPSpanExporter(endpoint=url if url.endswith("/v1/traces") else f"{url}/v1/traces")
-    _provider.add_span_processor(BatchSpanProcessor(exporter))
+    _provider.add_span_processor(_processor(exporter))
+    atexit.register(end)
     return True
 
 
@@ -51,10 +55,13 @@ def enabled() -> bool:
     return _provider is not None
 
 
-def flush() -> None:
-    """Send what is waiting; for the end of a process."""
+def end() -> None:
+    """Send what is waiting, for three seconds at most; spans that end later are dropped.
+
+    Whoever ends by os._exit, as the children of multiprocessing do, must call it; for others it is called.
+    """
     if _provider is not None:
-        _provider.force_flush()
+        _provider.shutdown()
 
 
 @contextmanager
@@ -113,12 +120,6 @@ def continuing(headers: Mapping[str, str]) -> Iterator[None]:
             detach(token)
 
 
-def refer(span: Span, headers: Mapping[str, str]) -> None:
-    """Link a span that has begun to the context in these headers, if they hold one."""
-    for link in _links(headers):
-        span.add_link(link.context)
-
-
 def current_ids() -> dict[str, str]:
     """`trace_id` and `span_id` in hex for the logs; empty outside a span."""
     context = trace.get_current_span().get_span_context()
@@ -159,6 +160,17 @@ def instrument_engine(engine: Any) -> None:
     from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
     SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=_provider)
+
+
+def _processor(exporter: OTLPSpanExporter) -> SpanProcessor:
+    """Sends spans in batches, and at its end the rest: the library waits 30 s for a silent collector."""
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    class Bounded(BatchSpanProcessor):
+        def shutdown(self) -> None:
+            self._batch_processor.shutdown(timeout_millis=_END_MILLISECONDS)
+
+    return Bounded(exporter)
 
 
 def _context(headers: Mapping[str, str] | None) -> Context | None:

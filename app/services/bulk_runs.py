@@ -21,11 +21,13 @@ from sqlalchemy import BigInteger, Text, and_, cast, column, func, or_, select, 
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
+from app.observability import job_metrics, tracing
+from app.observability.logging import bound
 from app.security.audit import Origin, acting
 from app.services.audit_trail import AuditTrail
 from app.services.job_replay import obstacles
 from app.services.letter_ends import LetterEnds
-from app.storage.postgres.session import Database
+from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
 from brokers import JetStreamBroker, ReplayReport, TopologyError, dead_feed, dead_letter
 
@@ -42,7 +44,10 @@ Verdict = tuple[str, str | None]  # the item's state, and its detail
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A bulk job in this worker's hands. `left` caps how many letters it may try: a canary's rest."""
+    """A bulk job in this worker's hands. `left` caps how many letters it may try: a canary's rest.
+
+    `trace` is that of the request which began it.
+    """
 
     bulk_id: int
     act: str
@@ -51,6 +56,7 @@ class Task:
     owner_id: str | None
     per_second: float
     left: int | None
+    trace: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,12 @@ class BulkRuns:
         task = self._claim()
         if task is None:
             return False
-        with acting(Origin(task.by, task.owner_id)):
+        told = {"bulk.id": task.bulk_id}
+        with (
+            acting(Origin(task.by, task.owner_id)),
+            bound(bulk_id=task.bulk_id, **_request(task)),
+            tracing.span(f"bulk {task.act}", "consumer", headers=task.trace, attributes=told),
+        ):
             try:
                 (self._discard if task.act == "discard" else self._replay)(task, keep_on)
             finally:
@@ -93,7 +104,7 @@ class BulkRuns:
             left = row.canary - tried if tried < row.canary else None
             why = f"bulk {row.bulk_id}: {row.why}"
             by = row.started_by or row.created_by
-            return Task(row.bulk_id, row.act, by, why, row.owner_id, row.per_second, left)
+            return Task(row.bulk_id, row.act, by, why, row.owner_id, row.per_second, left, dict(row.trace))
 
     def _discard(self, task: Task, keep_on: Callable[[], bool]) -> None:
         left = task.left
@@ -160,6 +171,7 @@ class BulkRuns:
         bulk.done += counted.get("done", 0)
         bulk.skipped += counted.get("skipped", 0)
         bulk.failed += counted.get("failed", 0)
+        after_commit(session, lambda: job_metrics.bulk_settled(task.act, counted))
         if counted.get("done"):
             verb = "replayed" if task.act == "replay" else "discarded"
             self._record(session, bulk, f"dead_letter.{verb}", count=counted["done"])
@@ -278,6 +290,11 @@ class _Replaying:
             return "failed", f"it comes of {row.depth} replays that all died"
         why = of_jobs.get(row.job_id) if row.job_id else None
         return None if why is None else ("skipped", why)
+
+
+def _request(task: Task) -> dict[str, str]:
+    """The request that began it, for the log lines, and for those of what it causes."""
+    return {name: value for name, value in task.trace.items() if name == "request_id"}
 
 
 def _is_in(report: ReplayReport, sequence: int) -> bool:

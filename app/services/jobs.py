@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.errors import ExplorerError, JobCancelledError, NotFoundError
 from app.jobs import contracts
@@ -35,6 +36,8 @@ from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 _log = logging.getLogger(__name__)
 
 _ERROR_LENGTH = 2000
+_FENCED = "fenced_run"  # token of the run whose job the transaction at hand has locked
+_JOBS = cast("Table", Job.__table__)  # past the mapper: each run has these statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +79,19 @@ class Jobs:
     database: Database
     outbox: Outbox
 
-    def begin(self, job_id: UUID, worker: str, *, publication: int = 0) -> Run | None:
+    def begin(
+        self, job_id: UUID, worker: str, *, publication: int = 0, kind: str | None = None
+    ) -> Run | None:
         """Start a run, taking over from any earlier one.
 
         None when the job has ended or is gone, or when the message is of an earlier publication than the
         row knows: then a newer message stands for the job, and this one must not start it twice. None also
-        for a job on another owner's things, which is dead after that.
+        for a job on another owner's things, which is dead after that, and for one of another `kind` than the
+        message that names it asks for: that is no message of ours.
         """
         token = uuid4()
         with self.database.transaction() as session:
-            row = session.execute(
-                update(Job)
-                .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
-                .values(
-                    state="running",
-                    run_token=token,
-                    worker=worker,
-                    attempt=Job.attempt + 1,
-                    started_at=func.now(),
-                    updated_at=func.now(),
-                    expected_by=None,
-                )
-                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt, Job.trace, Job.queue)
-            ).one_or_none()
+            row = session.execute(_begin(job_id, token, worker, publication, kind)).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
                 foreign = foreign_scope(session, row.kind, row.arguments, row.owner_id)
@@ -119,12 +112,15 @@ class Jobs:
 
     def fence(self, session: Session, run: Run) -> None:
         """Lock the job for this transaction; raises JobCancelledError if the run is no longer ours."""
+        if session.info.get(_FENCED) == run.token:
+            return
         owner = session.execute(
             select(Job.run_token, Job.state).where(Job.job_id == run.job_id).with_for_update()
         ).one_or_none()
         if owner is None or owner.run_token != run.token or owner.state != "running":
             state = "deleted" if owner is None else owner.state
             raise JobCancelledError(f"job {run.job_id} is no longer this worker's ({state})")
+        session.info[_FENCED] = run.token
 
     def finish(self, session: Session, run: Run, *, outcome: Mapping[str, Any] | None = None) -> None:
         """Mark the job done, in the transaction that writes its results."""
@@ -282,9 +278,10 @@ class Jobs:
         error: ExplorerError | None,
         outcome: Mapping[str, Any] | None = None,
     ) -> None:
+        session.info.pop(_FENCED, None)
         rerun = session.scalar(
-            update(Job)
-            .where(Job.job_id == run.job_id)
+            update(_JOBS)
+            .where(_JOBS.c.job_id == run.job_id)
             .values(
                 state=state,
                 finished_at=func.now(),
@@ -293,11 +290,32 @@ class Jobs:
                 outcome=dict(outcome or {}),
                 **_error_fields(error),
             )
-            .returning(Job.rerun)
+            .returning(_JOBS.c.rerun)
         )
         if rerun:
             pause = run.contract.again_after_seconds
             self.outbox.record(session, run.contract, owner_id=run.owner_id, delay_seconds=pause)
+
+
+def _begin(
+    job_id: UUID, token: UUID, worker: str, publication: int, kind: str | None
+) -> ReturningUpdate[Any]:
+    job = _JOBS.c
+    return (
+        update(_JOBS)
+        .where(job.job_id == job_id, job.state.in_(ACTIVE_STATES), job.publication == publication)
+        .where(job.kind == (kind or job.kind))
+        .values(
+            state="running",
+            run_token=token,
+            worker=worker,
+            attempt=job.attempt + 1,
+            started_at=func.now(),
+            updated_at=func.now(),
+            expected_by=None,
+        )
+        .returning(job.kind, job.arguments, job.owner_id, job.attempt, job.trace, job.queue)
+    )
 
 
 def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:

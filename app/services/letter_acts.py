@@ -17,10 +17,8 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, InvalidInputError, UnavailableError
-from app.jobs import message_trace
 from app.jobs.contracts import Contract
 from app.jobs.outbox import Outbox
-from app.observability import tracing
 from app.security.audit import origin
 from app.security.principal import Principal
 from app.services.audit_trail import AuditTrail
@@ -166,14 +164,11 @@ class LetterActs:
         return job, contract
 
     def _send(self, row: DeadLetterRow, why: str) -> str:
-        told = {"messaging.system": "nats", "messaging.destination.name": row.queue}
         try:
             self._refuse_other_stream(row)
-            with tracing.span(f"replay {row.queue}", "producer", attributes=told) as span:
-                sent = dead_letter.replay(
-                    self.broker, row.sequence, by=origin().actor, why=why, max_replays=self.max_replays
-                )
-                tracing.refer(span, message_trace.made(sent))
+            sent = dead_letter.replay(
+                self.broker, row.sequence, by=origin().actor, why=why, max_replays=self.max_replays
+            )
         except DeadLetterNotFoundError as error:
             self.ends.mirror([row.dead_letter_id])
             raise ConflictError(str(error)) from error

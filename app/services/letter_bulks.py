@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, func, insert, literal, select, tex
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from app.jobs.outbox import cause_of_now
 from app.security.audit import origin
 from app.security.principal import Principal, Role
 from app.services.audit_trail import AuditTrail
@@ -32,6 +33,7 @@ MOST_PER_SECOND = 500.0
 _SHOWN = 20
 _PREPARING_SECONDS = 120
 _ENDED = frozenset({"finished", "cancelled", "stopped"})
+_UNFINISHED = ("prepared", "running", "paused", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,14 @@ class LetterBulks:
             )
             return tuple(view(BulkProblem, row) for row in rows)
 
+    def unfinished(self) -> dict[str, int]:
+        """How many bulk jobs wait, run or stand, by state, of all owners."""
+        state = DeadLetterBulk.state
+        counted = select(state, func.count()).where(state.in_(_UNFINISHED)).group_by(state)
+        with self.database.transaction() as session:
+            rows = session.execute(counted).all()
+        return dict.fromkeys(_UNFINISHED, 0) | {name: int(number) for name, number in rows}
+
     def start(self, principal: Principal, bulk_id: int) -> BulkView:
         """Begin; a worker takes it up within seconds. Raises NotFoundError, ConflictError, ForbiddenError."""
         with self.database.transaction() as session:
@@ -182,6 +192,7 @@ class LetterBulks:
                     "than the one who prepared it"
                 )
             bulk.started_by, bulk.started_at = origin().actor, func.now()
+            bulk.trace = cause_of_now()
             return self._told(session, bulk, "started")
 
     def pause(self, principal: Principal, bulk_id: int) -> BulkView:
@@ -196,6 +207,7 @@ class LetterBulks:
         with self.database.transaction() as session:
             bulk = self._steered(session, principal, bulk_id, {"paused", "stopped"}, "running")
             bulk.note = bulk.finished_at = None
+            bulk.trace = cause_of_now()
             return self._told(session, bulk, "resumed")
 
     def cancel(self, principal: Principal, bulk_id: int) -> BulkView:

@@ -91,7 +91,8 @@ class Intake:
                 await self._pull.withdraw()
 
     def _held(self) -> list[int]:
-        return [d.sequence for d in self._holdings.held.values() if d.spec.name == self.spec.name]
+        held = self._holdings.held.values()
+        return [d.sequence for d in held if d.spec.name == self.spec.name and not d.lost]
 
     def _wanted(self, outstanding: int) -> int:
         if self._off_until and self._holdings.suspects and time.monotonic() < self._off_until:

@@ -69,6 +69,7 @@ class Holdings:
         ours = self.held.get(delivery.key)
         if ours is not None:
             ours.reply, ours.deliveries = delivery.reply, delivery.deliveries
+            ours.beat_due, ours.ours_until = delivery.beat_due, delivery.ours_until
             return False
         self.held[delivery.key] = delivery
         self._places[delivery.spec.name] += 1
@@ -98,6 +99,19 @@ class Holdings:
         """End our hold with an answer to the server (+ACK, +TERM, -NAK), confirmed in the background."""
         if delivery.settled:
             return
+        given_back = answer.startswith(NAK)
+        answerable = not (given_back and delivery.lost)  # or it would be taken from who has it by now
+        self._let_go(delivery)
+        if not given_back:
+            self._finished[delivery.key] = None
+            while len(self._finished) > _FINISHED_KEPT:
+                self._finished.popitem(last=False)
+        if answerable:
+            self.answers.put(delivery, answer)
+        for callback in self.on_settled:
+            callback(delivery)
+
+    def _let_go(self, delivery: Delivery) -> None:
         self._count_begun()
         delivery.settled = True
         if self.lifeline is not None:
@@ -108,13 +122,6 @@ class Holdings:
         if self.held.pop(delivery.key, None) is not None:
             self._places[delivery.spec.name] -= 1
         self.parked.discard(delivery)
-        if not answer.startswith(NAK):
-            self._finished[delivery.key] = None
-            while len(self._finished) > _FINISHED_KEPT:
-                self._finished.popitem(last=False)
-        self.answers.put(delivery, answer)
-        for callback in self.on_settled:
-            callback(delivery)
 
     async def settle_after(
         self, work: Callable[[], Awaitable[None]], delivery: Delivery, answer: bytes
@@ -188,13 +195,18 @@ class Holdings:
             now = time.monotonic()
             due = [d for d in self.held.values() if d.beat_due <= now]
             try:
-                await self._renew(due, now)
+                await self._renew(due)
             except Exception:  # without heartbeats every job of this process would be run twice
                 log.exception("Heartbeats failed; they go on.")
 
-    async def _renew(self, due: list[Delivery], now: float) -> None:
+    async def _renew(self, due: list[Delivery]) -> None:
         client: Any = await self._session.connected() if due else None
+        now = time.monotonic()
         for delivery in due:
+            if delivery.lost:  # kept now, it would be begun here although it may run elsewhere
+                log.warning("Message %s was not renewed in time and is left to others.", delivery)
+                delivery.beat_due = float("inf")
+                continue
             if now > delivery.beat_until:
                 log.warning("Message %s outlived its time limit: no more heartbeats.", delivery)
                 delivery.beat_due = float("inf")
@@ -204,4 +216,5 @@ class Holdings:
             except AWAY:
                 return  # all of them are renewed at the reconnection
             delivery.beat_due = now + delivery.spec.heartbeat_seconds
+            delivery.ours_until = now + delivery.spec.ack_wait_seconds
             self._session.options.tell("in-progress", delivery.spec.name)

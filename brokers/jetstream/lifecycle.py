@@ -50,6 +50,9 @@ class Lifecycle(Middleware):
         if not delivery.claim():
             message.hand_back(0)
             raise SkipMessage("The message was given back before it began.")
+        if delivery.lost:  # this process was stopped, or cut off
+            message.hand_back(0)
+            raise SkipMessage("Others may have the message by now.")
         delivery.began = time.monotonic()
         message.started_at = time.time()
         delivery.beat_until = delivery.began + time_limit_seconds(broker, message)

@@ -29,18 +29,20 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS, _STALE_SECONDS = 1.0, 10.0
 _AGAIN_SECONDS = 30.0  # between two starts of a pulse that ended by itself
+LOSS = "a process that native code freezes past ack_wait loses what it runs to others, who run it again"
 
 
 class Lifeline:
-    """One per process and broker. `hold` is for any thread, the rest for the loop, but for the making."""
+    """One per process and broker. `hold` is for any thread, the rest for the loop, but for the making.
+
+    Raises OSError where the system gives no memory to share.
+    """
 
     def __init__(self, options: BrokerOptions, specs: Iterable[QueueSpec]) -> None:
         heartbeat = min(spec.heartbeat_seconds for spec in specs)
         self._tick = min(_TICK_SECONDS, heartbeat / 4)
         self._stale = min(_STALE_SECONDS, heartbeat)
-        self._file = _shared_file()
-        os.truncate(self._file, pulse.MEMORY_BYTES)
-        self._memory = mmap.mmap(self._file, pulse.MEMORY_BYTES)
+        self._file, self._memory = _shared_memory()
         self._free = deque(range(pulse.SLOTS))
         self._said = [_settings(options, self._tick, self._stale)]
         self._pid: int | None = None
@@ -96,7 +98,16 @@ class Lifeline:
         pulse.STAMP.pack_into(self._memory, 0, time.monotonic())
 
     def _start(self) -> None:
+        """Start the pulse, or say why there is none; `_look_after` tries again."""
         self._started = time.monotonic()
+        try:
+            self._pid, self._pipe = self._spawn()
+        except OSError as error:
+            log.warning("No pulse could be started; %s: %s", LOSS, error)
+        self._say(self._said)
+
+    def _spawn(self) -> tuple[int, int]:
+        """The pulse's process id, and the pipe to it; raises OSError."""
         listening, speaking = os.pipe()
         actions = [
             (os.POSIX_SPAWN_DUP2, listening, 0),
@@ -104,14 +115,14 @@ class Lifeline:
         ]
         # -P: its folder has names of the standard library.
         command = [sys.executable, "-P", str(Path(pulse.__file__))]
-        try:  # no fork: this process has threads, and may be gevent's
-            spawn = original("os", "posix_spawn")
-            self._pid = spawn(sys.executable, command, os.environ, file_actions=actions)  # noqa: TID251 (passed on)
-        except OSError as error:
-            log.warning("No pulse could be started; a frozen process loses its messages: %s", error)
-        os.close(listening)
-        self._pipe = speaking
-        self._say(self._said)
+        spawn = original("os", "posix_spawn")  # no fork: this process has threads, and may be gevent's
+        try:
+            return spawn(sys.executable, command, os.environ, file_actions=actions), speaking  # noqa: TID251 (passed on)
+        except OSError:
+            os.close(speaking)
+            raise
+        finally:
+            os.close(listening)
 
     def _say(self, what: list[dict[str, object]]) -> None:
         if self._pipe is not None:
@@ -148,9 +159,21 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _shared_file() -> int:
+def _shared_memory() -> tuple[int, mmap.mmap]:
+    """A file without a name, and the memory that it is; raises OSError."""
+    file = _nameless_file()
+    try:
+        os.truncate(file, pulse.MEMORY_BYTES)
+        return file, mmap.mmap(file, pulse.MEMORY_BYTES)
+    except OSError:
+        os.close(file)
+        raise
+
+
+def _nameless_file() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("pulse")
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            return os.memfd_create("pulse")
     file, path = tempfile.mkstemp()
     Path(path).unlink()
     return file

@@ -233,9 +233,11 @@ class Publisher:
         subject, payload, headers = send.message
         _check_size(client.max_payload, payload, headers)
         if send.lock is not None:
+            # The lock is the second: the server names the first that it refuses, and a message that was
+            # stored before must not look like one whose key another holds by now.
             batch = {"Nats-Batch-Id": uuid.uuid4().hex}
-            first = {**send.lock.headers, **batch, "Nats-Batch-Sequence": "1"}
-            await client.publish(send.lock.subject, send.lock.payload, headers=first)
+            await client.publish(subject, payload, headers={**headers, **batch, "Nats-Batch-Sequence": "1"})
+            subject, payload, headers = send.lock
             headers = {**headers, **batch, "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1"}
         await client.publish(subject, payload, reply, dict(headers) or None)
 

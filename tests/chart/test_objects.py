@@ -203,6 +203,7 @@ def test_a_pod_passes_the_restricted_profile_and_has_one_container(case: str, na
     context = spec["securityContext"]
     assert context["runAsNonRoot"] is True
     assert context["runAsUser"] == context["fsGroup"] == 10001
+    assert context["fsGroupChangePolicy"] == "OnRootMismatch"
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
     assert spec["enableServiceLinks"] is False

@@ -81,7 +81,9 @@ def test_names_in_the_pages_commands_are_those_of_the_chart():
 
 
 def test_an_external_secret_asks_the_store_of_the_guide():
-    external = rendered("everything").one("ExternalSecret", "semantic-explorer-secrets")["spec"]
+    made = rendered("everything").one("ExternalSecret", "semantic-explorer-secrets")
+    assert made["apiVersion"] == "external-secrets.io/v1"  # v1beta1 is no longer served
+    external = made["spec"]
     assert external["secretStoreRef"] == {"name": "aws-secrets", "kind": "SecretStore"}
     assert external["target"] == {"name": "semantic-explorer-secrets", "creationPolicy": "Owner"}
     entries = {one["secretKey"]: one["remoteRef"]["key"] for one in external["data"]}

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from app.api.guard import refuse_open_bind
 from app.config import SETTINGS, Settings
+from app.container import build
 from app.jobs.pools import POOLS
 from app.observability.health import HealthServer
 from app.security.oidc_options import oidc_options
@@ -162,3 +163,11 @@ def test_workers_learn_nothing_of_sign_in(name: str):
 def test_the_public_address_is_one_that_browsers_can_be_sent_back_to(case: str):
     url = urllib.parse.urlsplit(rendered(case).env("api")["PUBLIC_URL"])
     assert url.scheme == "https" or url.hostname == "localhost"
+
+
+def test_the_limit_of_a_map_is_the_setting():
+    path = "workerVisualizationsPy.env.PROCESSING_TIMEOUT_SECS"
+    chart = Rendered(values("quickstart", at(path, "7200")))
+    container = build(settings(chart, "worker-visualizations-py"))
+    assert container.projection_runner._timeout_seconds == 7200
+    assert container.policies.of("build_visualization").time_limit_ms > 7200 * 1000

@@ -18,10 +18,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from app.security.tokens import fresh_api_token
 from devstack.product import ROOT
 from tests.chart.rendering import WORKLOADS, rendered
 from tests.support.app_processes import free_port
@@ -72,7 +74,7 @@ def command(name: str, env: dict[str, str]) -> list[str]:
 
 
 class Started:
-    """One process and what it says."""
+    """One process, what it says, and how long it may take to end, its hook left out."""
 
     def __init__(self, name: str, folder: Path, **changes: str) -> None:
         self.port, self.log = free_port(), folder / "log"
@@ -80,6 +82,9 @@ class Started:
         root.mkdir()
         volumes.mkdir()
         env = environment(name, self.port, volumes) | changes
+        pod = rendered("quickstart").pods[name]["spec"]
+        hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {})
+        self.grace_seconds = pod["terminationGracePeriodSeconds"] - hook.get("seconds", 0)
         alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, "sh"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -95,6 +100,13 @@ class Started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def wait_said(self, words: str) -> None:
+        """Workers write through a process of their own, which may be late."""
+        deadline = time.monotonic() + 60
+        while words not in self.log.read_text():
+            assert time.monotonic() < deadline, f"never said: {words}"
+            time.sleep(0.1)
 
     def wait_alive(self, path: str) -> None:
         deadline = time.monotonic() + 60
@@ -113,11 +125,21 @@ def namespaces_are_allowed() -> bool:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Started]]:
+def dumb() -> Iterator[str]:
+    """Where traces go: a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, dumb: str) -> Iterator[dict[str, Started]]:
     """All at once: that takes no longer than the slowest."""
     if not namespaces_are_allowed():
         pytest.skip("this machine lets nobody make a namespace")
-    running = {name: Started(name, tmp_path_factory.mktemp(name)) for name in WORKLOADS.values()}
+    running = {
+        name: Started(name, tmp_path_factory.mktemp(name), OTEL_EXPORTER_OTLP_ENDPOINT=dumb)
+        for name in WORKLOADS.values()
+    }
     yield running
     for one in running.values():
         one.end()
@@ -132,18 +154,38 @@ def test_the_api_says_that_it_started_and_that_keys_are_sealed(started: dict[str
     assert any("encryption" in message.lower() for message in said)
 
 
+def said_to_its_end(one: Started, name: str) -> str:
+    """All that a process says, once it is alive and, but for maps, was told to end and did in its grace."""
+    if one.process.poll() is None:
+        one.wait_alive(rendered("quickstart").container(name)["livenessProbe"]["httpGet"]["path"])
+        if name == "api":
+            httpx.get(f"http://127.0.0.1:{one.port}/api/collections", timeout=30)  # a span to be sent
+        if name == "worker-visualizations-py":  # it first compiles for a minute, and may: its grace is five
+            one.wait_said("health checks")
+        else:
+            one.process.send_signal(signal.SIGTERM)
+            assert one.process.wait(one.grace_seconds) == 0, one.log.read_text()[-2000:]
+    return one.log.read_text()
+
+
 @pytest.mark.parametrize("name", WORKLOADS.values())
 def test_the_real_program_starts_on_a_read_only_root_and_heeds_sigterm(
     started: dict[str, Started], name: str
 ):
     one = started[name]
-    one.wait_alive(rendered("quickstart").container(name)["livenessProbe"]["httpGet"]["path"])
-    if name != "worker-visualizations-py":  # which first compiles for a minute, and may: its grace is five
-        one.process.send_signal(signal.SIGTERM)
-        assert one.process.wait(60) == 0, one.log.read_text()[-2000:]
-    said = one.log.read_text()
+    said = said_to_its_end(one, name)
     assert "Read-only file system" not in said
     assert "Traceback" not in said
+    assert name == "api" or f"health checks are answered on port {one.port}" in said
+
+
+@pytest.mark.parametrize("name", WORKLOADS.values())
+def test_every_line_of_a_service_is_one_object_of_json(started: dict[str, Started], name: str):
+    """Those of the servers that it runs under, too: gunicorn's and Dramatiq's."""
+    lines = [json.loads(line) for line in said_to_its_end(started[name], name).splitlines()]
+    assert lines
+    assert {line["service"] for line in lines} == {"worker-visualizations" if name.endswith("-py") else name}
+    assert {"timestamp", "level", "message", "version"} <= set.intersection(*map(set, lines))
 
 
 @pytest.fixture
@@ -168,5 +210,27 @@ def test_the_api_finishes_a_request_after_sigterm(silent: socket.socket, tmp_pat
             assert "components" in asked.result().json()
             connection.close()
         assert api.process.wait(60) == 0
+    finally:
+        api.end()
+
+
+def test_the_api_waits_for_its_requests_no_longer_than_it_is_told(silent: socket.socket, tmp_path: Path):
+    if not namespaces_are_allowed():
+        pytest.skip("this machine lets nobody make a namespace")
+    database = f"postgresql://explorer@127.0.0.1:{silent.getsockname()[1]}/semantic_explorer"
+    api = Started("api", tmp_path, DATABASE_URL=database, SHUTDOWN_TIMEOUT_SECS="1")
+    try:
+        api.wait_alive("/health/live")
+        with ThreadPoolExecutor(1) as thread:
+            url = f"http://127.0.0.1:{api.port}/api/collections"
+            host = urlsplit(rendered("quickstart").env("api")["PUBLIC_URL"]).netloc
+            headers = {"Host": host, "Authorization": f"Bearer {fresh_api_token()}"}
+            asked = thread.submit(httpx.get, url, headers=headers, timeout=60)
+            connection, _ = silent.accept()  # who asks is looked up in vain, until it is a 503 in ten seconds
+            api.process.send_signal(signal.SIGTERM)
+            assert api.process.wait(60) == 0
+            with pytest.raises(httpx.TransportError):
+                asked.result()
+            connection.close()
     finally:
         api.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -209,6 +210,15 @@ def test_a_secret_that_an_operator_owns_is_used_and_not_made():
     assert chart.env("api")["ENCRYPTION_MASTER_KEY"] == "semantic-explorer-secrets/encryption-master-key"
     assert chart.env("api")["PGPASSWORD"] == "pg-app/password"
     assert chart.all("Secret") == []
+
+
+def test_the_guides_form_for_production_brings_no_nats():
+    given = {"enabled": False, "external": {"enabled": True, "url": "nats://nats.example.com:4222"}}
+    chart = Rendered(values("production", at("nats", given)))
+    assert "nats" not in chart.pods
+    assert chart.env("api")["NATS_URL"] == "semantic-explorer-inline/nats-url"
+    url = chart.one("Secret", "semantic-explorer-inline")["data"]["nats-url"]
+    assert base64.b64decode(url).decode() == "nats://nats.example.com:4222"
 
 
 def test_the_bundled_nats_answers_to_the_name_of_the_guide():

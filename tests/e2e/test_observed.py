@@ -277,6 +277,13 @@ LEAST = {
     "secrets_stored": {"key_id"},
     "audit_head_timestamp_seconds": set(),
     "semantic_explorer_build_info": {"service", "version"},
+    "reconciler_findings_total": {"found"},
+    "dead_letter_bulks": {"state"},
+    "dead_letter_bulk_letters_total": {"act", "outcome"},
+    "provider_circuits_open": set(),
+    "provider_circuit_changes_total": {"to"},
+    "tls_certificate_expiry_timestamp_seconds": {"use"},
+    "encryption_key_age_seconds": set(),
 }
 
 

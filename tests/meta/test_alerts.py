@@ -87,6 +87,21 @@ def lost(values: str) -> Series:
     return {'jobs_sent_again_total{cause="overdue"}': values}
 
 
+def rescued(cause: str, values: str) -> Series:
+    return {f'nats_messages_rescued_total{{queue="datasets",cause="{cause}"}}': values}
+
+
+def found(what: str, values: str) -> Series:
+    return {f'reconciler_findings_total{{found="{what}"}}': values}
+
+
+def bulks(running: str, letters: str) -> Series:
+    return {
+        'dead_letter_bulks{state="running"}': running,
+        'dead_letter_bulk_letters_total{act="replay",outcome="done"}': letters,
+    }
+
+
 # The notation for repeated values takes numbers only.
 NAN, INF = (" ".join([word] * 60) for word in ("NaN", "Inf"))
 CONSUMER = {"stream": "DATASET_TRANSFORMS", "consumer": "datasets"}
@@ -232,6 +247,44 @@ CASES = [
     ),
     Case("KeyOld", "2h", {AGE: f"{364 * DAY}x120"}),
     Case("KeyOld", "2h", {AGE: f"{366 * DAY}x30 0+60x90"}),  # rotated
+    Case(
+        "ProviderAway",
+        "30m",
+        {'provider_circuits_open{instance="a"}': "2x60", 'provider_circuits_open{instance="b"}': NAN},
+        {"severity": "warning"},
+        "2 providers are not called, because they failed or asked for patience",
+    ),
+    Case("ProviderAway", "30m", {"provider_circuits_open": "0x60"}),
+    Case("ProviderAway", "30m", {"provider_circuits_open": "1x5 0x3 1x5 0x50"}),  # they come back
+    Case("ProviderAway", "30m", {"provider_circuits_open": NAN}),
+    Case(
+        "WorkersDie",
+        "40m",
+        rescued("orphaned", "0+1x60"),
+        {"severity": "warning", "queue": "datasets"},
+        "Workers of datasets died over 30 messages in half an hour",
+    ),
+    Case("WorkersDie", "40m", rescued("orphaned", "0x20 3x40")),
+    Case("WorkersDie", "40m", rescued("overdue", "0+1x60")),  # the server was late
+    Case(
+        "DataMissing",
+        "90m",
+        found("files_without_object", "0x60 1x60"),
+        {"severity": "warning", "found": "files_without_object"},
+        "Object storage or Qdrant has lost something (files_without_object)",
+    ),
+    Case("DataMissing", "90m", found("files_without_object", "0x120")),
+    Case("DataMissing", "90m", found("objects", "0x60 9x60")),  # leftovers, which are removed
+    Case(
+        "BulkJobStands",
+        "40m",
+        bulks("1x60", "50x60"),
+        {"severity": "warning"},
+        "1 bulk jobs over dead letters run and deal with no letter",
+    ),
+    Case("BulkJobStands", "40m", bulks("1x60", "0+5x60")),
+    Case("BulkJobStands", "40m", bulks("0x60", "50x60")),  # none is to run
+    Case("BulkJobStands", "40m", bulks("1x20 0x40", "50x60")),
     Case(
         "ErrorBudgetBurnsFast",
         "2h",

@@ -45,13 +45,14 @@ GROUPS = {
     "AU": 4,
     "CP": 3,
     "TS": 10,
+    "T": 35,
 }
 
 
 def test_every_point_of_the_guide_is_in_the_table_once():
     expected = [f"{group}{number:02}" for group, count in GROUPS.items() for number in range(1, count + 1)]
     assert [point.id for point in conformity.points()] == expected
-    assert len(expected) == 224
+    assert len(expected) == 224 + GROUPS["T"]
 
 
 def test_every_point_names_tests_that_exist():
@@ -60,7 +61,7 @@ def test_every_point_names_tests_that_exist():
 
 def test_the_page_has_the_points_and_tests_of_the_table():
     rows = re.findall(
-        r"(?m)^\| ([A-Z]{2}\d\d) \| (.*?) \| (.*?) \| \**([a-z ]+)\** \|$", conformity.PAGE.read_text()
+        r"(?m)^\| ([A-Z]{1,2}\d\d) \| (.*?) \| (.*?) \| \**([a-z ]+)\** \|$", conformity.PAGE.read_text()
     )
     shown = [(one, said, tuple(re.findall(r"`([^`]+)`", tests))) for one, said, tests, _ in rows]
     assert shown == [
@@ -71,7 +72,7 @@ def test_the_page_has_the_points_and_tests_of_the_table():
 
 def test_the_pages_summary_counts_its_rows():
     text = conformity.PAGE.read_text()
-    results = Counter(re.findall(r"(?m)^\| [A-Z]{2}\d\d .* \| \**([a-z ]+?)\** \|$", text))
+    results = Counter(re.findall(r"(?m)^\| [A-Z]{1,2}\d\d .* \| \**([a-z ]+?)\** \|$", text))
     for result, count in results.items():
         assert f"{count} {result}" in text
 
@@ -106,3 +107,22 @@ def test_a_name_that_two_files_have_is_refused():
 def test_a_line_that_is_no_point_is_refused():
     with pytest.raises(ValueError, match="not `id"):
         conformity.points("XX01 | said")
+
+
+POINTS = [Point("EV01", "a", ("test_a",)), Point("EV02", "b", ("test_b[x]",)), Point("T01", "c", ("test_c",))]
+
+
+def test_some_points_are_run_by_their_ids_or_their_group():
+    assert conformity.chosen(POINTS, []) == POINTS
+    assert conformity.chosen(POINTS, ["EV02", "T"]) == POINTS[1:]
+    with pytest.raises(LookupError, match="no point or group E, EV03"):
+        conformity.chosen(POINTS, ["EV", "E", "EV03"])
+
+
+def test_what_was_not_run_keeps_its_result_unless_its_tests_are_others():
+    text = conformity.page(POINTS, {"EV01": "passed", "EV02": "failed", "T01": "passed"})
+    assert "The 2 points of the deployment guide, the 1 readings" in text
+    assert "1 failed, 2 passed" in text
+    changed = [POINTS[0], POINTS[1], Point("T01", "c", ("test_c", "test_d"))]
+    assert conformity.earlier(changed, text) == {"EV01": "passed", "EV02": "failed", "T01": "not run"}
+    assert conformity.page(POINTS, conformity.earlier(POINTS, text)) == text

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from prometheus_client import Counter, Gauge, Histogram
 
+from app.observability import job_metrics, metrics, security_metrics, server_metrics
 from devstack import dashboards
 from devstack.product import ROOT
 from tests.support import scrapes
@@ -44,12 +47,33 @@ def test_every_expression_can_be_read(where: str, expression: str):
 def test_the_page_for_operators_names_every_metric_that_rules_and_dashboards_ask_for():
     page = (ROOT / "docs" / "observability.md").read_text()
     names = {asked.metric for asked in scrapes.asked_for() if not asked.metric.startswith("process_")}
-    plain = {name.removesuffix("_bucket") for name in names}
+    plain = {_without_suffix(name) for name in names}
     assert {
         name
         for name in plain
         if name not in page and f"…{name.removeprefix('database_connection_pool')}" not in page
     } == set()
+
+
+def _without_suffix(name: str) -> str:
+    return re.sub("_(bucket|count)$", "", name)
+
+
+def ours() -> set[str]:
+    """Every metric of the product, by the name that a scrape has."""
+    modules = (job_metrics, metrics, security_metrics, server_metrics)
+    kinds = (Counter, Gauge, Histogram)
+    made = (one for module in modules for one in vars(module).values() if isinstance(one, kinds))
+    families = [family for one in made for family in one.describe()]
+    return {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
+
+
+def test_every_metric_of_ours_is_in_a_dashboard_or_a_rule_and_on_the_page_for_operators():
+    asked = {_without_suffix(one.metric) for one in scrapes.asked_for()}
+    assert ours() - asked == set()
+    page = (ROOT / "docs" / "observability.md").read_text()
+    pool = "database_connection_pool"
+    assert {n for n in ours() if n not in page and f"…{n.removeprefix(pool)}" not in page} == set()
 
 
 def test_panels_that_need_other_exporters_say_so():

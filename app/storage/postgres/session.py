@@ -42,14 +42,19 @@ class DatabaseOptions:
 class Database:
     """Hands out transactions; connects on first use, so a fork before it is safe.
 
-    `watch` is given what makes the sessions, to listen to their events.
+    `watch` is given what makes the sessions, to listen to their events; `before` is called before each
+    transaction.
     """
 
     def __init__(
-        self, options: DatabaseOptions, watch: Callable[[sessionmaker[Session]], None] | None = None
+        self,
+        options: DatabaseOptions,
+        watch: Callable[[sessionmaker[Session]], None] | None = None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._watch = watch
+        self._before = before
         self._lock = threading.Lock()
         self._sessions: sessionmaker[Session] | None = None
 
@@ -65,6 +70,7 @@ class Database:
 
         Raises UnavailableError when Postgres cannot be reached, is too slow, or has no connection free.
         """
+        self._before()
         session = self._opened()()
         try:
             with self._faults_told(), session.begin():

@@ -5,6 +5,7 @@
 {{- if .workload.pool -}}
 - dramatiq
 - tasks.{{ .workload.pool }}:broker
+- --skip-logging
 - --processes
 - "1"
 - --threads

@@ -215,12 +215,12 @@ def test_a_paused_queue_hands_out_nothing_until_its_deadline(
     runs: list[float] = []
     actor = declare(broker, lambda: runs.append(time.time()))
     start_worker()
-    until = datetime.now(UTC) + timedelta(seconds=1.0)
+    until = datetime.now(UTC) + timedelta(seconds=2.0)
     assert control.pause(broker, "default", until) == until
     actor.send()
     told = control.paused_until(broker, "default")
     assert told is not None
-    assert abs(told - until) < timedelta(seconds=0.5)
+    assert abs(told - until) < timedelta(seconds=2.0)
     wait_until(lambda: runs)
     assert runs[0] >= until.timestamp()
     assert control.paused_until(broker, "default") is None

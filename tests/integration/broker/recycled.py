@@ -7,7 +7,7 @@ import dramatiq
 from brokers import MaxTasksPerChild
 from tests.integration.broker import actors
 
-JOBS_PER_PROCESS = 30
+JOBS_PER_PROCESS = 15
 
 
 def set_up() -> None:

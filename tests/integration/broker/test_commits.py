@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import nats.js.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from brokers import JetStreamBroker, NotUniqueError
+from brokers import BrokerOptions, JetStreamBroker, NotUniqueError
+from brokers.jetstream import publisher
 from brokers.jetstream.batch import publish_batch
-from brokers.jetstream.publisher import may_take_it_later
-from tests.integration.broker.workers import message
+from brokers.jetstream.connection import loop_thread
+from brokers.jetstream.publisher import Publisher, may_take_it_later
+from tests.integration.broker.workers import QUEUES, message, take
 
 
 @pytest.fixture
@@ -38,6 +45,66 @@ def test_a_unique_message_whose_lock_did_not_arrive_is_sent_again(
     assert broker.get_queue_message_counts("quick") == (1, 0, 0)
     with pytest.raises(NotUniqueError):
         broker.enqueue(message("work", unique_key="k"))
+
+
+@pytest.fixture
+def first_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Once; set when it came. Nothing is sent again before `send_again`."""
+    lost = threading.Event()
+    answered = Publisher._answered
+
+    async def lose(self: Publisher, msg: Msg) -> None:
+        if lost.is_set():
+            await answered(self, msg)
+        lost.set()
+
+    monkeypatch.setattr(Publisher, "_answered", lose)
+    monkeypatch.setattr(publisher, "_RESEND_SECONDS", 3600.0)
+    return lost
+
+
+def send_again(broker: JetStreamBroker) -> None:
+    loop_thread().loop.call_soon_threadsafe(broker.connection.session().publisher._send_all_again)
+
+
+def nothing(_: JetStreamBroker) -> None:
+    """The message waits, and its key is its own."""
+
+
+def done(other: JetStreamBroker) -> None:
+    consumer, found = take(other)
+    consumer.ack(found)
+    other.join("quick", timeout=30_000)
+
+
+def done_and_the_key_taken(other: JetStreamBroker) -> None:
+    done(other)
+    other.enqueue(message("work", "another", unique_key="k"))
+
+
+@pytest.mark.parametrize(("meanwhile", "left"), [(nothing, 1), (done, 0), (done_and_the_key_taken, 1)])
+def test_a_unique_message_whose_answer_was_lost_counts_as_stored_whatever_became_of_it(
+    options: BrokerOptions,
+    first_answer_is_lost: threading.Event,
+    meanwhile: Callable[[JetStreamBroker], None],
+    left: int,
+) -> None:
+    ours = JetStreamBroker(dataclasses.replace(options, publish_timeout_seconds=60.0), QUEUES)
+    other = JetStreamBroker(options, QUEUES)
+    sent = message("work", unique_key="k")
+    try:
+        with ThreadPoolExecutor(1) as producer:
+            enqueued = producer.submit(ours.enqueue, sent)
+            assert first_answer_is_lost.wait(40)
+            meanwhile(other)
+            send_again(ours)
+            assert enqueued.result(40).message_id == sent.message_id
+        assert other.get_queue_message_counts("quick") == (left, 0, 0)
+        if not left:
+            other.enqueue(message("work", "next", unique_key="k"))
+    finally:
+        ours.close()
+        other.close()
 
 
 def test_a_batch_whose_first_message_did_not_arrive_is_sent_again(

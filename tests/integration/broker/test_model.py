@@ -17,7 +17,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from brokers import BrokerOptions, JetStreamBroker, QueueSpec, control, dead_letter, topology
+from brokers import (
+    BrokerOptions,
+    JetStreamBroker,
+    NotScheduledError,
+    QueueSpec,
+    control,
+    dead_letter,
+    topology,
+)
 from brokers.jetstream.message import JetStreamMessage
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import make_options, message, wait_until
@@ -68,21 +76,28 @@ class BrokerMachine(RuleBasedStateMachine):
             dead_letter.discard(self.broker, letter.id)
         self.ready: set[str] = set()
         self.late: set[str] = set()  # past their deadline: dead as soon as somebody looks at them
+        self.kept_back: set[str] = set()  # became ready in a pause: not to be handed out before its end
         self.scheduled: list[str] = []
+        self.doomed: set[str] = set()  # scheduled for a time after their deadline
         self.held: list[tuple[Any, JetStreamMessage]] = []
         self.ended: set[str] = set()  # since the process began; nobody waited for the server to hear of it
         self.maybe: set[str] = set()  # ended, and the answer may be lost: may come again
         self.dead: set[str] = set()
         self.paused = False
 
+    def _becomes_ready(self, *message_ids: str) -> None:
+        self.ready.update(message_ids)
+        if self.paused:
+            self.kept_back.update(message_ids)
+
     @rule()
     def publish(self) -> None:
-        self.ready.add(self.broker.enqueue(message("work")).message_id)
+        self._becomes_ready(self.broker.enqueue(message("work")).message_id)
 
     @rule(count=st.integers(min_value=2, max_value=20))
     def publish_many(self, count: int) -> None:
         sent = self.broker.enqueue_many(message("work", number) for number in range(count))
-        self.ready.update(one.message_id for one in sent)
+        self._becomes_ready(*(one.message_id for one in sent))
 
     @rule()
     def publish_too_late(self) -> None:
@@ -99,17 +114,30 @@ class BrokerMachine(RuleBasedStateMachine):
     def schedule(self) -> None:
         self.scheduled.append(self.broker.enqueue(message("work"), delay=3_600_000).message_id)
 
+    @rule()
+    def schedule_too_late(self) -> None:
+        """It is dead as soon as its time comes."""
+        sent = self.broker.enqueue(message("work", deadline=1), delay=3_600_000).message_id
+        self.scheduled.append(sent)
+        self.doomed.add(sent)
+
     @precondition(lambda self: self.scheduled)
     @rule(which=_which)
     def cancel(self, which: int) -> None:
-        control.cancel(self.broker, "quick", self.scheduled.pop(which % len(self.scheduled)))
+        cancelled = self.scheduled.pop(which % len(self.scheduled))
+        control.cancel(self.broker, "quick", cancelled)
+        with pytest.raises(NotScheduledError):
+            control.run_now(self.broker, "quick", cancelled)
 
     @precondition(lambda self: self.scheduled)
     @rule(which=_which)
     def run_now(self, which: int) -> None:
         sent = self.scheduled.pop(which % len(self.scheduled))
         control.run_now(self.broker, "quick", sent)
-        self.ready.add(sent)
+        if sent in self.doomed:
+            self.late.add(sent)
+        else:
+            self._becomes_ready(sent)
 
     @precondition(lambda self: not self.paused and self.ready and len(self.held) < 20)
     @rule()
@@ -118,11 +146,21 @@ class BrokerMachine(RuleBasedStateMachine):
         found = wait_until(lambda: self._next(consumer), 30, "a ready message comes")
         self.held.append((consumer, found))
 
+    @precondition(lambda self: self.paused and len(self.held) < 20)
+    @rule()
+    def look_during_a_pause(self) -> None:
+        """What this process had fetched before it may still come, and nothing else."""
+        consumer = self.broker.consume("quick", prefetch=50, timeout=50)
+        found = self._next(consumer)
+        if found is not None:
+            self.held.append((consumer, found))
+
     def _next(self, consumer: Any) -> JetStreamMessage | None:
         """A message that is to be run; one whose end was not heard of is ended again."""
         found: JetStreamMessage | None = next(consumer)
         if found is None:
             return None
+        assert found.message_id not in self.kept_back, "it came during a pause"
         if found.message_id not in self.maybe:
             self.ready.remove(found.message_id)
             return found
@@ -156,7 +194,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def requeue(self, which: int) -> None:
         consumer, found = self._held(which)
         consumer.requeue([found])
-        self.ready.add(found.message_id)
+        self._becomes_ready(found.message_id)
 
     @rule()
     def crash(self) -> None:
@@ -174,6 +212,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def _die(self) -> None:
         self.broker.connection.close()
         self.ready.update(found.message_id for _, found in self.held)
+        self.kept_back = set(self.ready) if self.paused else set()
         self.held.clear()
         self.ended.clear()
         self.broker = JetStreamBroker(_options(), [_SPEC])
@@ -185,7 +224,7 @@ class BrokerMachine(RuleBasedStateMachine):
         letter = letters[which % len(letters)]
         (self.late if letter.reason == "expired" else self.dead).remove(str(letter.message_id))
         successor = dead_letter.replay(self.broker, letter.id).message_id
-        self.ready.add(successor)  # also of one that came too late: the deadline was that of the old life
+        self._becomes_ready(successor)  # also of one that came too late: that was the old life's deadline
 
     @rule()
     def pause(self) -> None:
@@ -197,6 +236,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def resume(self) -> None:
         control.resume(self.broker, "quick")
         self.paused = False
+        self.kept_back.clear()
 
     @invariant()
     def what_waits_for_its_time_is_counted(self) -> None:
@@ -218,6 +258,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def _drain(self) -> None:
         control.resume(self.broker, "quick")
+        self.kept_back.clear()
         for consumer, found in self.held:
             consumer.ack(found)
         consumer = self.broker.consume("quick", prefetch=50, timeout=20)
@@ -227,6 +268,7 @@ class BrokerMachine(RuleBasedStateMachine):
             if arrived is not None:
                 consumer.ack(arrived)
         assert not self.ready, f"lost: {self.ready}"
+        wait_until(lambda: self._waiting() == 0, 30, "nothing is left")
 
     def _waiting(self) -> int:
         return self.broker.get_queue_message_counts("quick")[0]

@@ -9,12 +9,13 @@ from typing import Any
 
 from brokers import BrokerOptions, JetStreamBroker, NotUniqueError
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import QUEUES, make_options, message
+from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
 
-_PROCESSES, _THREADS, _TIMES = 4, 10, 25  # a thousand producers
+_PROCESSES, _THREADS = 4, 250
 
 
 def race(options: BrokerOptions, start: Any, told: Any) -> None:
+    """Each thread is a producer; all are let go when those of all processes wait."""
     broker = JetStreamBroker(options, QUEUES)
     stored: list[str] = []
     met: list[str | None] = []
@@ -22,15 +23,15 @@ def race(options: BrokerOptions, start: Any, told: Any) -> None:
 
     def produce(_: int) -> None:
         ready.wait(60)
-        for _ in range(_TIMES):
-            try:
-                stored.append(broker.enqueue(message("work", unique_key="report:7")).message_id)
-            except NotUniqueError as error:
-                met.append(error.message_id)
+        try:
+            stored.append(broker.enqueue(message("work", unique_key="report:7")).message_id)
+        except NotUniqueError as error:
+            met.append(error.message_id)
 
     broker.get_queue_message_counts("quick")  # connected before it begins
     with ThreadPoolExecutor(_THREADS) as pool:
         producing = pool.map(produce, range(_THREADS))
+        wait_until(lambda: ready.n_waiting == _THREADS)
         start.wait(60)
         ready.wait(60)
         list(producing)

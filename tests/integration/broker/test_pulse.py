@@ -6,13 +6,14 @@ import functools
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from brokers import JetStreamBroker, topology
+from brokers import JetStreamBroker, inspect, topology
 from brokers.jetstream import lifeline
 from tests.integration.broker import frozen
 from tests.integration.broker.server import NatsServer
@@ -84,6 +85,39 @@ def test_the_jobs_of_a_stopped_worker_are_not_kept_by_its_pulse(
     wait_until(lambda: workers.count("start") == 2, 30)
 
 
+def test_what_a_stopped_and_a_killed_worker_had_not_begun_is_begun_once_by_others(
+    broker: JetStreamBroker, workers: Workers
+) -> None:
+    fetched = {name: [f"{name}{number}" for number in range(3)] for name in ("stopped", "killed")}
+    running = {}
+    for name, behind in fetched.items():  # each is full with what it gets
+        running[name] = workers.start(threads=1, prefetch=4)
+        broker.enqueue(message("hold", name))
+        wait_until(functools.partial(workers.count, "start", name))
+        for one in behind:
+            broker.enqueue(message("work", one))
+        wait_until(functools.partial(_in_flight, broker, 4 * len(running)))
+    os.killpg(running["stopped"].pid, signal.SIGSTOP)
+    workers.kill(running["killed"])
+    for name in fetched:
+        workers.history.with_name(name).touch()
+    other = workers.start(threads=2)
+    names = [*fetched, *fetched["stopped"], *fetched["killed"]]
+    wait_until(lambda: all(workers.count("end", name) for name in names))
+    broker.join("quick", timeout=30_000)
+    workers.kill(other)
+    os.killpg(running["stopped"].pid, signal.SIGCONT)
+    broker.enqueue(message("work", "afterwards"))  # behind what it had fetched, and all is quiet after it
+    wait_until(lambda: workers.count("end", "afterwards"))
+    broker.join("quick", timeout=30_000)
+    assert [workers.count("start", name) for name in names] == [2, 2, 1, 1, 1, 1, 1, 1]
+    assert workers.count("dead") == 0
+
+
+def _in_flight(broker: JetStreamBroker, number: int) -> bool:
+    return inspect.depths(broker)[0].in_flight == number
+
+
 def test_the_pulse_ends_with_its_worker(broker: JetStreamBroker, workers: Workers) -> None:
     command_line = workers.start(processes=2)
     pulses = wait_until(lambda: len(found := pulses_of(command_line.pid)) == 2 and found)
@@ -116,3 +150,33 @@ def test_without_the_option_there_is_no_pulse(server: NatsServer, broker: JetStr
     quiet.consume("quick").close()
     assert quiet.running().holdings.lifeline is None
     quiet.close()
+
+
+def test_where_no_memory_without_a_name_is_allowed_the_pulse_has_a_file(
+    broker: JetStreamBroker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "memfd_create", _forbidden)
+    declare(broker, lambda: None, actor_name="job")
+    start_worker()
+    wait_until(lambda: pulses_of(os.getpid()))
+
+
+def test_a_worker_that_gets_no_memory_to_share_works_without_a_pulse_and_says_what_that_means(
+    broker: JetStreamBroker,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(os, "memfd_create", _forbidden)
+    monkeypatch.setattr(tempfile, "mkstemp", _forbidden)
+    done: list[int] = []
+    declare(broker, lambda: done.append(1), actor_name="job").send()
+    with caplog.at_level(logging.WARNING):
+        start_worker()
+        wait_until(lambda: done)
+    assert "no pulse; a process that native code freezes past ack_wait loses what it runs" in caplog.text
+    assert pulses_of(os.getpid()) == []
+
+
+def _forbidden(*_: object) -> int:
+    raise PermissionError("not here")

@@ -15,9 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from dramatiq.errors import BrokerConnectionError
+from nats.aio.msg import Msg
 
 from brokers import BrokerOptions, JetStreamBroker, inspect, topology
 from brokers.jetstream.errors import LoginRefusedError
+from brokers.jetstream.lifeline import Lifeline
+from brokers.jetstream.message import Delivery
 from brokers.jetstream.shortcut import Shortcut
 from tests.integration.broker.operator_mode import OperatorMode
 from tests.integration.broker.server import NatsServer
@@ -147,6 +150,43 @@ def test_whoever_is_let_in_after_all_is_told_of_other_troubles_again(
     wait_until(let_in, 30)
     assert not isinstance(broker.connection.session().last_error, LoginRefusedError)
     broker.close()
+
+
+def test_the_pulse_of_a_frozen_process_shows_what_opens_the_connection(strict: BrokerOptions) -> None:
+    assert_its_pulse_is_let_in(strict)
+
+
+def test_the_pulse_of_a_frozen_process_logs_in_with_the_password_in_the_url(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats", "--user", "ada", "--pass", "secret")
+    server.start()
+    try:
+        assert_its_pulse_is_let_in(make_options(server.url.replace("//", "//ada:secret@")))
+    finally:
+        server.kill()
+
+
+def assert_its_pulse_is_let_in(options: BrokerOptions) -> None:
+    """It renews a message that this process began, of whose loop it hears nothing."""
+    heard: list[bytes] = []
+    broker = JetStreamBroker(options, QUEUES)
+
+    async def hear(msg: Msg) -> None:
+        heard.append(msg.data)
+
+    async def listen() -> Lifeline:
+        client = await broker.connection.session().client()
+        await client.subscribe("a.sign.of.life", cb=hear)
+        await client.flush()
+        return Lifeline(options, QUEUES)
+
+    lifeline = broker.connection.run(listen())
+    try:
+        lifeline.hold(Delivery(QUEUES[0], "a.sign.of.life", 1, 1, b"", {}))
+        wait_until(lambda: heard, 40, "the pulse renews")
+    finally:
+        lifeline._end()
+        broker.close()
+    assert set(heard) == {b"+WPI"}
 
 
 def test_the_files_in_the_options_open_a_connection(

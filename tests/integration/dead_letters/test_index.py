@@ -7,10 +7,11 @@ from sqlalchemy import delete, func, select, update
 
 from app.container import Container
 from app.errors import ConflictError, ForbiddenError, NotFoundError, ProviderRefusedError
+from app.jobs.contracts import ExtractFile
 from app.services.dead_letter_filters import LetterFilter
 from app.storage.postgres.tables import DeadLetterGroup, DeadLetterRow
 from brokers.jetstream.message import DeadReason
-from tests.integration.dead_letters.conftest import ADA, ADMIN, BOB, Graveyard, payload
+from tests.integration.dead_letters.conftest import ADA, ADMIN, BOB, Graveyard, message, payload
 
 
 def rows(container: Container) -> int:
@@ -31,6 +32,21 @@ def test_a_letter_is_indexed_with_its_job_and_its_owner(graves: Graveyard):
     assert letter.cause == "the account of key ••• is frozen for <n> days"
     assert letter.expires_at is not None
     assert letter.state == "open"
+
+
+def test_the_letter_of_a_stranger_has_no_job_although_its_id_is_that_of_one(graves: Graveyard):
+    job_id = str(graves.job())
+    strangers = message("send_mail", ExtractFile.queue, job_id=job_id)
+    graves.store(strangers.copy(kwargs={}), None, DeadReason.UNKNOWN_ACTOR)
+    graves.store(strangers, None, DeadReason.UNKNOWN_ACTOR)  # what a newer release has a name for
+    without, truly = graves.indexed()
+    assert (without.message_id, without.job_id, without.owner_id, without.arguments) == (
+        job_id,
+        None,
+        None,
+        None,
+    )
+    assert (str(truly.job_id), truly.owner_id) == (job_id, "ada")
 
 
 def test_a_letter_that_comes_twice_and_a_rebuild_write_one_row(graves: Graveyard, container: Container):

@@ -47,7 +47,7 @@ ROUTES: dict[Kind, str] = {
         marketplace.list_public_embedders marketplace.list_recent_embedders
         marketplace.list_public_llms marketplace.list_recent_llms
         queues.list_queues queues.list_queue_schedules queues.get_queue_configuration
-        panel_queues.index panel_parts.queues
+        panel_queues.index panel_parts.queues panel_runbooks.index panel_runbooks.page
     """,
     Kind.MINE: """
         collections.list_collections collections.search_collections collections.create_collection

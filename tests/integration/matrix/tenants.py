@@ -100,6 +100,7 @@ class Things:
             "queue": "collection-transforms",
             "export_type": "csv",
             "act": "pause",
+            "runbook": "SemanticExplorerDeadLetters",
         }
 
     def _finish(self, container: Container, scratch: Path) -> None:

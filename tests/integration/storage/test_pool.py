@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
+from app.errors import UnavailableError
 from app.storage.postgres.session import Database, DatabaseOptions
 
 Opener = Callable[..., Database]
@@ -94,3 +95,19 @@ def test_a_connection_is_replaced_after_its_lifetime(opener: Opener, monkeypatch
     later = SimpleNamespace(time=lambda: time.time() + 1801)
     monkeypatch.setattr("sqlalchemy.pool.base.time", later)
     assert backend(database) != first
+
+
+def test_postgres_never_sees_more_connections_than_the_most(opener: Opener):
+    database = opener(min_connections=0, max_connections=4, acquire_timeout_seconds=30)
+    with ThreadPoolExecutor(16) as threads:
+        seen = list(threads.map(lambda _: open_connections(database), range(64)))
+    assert 1 < max(seen) <= 4
+
+
+def test_a_server_without_tls_is_refused_where_tls_is_required(migrated_url: str):
+    url = migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    mark = "&" if "?" in url else "?"
+    database = Database(DatabaseOptions(url=f"{url}{mark}sslmode=require"))
+    with pytest.raises(UnavailableError, match="SSL"):
+        database.ping()
+    database.close()

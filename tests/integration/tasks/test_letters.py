@@ -38,13 +38,13 @@ def store(pool: Pool) -> Iterator[Store]:
     """Store the dead letter of a job that has no row yet; returns the letter's id."""
     worker = pool.start(lambda *_: None)
 
-    def put(job_id: UUID, message_id: str | None = None, **options: Any) -> int:
+    def put(job_id: UUID | None, message_id: str | None = None, **options: Any) -> int:
         pool.container.broker.enqueue(
             dramatiq.Message(
                 queue_name=ExtractFile.queue,
                 actor_name="an actor of tomorrow",
                 args=(),
-                kwargs={"job_id": str(job_id)},
+                kwargs={"job_id": str(job_id)} if job_id else {},
                 options=options,
                 message_id=message_id or str(job_id),
             )
@@ -117,6 +117,14 @@ def test_a_job_that_was_sent_again_since_is_left_to_its_newer_message(pool: Pool
     store(job_id)
     add_job(pool, job_id, "running", publication=1)
     assert compare(pool, dry_run=True) == compare(pool) == LettersFound([], [], [])
+    assert pool.job().state == "running"
+
+
+def test_a_strangers_letter_whose_id_is_that_of_a_job_is_none_of_it(pool: Pool, store: Store):
+    job_id = uuid4()
+    store(None, message_id=str(job_id))
+    add_job(pool, job_id, "running")
+    assert compare(pool) == LettersFound([], [], [])
     assert pool.job().state == "running"
 
 

@@ -5,17 +5,18 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
 
 from app.errors import ProviderPausedError, ProviderUnavailableError, UnreadableFileError
-from app.jobs.contracts import ExtractFile
+from app.jobs.contracts import ExtractFile, PlanCollectionTransform
 from app.jobs.policy import MAX_ATTEMPTS, Policy
 from app.security.principal import Principal
 from app.services import jobs
 from app.services.jobs import Run
+from app.storage.postgres.tables import Job
 from tasks import scope
 from tests.integration.tasks.conftest import Pool
 from tests.support.domain import Recorder
@@ -222,6 +223,26 @@ def message(job_id: UUID, **more: int) -> dramatiq.Message[Any]:
         kwargs={"job_id": str(job_id), **more},
         options={},
     )
+
+
+def test_a_message_that_names_a_job_of_another_kind_starts_nothing(
+    pool: Pool, request: pytest.FixtureRequest
+):
+    plan, job_id = PlanCollectionTransform(pool.transform), uuid4()
+    row = Job(
+        job_id=job_id, owner_id="ada", kind=plan.kind, unique_key=plan.unique_key, queue=plan.queue,
+        arguments=plan.arguments(), state="pending",
+    )  # fmt: skip
+    with pool.container.database.transaction() as session:
+        session.add(row)
+    worker = pool.start(lambda *_: None)
+    request.addfinalizer(worker.stop)
+    pool.container.broker.enqueue(message(job_id))
+    pool.rest()
+    assert pool.dead_letters() == []
+    with pool.container.database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.state, job.attempt) == ("pending", 0)
 
 
 def test_a_dead_job_whose_letter_was_never_stored_gets_one_when_its_message_comes_back(

@@ -24,6 +24,14 @@ def test_a_wrong_key_stops_the_start_by_its_rule_and_not_by_its_value(name: str,
     assert wrong not in refused.value.message
 
 
+def test_64_hexadecimal_digits_are_taken_in_any_case():
+    keys = {
+        Keyring(Settings.from_env(DATABASE | {"ENCRYPTION_MASTER_KEY": key}).encryption_master_key).active
+        for key in (OTHER, OTHER.lower())
+    }
+    assert len({key.id for key in keys if key}) == 1
+
+
 def test_several_retired_keys_are_read():
     settings = Settings.from_env(
         DATABASE | {"ENCRYPTION_MASTER_KEY": KEY, "ENCRYPTION_RETIRED_KEYS": f"{OTHER}, {'22' * 32}"}
