@@ -5,11 +5,14 @@ There are none for a single user on their own machine, for probes, and for files
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from flask import Flask, current_app, g, request
 
 from app.api import who
 from app.api.address import client_address, network_of
 from app.api.context import container
+from app.config import Settings
 from app.security.tokens import digest
 from app.services.rate_limits import Limit
 
@@ -18,7 +21,11 @@ _UNCOUNTED = frozenset({"health.live", "health.ready", "metrics", "web.static"})
 _SIGN_IN = frozenset({"auth.start", "auth.auth_callback"})
 _SIGN_IN_PATHS = ("/api/auth/", "/api/token")
 # What costs more than to look has limits of its own, so that one does not use up the other (marks.budget).
-_FOR = {"search": "for searching", "upload": "for uploads and pushes", "stream": "for event streams"}
+_BUDGETS: Mapping[str, tuple[str, Callable[[Settings], int]]] = {
+    "search": ("for searching", lambda settings: settings.rate_limit_search),
+    "upload": ("for uploads and pushes", lambda settings: settings.rate_limit_upload),
+    "stream": ("for event streams", lambda settings: settings.rate_limit_stream),
+}
 
 
 def register_before_principal(app: Flask) -> None:
@@ -53,5 +60,5 @@ def _count_principal() -> None:
         limits.count(Limit(f"token:{digest(header)}", settings.rate_limit_token, "with one token"))
     budget = getattr(current_app.view_functions.get(request.endpoint or ""), "rate_budget", None)
     if budget is not None:
-        most = getattr(settings, f"rate_limit_{budget}")
-        limits.count(Limit(f"{budget}:{owner_id}", most, f"of one user {_FOR[budget]}"))
+        what_for, most = _BUDGETS[budget]
+        limits.count(Limit(f"{budget}:{owner_id}", most(settings), f"of one user {what_for}"))
