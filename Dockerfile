@@ -48,6 +48,8 @@ COPY alembic ./alembic
 COPY brokers ./brokers
 COPY tasks ./tasks
 COPY app ./app
+# The panel shows them.
+COPY docs/runbooks ./docs/runbooks
 COPY --from=pages /src/app/web/static/build ./app/web/static/build
 # The root may be read-only: what is written goes to /tmp and to the cache, which are volumes then.
 ENV PATH="/opt/venv/bin:${PATH}" \

@@ -70,6 +70,18 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _trace_url(raw: str) -> str:
+    """An address of web pages with `{trace_id}` once, behind the host."""
+    parts = urlsplit(raw)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ValueError("must start with http:// or https:// and a host")
+    if _TRACE_FIELD in parts.netloc or raw.count(_TRACE_FIELD) != 1:
+        raise ValueError(f"must hold {_TRACE_FIELD} once, behind the host")
+    if not raw.isprintable() or set(raw.replace(_TRACE_FIELD, "")) & set(" {}<>\"'\\`"):
+        raise ValueError(f"must be a URL that holds no blanks, quotes or braces but those of {_TRACE_FIELD}")
+    return raw
+
+
 def _log_level(raw: str) -> str:
     return _choice("DEBUG", "INFO", "WARNING", "ERROR")({"WARN": "WARNING"}.get(raw.upper(), raw.upper()))
 
@@ -109,6 +121,7 @@ def _hex_keys(raw: str) -> tuple[str, ...]:
 
 _MIB = 1024 * 1024
 _KEY_DIGITS = 64
+_TRACE_FIELD = "{trace_id}"
 
 SETTINGS: tuple[Variable, ...] = (
     Variable("DATABASE_URL", "Postgres, as a SQLAlchemy or libpq URL", _url("postgresql", "postgresql+psycopg2", "postgres"), required=True, secret=True),
@@ -160,13 +173,16 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("RATE_LIMIT_TOKEN", "the same of one token", _integer(0, 10_000_000), 1200),
     Variable("RATE_LIMIT_ADDRESS", "the same from one address (IPv6: one /64)", _integer(0, 10_000_000), 3000),
     Variable("RATE_LIMIT_SIGN_IN", "the same on the way in: sign-in, tokens and sessions", _integer(0, 10_000_000), 60),
+    Variable("RATE_LIMIT_SEARCH", "requests per minute of one user that search; they count for RATE_LIMIT_USER, too", _integer(0, 10_000_000), 300),
+    Variable("RATE_LIMIT_UPLOAD", "the same that upload files or push items and vectors", _integer(0, 10_000_000), 1200),
+    Variable("RATE_LIMIT_STREAM", "the same that open an event stream", _integer(0, 10_000_000), 120),
     Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),
     Variable("ENCRYPTION_RETIRED_KEYS", "comma-separated keys that only open what they sealed: see secrets.md", _hex_keys, (), secret=True),
     Variable("OUTBOUND_ALLOWED_HOSTS", "private hosts or networks that providers may live on", _words, ()),
     Variable("PROVIDER_MAX_CONCURRENT_REQUESTS", "calls to one provider with one key at a time, by all processes; 0: no limit", _integer(0, 256), 0),
     Variable("PROVIDER_REQUESTS_PER_MINUTE", "the same per minute", _integer(0, 10_000_000), 0),
     Variable("PROVIDER_OPEN_SECS", "how long a provider that failed five times in a row is left alone at first", _integer(1, 300), 30),
-    Variable("EMBEDDING_INFERENCE_API_URL", "embedding service of one's own, whose models are listed; may be private", _url("http", "https")),
+    Variable("EMBEDDING_INFERENCE_API_URL", "embedding service of one's own: its models are listed, and embedders of provider internal ask it; may be private", _url("http", "https")),
     Variable("LLM_INFERENCE_API_URL", "the same of language models", _url("http", "https")),
     Variable("MODEL_CACHE_DIR", "the local embedder's compiled model", Path, Path(".data/models")),
     Variable("NUMBA_CACHE_DIR", "compiled map code, kept between processes", Path, Path(".data/numba")),
@@ -180,6 +196,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR; INFO when neither this nor RUST_LOG says", _log_level),
     Variable("RUST_LOG", "log filter: a level and levels by part, as in `warn,semantic_explorer=info`", str, ""),
     Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "traces go here; empty turns tracing off", _url("http", "https")),
+    Variable("TRACE_URL_TEMPLATE", "where people look at a trace, as in `https://traces.example.com/trace/{trace_id}`; empty: its id is no link", _trace_url),
 )  # fmt: skip
 
 

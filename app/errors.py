@@ -32,16 +32,25 @@ ExplorerError
 
 from __future__ import annotations
 
+import re
+
+# What neither Postgres nor UTF-8 takes.
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+
 
 class ExplorerError(Exception):
-    """Base of every error this product raises on purpose."""
+    """Base of every error this product raises on purpose.
+
+    Messages quote what users, files and providers say, and end in rows, answers and logs: a character that
+    cannot be written there becomes U+FFFD.
+    """
 
     http_status = 500
     code = "internal_error"
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _UNWRITABLE.sub("\ufffd", message)
+        super().__init__(self.message)
         self.field = field
 
 

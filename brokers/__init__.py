@@ -15,6 +15,7 @@ from brokers.jetstream import (
 from brokers.jetstream.broker import JetStreamBroker, default_middleware
 from brokers.jetstream.burial import Provenance
 from brokers.jetstream.dead_letter import DeadLetter, EndedLetter, Outcome, ReplayReport
+from brokers.jetstream.drift import Change
 from brokers.jetstream.errors import (
     ContentionError,
     CrashLoopError,
@@ -50,7 +51,6 @@ from brokers.jetstream.retries import ScheduledRetries
 from brokers.jetstream.sending import NotAllStoredError
 from brokers.jetstream.stub import JetStreamStubBroker
 from brokers.jetstream.survey import QueueSurvey, WorkerSeen
-from brokers.jetstream.topology import Change
 
 __all__ = [
     "BrokerOptions",

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -73,7 +74,8 @@ class Scope:
         started, status = time.monotonic(), "success"
         self._note_wait(run)
         try:
-            status = self._process(kind, run, handler)
+            with self._courtesy(run):
+                status = self._process(kind, run, handler)
             if status == "success":
                 job_metrics.ended(self.pool, status, run.attempt)
         except JobCancelledError as error:
@@ -89,6 +91,11 @@ class Scope:
             seconds = time.monotonic() - started
             metrics.observe_job(self.pool, kind, status, seconds)
             logger.info("run ended", extra={"status": status, "duration_ms": round(seconds * 1000, 1)})
+
+    def _courtesy(self, run: Run) -> AbstractContextManager[None]:
+        if run.contract.makes_way and run.owner_id is not None:
+            return self.container.courtesy.running(run.owner_id)
+        return nullcontext()
 
     def _process(self, kind: str, run: Run, handler: Handler) -> str:
         """One span in the trace of what caused the job, linked to who sent and who replayed the message.

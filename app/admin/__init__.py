@@ -17,8 +17,10 @@ from app.admin.home import Home, Parts
 from app.admin.jobs import JobsView
 from app.admin.letter_list import LetterList
 from app.admin.letters import LettersView
+from app.admin.links import trace_links
 from app.admin.queues import QueuesView
 from app.admin.reading import ReadSession
+from app.admin.runbooks import RunbooksView
 
 if TYPE_CHECKING:
     from app.container import Container
@@ -29,7 +31,7 @@ def register(app: Flask, container: Container, on_error: frame.OnError) -> None:
     app.extensions[frame.EXTENSION] = on_error
     services, reading = container.services, ReadSession(lambda: container.database)
     app.teardown_request(reading.close)
-    app.register_blueprint(_assets())
+    app.register_blueprint(_assets(container.settings.trace_url_template))
     admin = Admin(
         app,
         name="Operations",
@@ -42,10 +44,10 @@ def register(app: Flask, container: Container, on_error: frame.OnError) -> None:
     letters, bulks = LettersView(services), BulksView(services)
     queues, jobs = QueuesView(services), JobsView(services, reading)
     parts = Parts(queues, jobs, letters, bulks)
-    admin.add_views(letters, LetterList(reading), bulks, queues, jobs, parts)
+    admin.add_views(letters, LetterList(reading), bulks, queues, jobs, parts, RunbooksView())
 
 
-def _assets() -> Blueprint:
+def _assets(trace_url_template: str | None) -> Blueprint:
     assets = Blueprint(
         "panel",
         __name__,
@@ -56,4 +58,5 @@ def _assets() -> Blueprint:
     frame.protect(assets)
     for name, say in wording.FILTERS.items():
         assets.add_app_template_filter(say, name)
+    assets.add_app_template_filter(trace_links(trace_url_template), "trace_url")
     return assets

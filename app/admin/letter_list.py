@@ -15,10 +15,17 @@ from app.errors import InvalidInputError
 from app.jobs.contracts import CONTRACTS
 from app.jobs.pools import POOLS
 from app.services.dead_letter_filters import LetterFilter, visible_to
+from app.services.letter_search import settled
 from app.storage.postgres.tables import DeadLetterRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
 
 _AGES = (("3600", "the last hour"), ("86400", "the last day"), ("604800", "the last week"))
+_LONG_AGO = (
+    ("3600", "an hour ago"),
+    ("86400", "a day ago"),
+    ("604800", "a week ago"),
+    ("2160000", "25 days ago"),
+)
 _NUMBERS: dict[str, Callable[[str], float]] = {
     "attempts": int,
     "younger_than": seconds,
@@ -50,6 +57,12 @@ class _Field(Field):
     def __init__(self, key: str, label: str, words: Any = None) -> None:
         super().__init__(DeadLetterRow.state, key, label, _conditions, words)
 
+    def apply(self, query: Any, value: str, alias: Any = None) -> Any:
+        """Narrow the query; a search is looked up first."""
+        if self.key == "search":
+            return query.filter(settled(query.session, visible_to(frame.principal()), value))
+        return super().apply(query, value, alias)
+
 
 class LetterList(Listing):
     """/admin/dead-letters/list."""
@@ -57,10 +70,11 @@ class LetterList(Listing):
     routes = frozenset({"index_view", "export"})
     under = "/admin/dead-letters/"
     list_template = "panel/letters.html"
-    column_list = ("state", "cause", "actor", "owner_id", "attempts", "died_at", "expires_at")
+    column_list = ("state", "cause", "actor", "document", "owner_id", "attempts", "died_at", "expires_at")
     column_labels: ClassVar[dict[str, str]] = {
         "cause": "Why it died",
         "actor": "Kind",
+        "document": "Document",
         "owner_id": "Owner",
         "died_at": "Died",
         "expires_at": "Expires in",
@@ -69,18 +83,21 @@ class LetterList(Listing):
     column_default_sort: ClassVar[list[tuple[str, bool]]] = [("died_at", True), ("dead_letter_id", True)]
     can_export, export_max_rows = True, 10_000
     column_export_list = (
-        "dead_letter_id", "state", "reason", "error_class", "cause", "fingerprint", "actor", "queue", "pool",
-        "owner_id", "job_id", "message_id", "attempts", "worker", "trace_id", "died_at", "expires_at",
-        "ended_at", "ended_by", "ended_why",
+        "dead_letter_id", "state", "reason", "error_class", "cause", "document", "fingerprint", "actor",
+        "queue", "pool", "owner_id", "job_id", "message_id", "attempts", "worker", "trace_id", "died_at",
+        "expires_at", "ended_at", "ended_by", "ended_why",
     )  # fmt: skip
 
     def __init__(self, reading: ReadSession) -> None:
         self.column_filters = [
+            _Field("search", "Search"),
             _Field("state", "State", LETTER_STATES),
             _Field("reason", "Reason", LETTER_REASONS),
             _Field("actor", "Kind", CONTRACTS),
             _Field("pool", "Pool", POOLS),
+            _Field("queue", "Queue", [pool.queue for pool in POOLS.values()]),
             _Field("younger_than", "Died within", _AGES),
+            _Field("older_than", "Died more than", _LONG_AGO),
             _Field("fingerprint", "Cause (fingerprint)"),
             _Field("owner_id", "Owner"),
             _Field("job_id", "Job"),

@@ -10,7 +10,9 @@ from flask import Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_admin import expose
 
-from app.admin import frame
+from app.admin import frame, links
+from app.admin.attempts import attempts_of
+from app.admin.tracebacks import parts_of
 from app.errors import ExplorerError, InvalidInputError
 from app.security.marks import least_role
 from app.security.principal import Role
@@ -123,7 +125,18 @@ class LettersView(frame.Page):
         detail = self._of.dead_letters.get(who, dead_letter_id, reveal=reveal)
         destinations = self._of.letter_moves.destinations(who, dead_letter_id)
         shown = {"detail": detail, "destinations": destinations, "minutes": _MINUTES}
-        return self.render("panel/letter.html", **shown, **_acts(detail))
+        return self.render("panel/letter.html", **shown, **_told(detail), **_acts(detail))
+
+
+def _told(detail: LetterDetail) -> dict[str, Any]:
+    """What the page says of a letter in its own words."""
+    content = detail.content
+    return {
+        "about": links.about(detail),
+        "runbook": links.runbook(detail),
+        "attempts": attempts_of(content.attempts) if content else (),
+        "trace_parts": parts_of(content.trace) if content else (),
+    }
 
 
 def _acts(detail: LetterDetail) -> dict[str, bool]:

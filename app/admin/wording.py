@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,27 +62,6 @@ def moment(value: datetime | None) -> str:
     return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if value else "\N{EN DASH}"
 
 
-def stamp(value: Any) -> str:
-    """A moment of a message's history, which holds it as Unix seconds or as text."""
-    found = _time(value)
-    return moment(found) if found else str(value)
-
-
-def ran(attempt: Mapping[str, Any]) -> str:
-    """How long an attempt took."""
-    begin, end = _time(attempt.get("started_at")), _time(attempt.get("ended_at"))
-    return span((end - begin).total_seconds()) if begin and end else "\N{EN DASH}"
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        if isinstance(value, str):
-            return datetime.fromisoformat(value)
-        return datetime.fromtimestamp(float(value), UTC)
-    except (OverflowError, TypeError, ValueError):
-        return None
-
-
 FILTERS: dict[str, Callable[..., str]] = {
     "age": age,
     "until": until,
@@ -92,6 +71,4 @@ FILTERS: dict[str, Callable[..., str]] = {
     "shade": shade,
     "class_name": class_name,
     "moment": moment,
-    "stamp": stamp,
-    "ran": ran,
 }

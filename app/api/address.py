@@ -18,6 +18,8 @@ def client_address() -> str | None:
     counts, so it is read from the right up to the first address that is not one of theirs.
     """
     trusted: _Networks = container().settings.trusted_proxies
+    if not trusted:
+        return request.remote_addr
     found = request.remote_addr
     for hop in reversed(_hops()):
         if not _is_in(found, trusted):

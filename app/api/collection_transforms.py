@@ -26,6 +26,7 @@ from app.api.schemas.collection_transforms import (
     UpdateCollectionTransform,
 )
 from app.api.schemas.jobs import CancelledReply
+from app.security.marks import budget
 from app.services.collection_transforms import CollectionTransformChanges
 
 api = APIBlueprint(
@@ -69,6 +70,7 @@ def create_collection_transform(body: CreateCollectionTransform) -> Response:
 
 
 @api.get("/stream", responses=answers("text/event-stream"))
+@budget("stream")
 def stream_collection_transforms(query: CollectionStreamQuery) -> Response:
     """Follow the owner's collection transforms (server-sent events)."""
     wanted = query.collection_id

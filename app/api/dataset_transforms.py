@@ -31,6 +31,7 @@ from app.api.schemas.dataset_transforms import (
     UpdateDatasetTransform,
 )
 from app.api.schemas.jobs import CancelledReply
+from app.security.marks import budget
 from app.services.dataset_transforms import DatasetTransformChanges
 
 api = APIBlueprint(
@@ -80,6 +81,7 @@ def create_dataset_transform(body: CreateDatasetTransform) -> Response:
 
 
 @api.get("/stream", responses=answers("text/event-stream"))
+@budget("stream")
 def stream_dataset_transforms(query: DatasetStreamQuery) -> Response:
     """Follow the owner's dataset transforms (server-sent events)."""
     wanted = query.dataset_id

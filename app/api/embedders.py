@@ -53,7 +53,7 @@ def list_providers() -> Response:
             provider=name,
             title=each.title,
             needs_api_key=each.needs_api_key,
-            takes_base_url=each.remote,
+            takes_base_url=each.takes_base_url,
             base_url=each.default_base_url,
             model=each.default_model,
             dimensions=each.default_dimensions,

@@ -13,6 +13,7 @@ from app.errors import InvalidInputError, PreconditionFailedError
 from app.storage.postgres.queries.owned import expect_unchanged, forget_expected
 
 _OK = 200
+_CONDITIONS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH", "HTTP_RANGE"})
 _CHANGES = frozenset({"PATCH", "DELETE"})
 
 
@@ -29,7 +30,8 @@ def _add_etag(response: Response) -> Response:
         return response
     if "ETag" not in response.headers:
         response.set_etag(_etag(response.get_data()))
-    response.make_conditional(request)
+    if not _CONDITIONS.isdisjoint(request.environ):
+        response.make_conditional(request)
     return response
 
 

@@ -30,6 +30,7 @@ from app.api.schemas.files import (
     UploadReply,
 )
 from app.pipeline.extraction import registry
+from app.security.marks import budget
 from app.services.uploads import Upload
 
 api = APIBlueprint("files", __name__, url_prefix="/api", abp_tags=[Tag(name="Files")], abp_responses=PROBLEMS)
@@ -42,6 +43,7 @@ class AllowedTypes(RootModel[list[str] | list[FileType]]):
 
 @api.post(_FILES, responses={200: UploadReply})
 @takes_files
+@budget("upload")
 @takes_bytes(lambda settings: int(settings.s3_max_upload_size_bytes))
 def upload_files(path: FilesPath, form: UploadForm) -> Response:
     """Store files (multipart field `files`, any number of times); each stands or falls alone."""

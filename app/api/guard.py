@@ -10,6 +10,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -39,6 +40,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = frozenset({"health.alive", "health.live", "health.ready", "metrics"})
 _HTTPS_ONLY = f"max-age={365 * 24 * 3600}"
 _PORTS = {"http": 80, "https": 443}
+_ASKERS = ("Authorization", "Cookie")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = {
     "Content-Security-Policy": (
@@ -99,7 +101,7 @@ def refuse_open_bind(hostname: str) -> None:
 
 
 def _identify_request() -> None:
-    given = request.headers.get("X-Request-ID", "")
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")  # asking for a header that is missing costs more
     g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
     g.log_fields = bind(request_id=g.request_id)
 
@@ -111,13 +113,13 @@ def _forget_request(_error: BaseException | None) -> None:
 
 def _refuse_foreign_hosts() -> None:
     """A page elsewhere may point its own name at this machine (DNS rebinding): then Host is that name."""
-    name = urlsplit(f"//{request.host}").hostname or ""
+    name = _host_of(f"//{request.host}")
     if who.oidc() is not None:
         # Probes come by the address of a pod or machine, and learn nothing about anybody.
         if name not in _public_name() and request.endpoint not in _PROBES:
             abort(403, f"this server answers to the host of PUBLIC_URL, not to {name!r}")
         return
-    if name not in _LOCAL_NAMES | _public_name():
+    if name not in _LOCAL_NAMES and name not in _public_name():
         abort(403, f"this server answers to localhost, not to {name!r}; set PUBLIC_URL to add a name")
     # The bind address may be overridden on gunicorn's command line; who calls may not be.
     address = client_address()
@@ -236,7 +238,12 @@ def _mark(name: str, *, default: Any) -> Any:
 
 def _public_name() -> frozenset[str]:
     url = container().settings.public_url
-    return frozenset({urlsplit(url).hostname or ""}) if url else frozenset()
+    return frozenset({_host_of(url)}) if url else frozenset()
+
+
+@lru_cache(maxsize=1024)
+def _host_of(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _is_local(address: str) -> bool:
@@ -250,16 +257,19 @@ def _is_local(address: str) -> bool:
 
 def _add_headers(response: Response) -> Response:
     there = {name.lower() for name, _ in response.headers}  # asking for each costs an exception
-    response.headers.extend((name, value) for name, value in _HEADERS.items() if name.lower() not in there)
+    wanted = [*_HEADERS.items(), ("X-Request-ID", g.get("request_id", ""))]
     options = who.oidc()
     if options is not None and options.secure_cookies:
-        response.headers.setdefault("Strict-Transport-Security", _HTTPS_ONLY)
-    response.headers["X-Request-ID"] = g.get("request_id", "")
+        wanted.append(("Strict-Transport-Security", _HTTPS_ONLY))
     if request.path.startswith("/api/"):
-        response.headers.setdefault("Cache-Control", "no-store")
+        wanted.append(("Cache-Control", "no-store"))
     if not (request.endpoint or "").endswith(".static"):
         # What a browser keeps, it keeps for one who asks, and not for the next at the same desk.
-        response.vary.update(("Authorization", "Cookie"))
+        if "vary" in there:
+            response.vary.update(_ASKERS)
+        else:
+            wanted.append(("Vary", ", ".join(_ASKERS)))
+    response.headers.extend([each for each in wanted if each[0].lower() not in there])
     return response
 
 

@@ -35,7 +35,7 @@ def takes_key(method: str, function: Any) -> bool:
 
 
 def _begin() -> Response | None:
-    key = request.headers.get(HEADER)
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     function = current_app.view_functions.get(request.endpoint or "")
     if key is None or function is None or request.method != "POST" or not request.path.startswith("/api/"):
         return None

@@ -29,7 +29,7 @@ from app.api.schemas.items import (
     PushedReply,
     PushItems,
 )
-from app.errors import NotFoundError
+from app.security.marks import budget
 from app.services.items import ItemView, PushedChunk, PushedItem
 from app.services.paging import Page
 
@@ -44,6 +44,7 @@ _ITEMS = "/datasets/<int:dataset_id>/items"
 
 @api.post(_ITEMS, responses={200: PushedReply})
 @takes_bytes(PUSH_BYTES)
+@budget("upload")
 def push_items(path: ItemsPath, body: PushItems) -> Response:
     """Write documents by title, replacing those that are there; their embedding is planned."""
     items = [
@@ -61,13 +62,8 @@ def push_items(path: ItemsPath, body: PushItems) -> Response:
 def list_items(path: ItemsPath, query: ItemsQuery) -> Response:
     """List items with their first 100 chunks each."""
     page = _items(path, query)
-    found = [
-        ItemWithChunks(
-            item=item,
-            chunks=list(services().items.chunks(me(), item.item_id, limit=_SHOWN_CHUNKS).items),
-        )
-        for item in page.items
-    ]
+    chunks = services().items.first_chunks(me(), [item.item_id for item in page.items], most=_SHOWN_CHUNKS)
+    found = [ItemWithChunks(item=item, chunks=list(chunks[item.item_id])) for item in page.items]
     return reply(
         ItemChunksList(
             items=found,
@@ -99,9 +95,9 @@ def list_item_summaries(path: ItemsPath, query: ItemsQuery) -> Response:
 @api.get(f"{_ITEMS}/<int:item_id>/chunks", responses={200: ChunkList})
 def list_chunks(path: ItemPath, query: ChunksQuery) -> Response:
     """List an item's chunks in reading order."""
-    if services().items.get(me(), path.item_id).dataset_id != path.dataset_id:
-        raise NotFoundError(f"no item {path.item_id} in dataset {path.dataset_id}")
-    page = services().items.chunks(me(), path.item_id, limit=query.limit, offset=query.offset)
+    page = services().items.chunks(
+        me(), path.item_id, dataset_id=path.dataset_id, limit=query.limit, offset=query.offset
+    )
     return reply(
         ChunkList(chunks=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
     )

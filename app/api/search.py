@@ -15,7 +15,7 @@ from app.api.replies import reply
 from app.api.schemas.base import PROBLEMS
 from app.api.schemas.search import SearchBody, SearchReply
 from app.observability.metrics import observe_search
-from app.security.marks import least_role
+from app.security.marks import budget, least_role
 from app.security.principal import Role
 from app.services.search import Query, Rerank, SearchParams
 
@@ -26,6 +26,7 @@ api = APIBlueprint(
 
 @api.post("/search", responses={200: SearchReply})
 @least_role(Role.VIEWER)
+@budget("search")
 def search(body: SearchBody) -> Response:
     """Search embedded datasets side by side; one that cannot answer says so in its block."""
     query = Query(

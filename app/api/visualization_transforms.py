@@ -36,6 +36,7 @@ from app.api.schemas.visualizations import (
 from app.api.visualizations import download_visualization
 from app.errors import NotFoundError
 from app.events.types import StatusEvent
+from app.security.marks import budget
 from app.services.visualization_transforms import VisualizationTransformChanges
 from app.services.visualizations import MapSource
 
@@ -77,6 +78,7 @@ def create_visualization_transform(body: CreateVisualizationTransform) -> Respon
 
 
 @api.get("/stream", responses=answers("text/event-stream"))
+@budget("stream")
 def stream_visualization_transforms(query: VisualizationStreamQuery) -> Response:
     """Follow the owner's visualization transforms (server-sent events)."""
 

@@ -50,7 +50,7 @@ def session_token() -> str | None:
 
 def comes_with_cookie() -> bool:
     """Whether it is the browser, of itself, that says who asks: another site could make it do so."""
-    return oidc() is not None and "Authorization" not in request.headers and session_token() is not None
+    return oidc() is not None and "HTTP_AUTHORIZATION" not in request.environ and session_token() is not None
 
 
 def find() -> Asker:
@@ -58,7 +58,7 @@ def find() -> Asker:
     if oidc() is None:
         services().owners.ensure(SINGLE_USER)
         return Asker(SINGLE_USER, "single_user")
-    header = request.headers.get("Authorization")
+    header = request.environ.get("HTTP_AUTHORIZATION")
     if header is not None:
         return _by_header(header)
     token = session_token()
@@ -84,7 +84,7 @@ def in_person() -> Principal:
 
 def still_stands() -> Callable[[], bool]:
     """A question to put again during a long answer: whether the one who asked may still ask."""
-    accounts, token, header = container().accounts, session_token(), request.headers.get("Authorization")
+    accounts, token, header = container().accounts, session_token(), request.environ.get("HTTP_AUTHORIZATION")
     if accounts.oidc is None:
         return lambda: True
 

@@ -30,6 +30,7 @@ def filter_options(function: F) -> F:
         click.option("--state", type=click.Choice(_STATES), default="open", show_default=True),
         click.option("--reason", type=click.Choice(LETTER_REASONS)),
         *(click.option(f"--{name}") for name in _TEXTS),
+        click.option("--search", metavar="WORDS", help="In error, document, kind and owner; or an id."),
         click.option("--argument", metavar="PATH=VALUE", help="In the job's arguments, e.g. file_id=7."),
         click.option("--attempts", type=int, help="At least so many."),
         click.option("--younger-than", type=float, metavar="SECONDS", help="Died less long ago."),

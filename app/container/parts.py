@@ -15,6 +15,7 @@ from app.container.accounts import Accounts
 from app.container.use_cases import Services
 from app.events.bus import StatusBus
 from app.jobs import queue_depths
+from app.jobs.courtesy import Courtesy
 from app.jobs.dispatch import Dispatcher
 from app.jobs.letter_index import LetterIndex
 from app.jobs.letters import LettersAndRows
@@ -28,6 +29,8 @@ from app.observability import security_metrics, server_metrics
 from app.observability.logging import product_version
 from app.observability.sampling import Sampler
 from app.once import once
+from app.pipeline.embedding import registry as embedding
+from app.pipeline.embedding.base import Embedder, EmbedderSpec
 from app.pipeline.extraction import tika_server
 from app.security.certificates import of_postgres
 from app.security.crypto import SecretBox
@@ -83,7 +86,13 @@ class Container:
                 max_lifetime_seconds=self.settings.db_max_lifetime_secs,
             ),
             self.audit.trail.listen,
+            before=self.courtesy.give_way,
         )
+
+    @once
+    def courtesy(self) -> Courtesy:
+        """The runs of this process, where it is a worker."""
+        return Courtesy()
 
     @once
     def schema(self) -> Schema:
@@ -227,8 +236,14 @@ class Container:
     @once
     def http(self) -> ProviderClient:
         """The one client for addresses that users name."""
-        # An answer in a chat holds a connection for as long as it is written: searches need others
-        hosts = self.settings.outbound_allowed_hosts
+        return self._provider_client(self.settings.outbound_allowed_hosts)
+
+    @once
+    def inference_http(self) -> ProviderClient:
+        """Embeds with the operator's inference service, which may be private; nobody else's address is."""
+        return self._provider_client((urlsplit(self.settings.embedding_inference_api_url or "").netloc,))
+
+    def _provider_client(self, hosts: tuple[str, ...]) -> ProviderClient:
         fleet = Fleet(
             self.provider_circuits,
             self.rate_limits,
@@ -236,10 +251,19 @@ class Container:
             most_at_once=self.settings.provider_max_concurrent_requests,
             per_minute=self.settings.provider_requests_per_minute,
         )
+        # An answer in a chat holds a connection for as long as it is written: searches need others
         options = OutboundOptions(
             allowed_hosts=hosts, max_connections=_CONNECTIONS, on_refusal=security_metrics.call_refused
         )
         return ProviderClient(options, fleet)
+
+    def open_embedder(self, spec: EmbedderSpec) -> Embedder:
+        """A client of an embedder; raises InvalidInputError."""
+        url, threads = self.settings.embedding_inference_api_url, self.settings.embedding_threads or None
+        service = embedding.Service(url, self.inference_http) if url else None
+        return embedding.build(
+            spec, self.http, cache_dir=self.settings.model_cache_dir, threads=threads, service=service
+        )
 
     @once
     def provider_circuits(self) -> ProviderCircuits:
@@ -321,6 +345,7 @@ class Container:
             "database",
             "projection_runner",
             "http",
+            "inference_http",
             "own_http",
             "provider_slots",
             "accounts",

@@ -12,7 +12,6 @@ from app.pipeline.chunking import registry as chunkers
 from app.pipeline.chunking.base import Chunker
 from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
-from app.pipeline.embedding import registry as embedding
 from app.pipeline.extraction import registry as extractors
 from app.pipeline.extraction.base import SourceFile
 from app.pipeline.extraction.config import parse_extraction_config
@@ -129,9 +128,7 @@ class Services:
     def embedders(self) -> Embedders:
         """Configured providers and models."""
         of = self._of
-        threads = of.settings.embedding_threads or None
-        build = partial(embedding.build, http=of.http, cache_dir=of.settings.model_cache_dir, threads=threads)
-        return Embedders(of.database, of.secrets, build, of.http.check)
+        return Embedders(of.database, of.secrets, of.open_embedder, of.http.check)
 
     @once
     def llms(self) -> Llms:
@@ -268,7 +265,7 @@ class Services:
     @once
     def usages(self) -> Usages:
         """How much each owner has."""
-        return Usages(self._of.database)
+        return Usages(self._of.database, self._of.vectors)
 
     @once
     def queue_status(self) -> QueueStatus:

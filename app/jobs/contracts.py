@@ -30,6 +30,8 @@ class Contract:
     # Asked for while it ran, it runs again after a pause in which more may be asked for.
     again_after_seconds: ClassVar[float] = 0.0
     held: ClassVar[bool] = False  # comes by the thousand: waits in Postgres for its turn (jobs/admission)
+    # Computes in the worker itself: among many the single run of another owner goes first (jobs/courtesy).
+    makes_way: ClassVar[bool] = False
 
     @property
     def unique_key(self) -> str:
@@ -71,6 +73,7 @@ class ExtractFile(Contract):
     queue = COLLECTIONS
     scope_kind = "collection_transform"
     held = True
+    makes_way = True
 
     collection_transform_id: int
     file_id: int

@@ -55,6 +55,11 @@ def our_frames(trace: str) -> tuple[str, ...]:
     return tuple(f"{found['file']}:{found['function']}" for found in _FRAME.finditer(trace))
 
 
+def is_ours(line: str) -> bool:
+    """Whether the line of a traceback that names a place names one of ours."""
+    return _FRAME.search(line) is not None
+
+
 def fingerprint_of(error_class: str | None, cause: str, trace: str) -> str:
     """16 hex digits that letters of one cause share."""
     parts = [error_class or "", cause, *our_frames(trace)[-_FRAMES:]]

@@ -16,11 +16,13 @@ from typing import Any
 
 from dramatiq.errors import BrokerConnectionError, DecodeError
 from dramatiq.message import Message
-from sqlalchemy import select, text
+from sqlalchemy import Text, cast, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
 from app.jobs.letter_facts import facts_of, place_of
+from app.jobs.letter_words import About, abouts_of, words_of
 from app.jobs.messages import job_of, must_be_read
 from app.storage.postgres.bulk import copy_rows
 from app.storage.postgres.session import Database
@@ -37,16 +39,17 @@ from brokers import (
 logger = logging.getLogger(__name__)
 
 _MOST_GONE = 1000
+_WORDED_AT_ONCE = 500
 _COLUMNS = (
     "stream_life", "sequence", "message_id", "job_id", "actor", "queue", "pool", "reason", "error_class",
     "error_message", "cause", "fingerprint", "attempts", "worker", "trace_id", "size_bytes",
-    "truncated_bytes", "first_seen_at", "died_at", "expires_at", "origin",
+    "truncated_bytes", "first_seen_at", "died_at", "expires_at", "origin", "document",
 )  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
 _ARRIVE = text(
     f"CREATE TEMPORARY TABLE arriving ON COMMIT DROP AS "  # noqa: S608 constants
     f"SELECT {_NAMES}, stream_life AS parent_life, sequence AS parent_sequence, depth AS known_depth "
-    "FROM dead_letters WITH NO DATA"
+    ", CAST(NULL AS text) AS letter_words FROM dead_letters WITH NO DATA"
 )
 # How many name a parent decides how that is found: nearly none do, and the table may have a million rows.
 _LOOK = text("ANALYZE arriving")
@@ -62,8 +65,9 @@ _INSERT = text(
     "JOIN dead_letters AS earlier "
     "ON earlier.origin = arriving.parent_life || ':' || arriving.parent_sequence "
     "ORDER BY arriving.sequence, earlier.dead_letter_id DESC) "
-    f"INSERT INTO dead_letters ({_NAMES}, owner_id, arguments, parent_id, depth) "
-    f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, jobs.owner_id, jobs.arguments, "
+    f"INSERT INTO dead_letters ({_NAMES}, words, owner_id, arguments, parent_id, depth) "
+    f"SELECT {', '.join(f'arriving.{name}' for name in _COLUMNS)}, "
+    "array_to_tsvector(string_to_array(arriving.letter_words, ' ')), jobs.owner_id, jobs.arguments, "
     "coalesce(returned.dead_letter_id, replayed.dead_letter_id, edited.dead_letter_id), "
     "coalesce(arriving.known_depth, replayed.depth + 1, edited.depth + 1, 0) "
     "FROM arriving LEFT JOIN jobs ON jobs.job_id = arriving.job_id "
@@ -126,6 +130,7 @@ class LetterIndex:
                 done += len(page)
             if writing:
                 yield done, added + writing.result()
+        self.add_words()
 
     def compare(self, *, dry_run: bool = False) -> Compared:
         """Index the letters that the consumer has passed over, and name rows whose letters left otherwise.
@@ -146,11 +151,34 @@ class LetterIndex:
                     key for sequence, (key, is_open) in known.items() if is_open and sequence not in here
                 ]
                 before = page[-1].id
+            if not dry_run:
+                self.add_words()
             beyond = self._known(life.created, before, life.last)
         gone += [key for key, is_open in beyond.values() if is_open]
         if number:
             logger.warning("%d dead letters were missing in the index", number)
         return Compared(life.created, number, gone[:_MOST_GONE])
+
+    def add_words(self) -> int:
+        """Give rows that an older release wrote their words and documents; how many it was."""
+        number = 0
+        while some := self._add_some_words():
+            number += some
+        return number
+
+    def _add_some_words(self) -> int:
+        row = DeadLetterRow
+        named = (row.dead_letter_id, row.job_id, row.actor, row.owner_id, row.error_class, row.error_message)
+        wordless = select(*named).where(row.words.is_(None)).limit(_WORDED_AT_ONCE)
+        with self.database.transaction() as session:
+            found = session.execute(wordless.with_for_update(skip_locked=True)).all()
+            abouts = abouts_of(session, (one.job_id for one in found if one.job_id))
+            for key, job_id, *texts in found:
+                document = abouts.get(job_id, About()).document
+                words = func.array_to_tsvector(cast(words_of(*texts, document), ARRAY(Text)))
+                worded = update(row).where(row.dead_letter_id == key).values(words=words, document=document)
+                session.execute(worded.execution_options(synchronize_session=False))
+        return len(found)
 
     def _known(self, life: str, after: int, last: int) -> dict[int, tuple[int, bool]]:
         """Id, and whether it is open, of the rows with sequences in (after, last]."""
@@ -166,7 +194,8 @@ class LetterIndex:
 
     def _store(self, rows: Sequence[Mapping[str, Any]]) -> int:
         with self.database.transaction() as session:
-            return _insert(session, rows)
+            abouts = abouts_of(session, (row["job_id"] for row in rows if row["job_id"]))
+            return _insert(session, [_worded(row, abouts.get(row["job_id"], About())) for row in rows])
 
     def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
         """Only some must be read as a whole; the id of a replay tells neither its job nor its parent."""
@@ -190,6 +219,11 @@ class LetterIndex:
             return Message.decode(dead_letter.get(self.broker, sequence).payload or b"")
         except (DeadLetterNotFoundError, DecodeError):
             return None
+
+
+def _worded(row: Mapping[str, Any], about: About) -> Mapping[str, Any]:
+    words = words_of(row["actor"], about.owner_id, row["error_class"], row["error_message"], about.document)
+    return {**row, "document": about.document, "letter_words": " ".join(words)}
 
 
 def _insert(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:

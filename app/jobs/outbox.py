@@ -132,7 +132,8 @@ def _key(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str, str]]:
-    statement = insert(Job).values(rows)
+    # A single one as such: a statement with a list of values is compiled anew each time.
+    statement = insert(Job).values(rows if len(rows) > 1 else rows[0])
     return statement.on_conflict_do_update(
         index_elements=["kind", "unique_key"],
         index_where=Job.state.in_(("pending", "running", "retrying")),

@@ -32,6 +32,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _TREE = Path(__file__).resolve().parents[2]
 _FIRST = ("timestamp", "level", "message", "service", "version", "request_id")
 _LINE_CHARACTERS = 16_384
+_ENCODER = json.JSONEncoder(ensure_ascii=True, default=str)
 _LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -178,6 +179,8 @@ class _TextFormatter(logging.Formatter):
 
 def _printable(text: str) -> str:
     """Further lines are indented, so that none passes for a record; what moves a cursor is spelt out."""
+    if text.isprintable():
+        return text
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text).replace("\n", "\n    ")
 
 
@@ -216,7 +219,7 @@ def _bounded(line: dict[str, Any]) -> str:
 
 def _dump(line: dict[str, Any]) -> str:
     # ASCII only: control characters, line separators and lone surrogates cannot forge or break a line.
-    return json.dumps(line, ensure_ascii=True, default=str)
+    return _ENCODER.encode(line)
 
 
 def _shortened(value: object) -> object:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,7 @@ def _count_statement(context: Any, status: str) -> None:
     DATABASE_QUERIES.labels(started[1], status).inc()
 
 
+@lru_cache(maxsize=1024)
 def _operation(statement: str) -> str:
     """The statement's verb; what is rare shares one label."""
     word = statement.split(None, 1)[0].lower() if statement.strip() else ""

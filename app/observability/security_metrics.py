@@ -33,7 +33,7 @@ for _reason in ("unauthenticated", "forbidden"):
     AUTH_FAILURES.labels(_reason)
 for _reason in ("invalid_url", "plain_http", "closed_address"):
     CALLS_REFUSED.labels(_reason)
-for _limit in ("sign-in", "address", "user", "token"):
+for _limit in ("sign-in", "address", "user", "token", "search", "upload", "stream"):
     RATE_REFUSALS.labels(_limit)
 
 
@@ -53,7 +53,7 @@ def call_refused(reason: str) -> None:
 
 
 def rate_limited(limit: str) -> None:
-    """Count a request that was one too many; `limit` is sign-in, address, user or token."""
+    """Count a request that was one too many; `limit` is what the key of its bucket begins with."""
     RATE_REFUSALS.labels(limit).inc()
 
 

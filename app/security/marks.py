@@ -26,6 +26,16 @@ def least_role(role: Role) -> Callable[[F], F]:
     return mark
 
 
+def budget(name: str) -> Callable[[F], F]:
+    """Mark a route that costs more than others: search, upload or stream, each limited besides."""
+
+    def mark(function: F) -> F:
+        function.rate_budget = name  # type: ignore[attr-defined] # read by the rate limits
+        return function
+
+    return mark
+
+
 def streams(function: F) -> F:
     """Mark a POST whose answer is a stream: it cannot be kept and given again."""
     function.is_stream = True  # type: ignore[attr-defined] # read below

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, InvalidInputError, NotFoundError
@@ -103,30 +103,41 @@ class ApiTokens:
 
         Raises UnavailableError.
         """
+        with self.database.reading() as connection:
+            found = connection.execute(_HOLDER, {"token_hash": digest(secret)}).one_or_none()
+        if found is None:
+            return None
+        self._note(found.api_token_id, found.last_used_at)
+        role = lesser(Role(found.role), ROLE_OF_SCOPE[found.scope])
+        return Principal(found.owner_id, found.display_name, role)
+
+    def _note(self, api_token_id: int, last_used_at: datetime | None) -> None:
+        """When the token was used, to the minute: an update per request would cost more than it tells."""
+        now = datetime.now(UTC)
+        if last_used_at is not None and now - last_used_at <= _NOTED_EVERY:
+            return
         with self.database.transaction() as session:
-            found = session.execute(
-                select(ApiToken, Owner.display_name, User.role)
-                .join(Owner, Owner.owner_id == ApiToken.owner_id)
-                .join(User, User.owner_id == ApiToken.owner_id)
-                .where(ApiToken.token_hash == digest(secret), ApiToken.expires_at > func.now())
-            ).one_or_none()
-            if found is None:
-                return None
-            row, display_name, role = found
-            _note(session, row)
-        return Principal(row.owner_id, display_name, lesser(Role(role), ROLE_OF_SCOPE[row.scope]))
+            session.execute(
+                update(ApiToken).where(ApiToken.api_token_id == api_token_id).values(last_used_at=now)
+            )
+
+
+_HOLDER = (
+    select(
+        ApiToken.api_token_id,
+        ApiToken.owner_id,
+        ApiToken.scope,
+        ApiToken.last_used_at,
+        Owner.display_name,
+        User.role,
+    )
+    .join(Owner, Owner.owner_id == ApiToken.owner_id)
+    .join(User, User.owner_id == ApiToken.owner_id)
+    .where(ApiToken.token_hash == bindparam("token_hash"), ApiToken.expires_at > func.now())
+)
 
 
 def _refuse_too_many(session: Session, principal: Principal) -> None:
     mine = select(ApiToken).where(ApiToken.owner_id == principal.owner_id)
     if count(session, mine) >= MOST_TOKENS:
         raise ConflictError(f"you have {MOST_TOKENS} API tokens: delete one that you do not need")
-
-
-def _note(session: Session, row: ApiToken) -> None:
-    """When the token was last used, to the minute: an update per request would cost more than it tells."""
-    now = datetime.now(UTC)
-    if row.last_used_at is None or now - row.last_used_at > _NOTED_EVERY:
-        session.execute(
-            update(ApiToken).where(ApiToken.api_token_id == row.api_token_id).values(last_used_at=now)
-        )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select
 
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
@@ -20,10 +21,10 @@ from app.services.described import (
 )
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
-from app.services.views import view
-from app.storage.postgres.queries.keyset import Key, keyed_page
-from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import mentions, page
+from app.services.views import columns_of, view
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
+from app.storage.postgres.queries.owned import missing, owned
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Collection, CollectionTransform, File, Owner
 
@@ -64,35 +65,28 @@ class Collections:
         """The owner's collections, last changed first; `search` looks in title, details and tags."""
         check_window(limit, offset)
         term = check_search(search)
-        statement = _with_counts().where(Collection.owner_id == principal.owner_id)
-        if term:
-            tags = func.array_to_string(Collection.tags, " ")
-            statement = statement.where(mentions(term, Collection.title, Collection.details, tags))
-        order = (
-            Key("updated_at", Collection.updated_at, descending=True),
-            Key("collection_id", Collection.collection_id, descending=True),
-        )
-        with self.database.transaction() as session:
-            rows, total, following = keyed_page(
-                session, statement, order, limit=limit, offset=offset, cursor=cursor
+        values = {"owner_id": principal.owner_id, PATTERN: pattern(term or "")}
+        with self.database.reading() as connection:
+            rows, total, following = _listing(searched=bool(term)).page(
+                connection, values, limit=limit, offset=offset, cursor=cursor
             )
-            return Page(tuple(_view(*row) for row in rows), total, limit, offset, following)
+        return Page(rows, total, limit, offset, following)
 
     def public(self, *, limit: int = 50, offset: int = 0) -> Page[CollectionView]:
         """Everybody's public collections, newest first."""
         check_window(limit, offset)
-        statement = _with_counts().where(Collection.is_public)
-        ordered = statement.order_by(Collection.created_at.desc(), Collection.collection_id.desc())
-        with self.database.transaction() as session:
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+        with self.database.reading() as connection:
+            rows, total, _ = _PUBLIC.page(connection, {}, limit=limit, offset=offset)
+        return Page(rows, total, limit, offset)
 
     def get(self, principal: Principal, collection_id: int) -> CollectionView:
         """One collection of the owner's, or a public one; raises NotFoundError."""
-        with self.database.transaction() as session:
-            readable(session, Collection, collection_id, principal.owner_id)
-            row = session.execute(_with_counts().where(Collection.collection_id == collection_id)).one()
-            return _view(*row)
+        values = {"key": collection_id, "owner_id": principal.owner_id}
+        with self.database.reading() as connection:
+            row = connection.execute(_ONE, values).one_or_none()
+        if row is None:
+            raise missing(Collection, collection_id)
+        return CollectionView(*row)
 
     def create(
         self,
@@ -115,7 +109,9 @@ class Collections:
             session.add(row)
             session.flush()
             session.refresh(row)
-            return _view(row, principal.display_name, 0, 0)
+            return view(
+                CollectionView, row, owner_display_name=principal.display_name, file_count=0, size_bytes=0
+            )
 
     def update(self, principal: Principal, collection_id: int, changes: DescribedChanges) -> CollectionView:
         """Change what `changes` names; raises NotFoundError, InvalidInputError."""
@@ -139,21 +135,42 @@ class Collections:
             removal.replan(datasets)
 
 
-def _with_counts() -> Select[tuple[Collection, str, int, Any]]:
+def _with_counts() -> Select[Any]:
     files = File.collection_id == Collection.collection_id
     number = select(func.count()).select_from(File).where(files).scalar_subquery()
     size = select(func.coalesce(func.sum(File.size_bytes), 0)).where(files).scalar_subquery()
-    return select(Collection, Owner.display_name, number, size).join(
-        Owner, Owner.owner_id == Collection.owner_id
-    )
-
-
-def _view(row: Collection, owner_display_name: str, file_count: int, size_bytes: Any) -> CollectionView:
-    return view(
+    columns = columns_of(
         CollectionView,
-        row,
-        owner_display_name=owner_display_name,
-        tags=list(row.tags),
-        file_count=file_count,
-        size_bytes=int(size_bytes),
+        Collection,
+        owner_display_name=Owner.display_name,
+        file_count=number,
+        size_bytes=cast(size, BigInteger),
     )
+    return select(*columns).join(Owner, Owner.owner_id == Collection.owner_id)
+
+
+_ONE = _with_counts().where(
+    Collection.collection_id == bindparam("key"),
+    or_(Collection.owner_id == bindparam("owner_id"), Collection.is_public),
+)
+_PUBLIC = Listing(
+    CollectionView,
+    _with_counts().where(Collection.is_public),
+    (
+        Key("created_at", Collection.created_at, descending=True),
+        Key("collection_id", Collection.collection_id, descending=True),
+    ),
+)
+
+
+@cache
+def _listing(*, searched: bool) -> Listing[CollectionView]:
+    statement = _with_counts().where(Collection.owner_id == bindparam("owner_id"))
+    if searched:
+        tags = func.array_to_string(Collection.tags, " ")
+        statement = statement.where(mentioning(Collection.title, Collection.details, tags))
+    order = (
+        Key("updated_at", Collection.updated_at, descending=True),
+        Key("collection_id", Collection.collection_id, descending=True),
+    )
+    return Listing(CollectionView, statement, order)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, or_, select
 
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
@@ -19,10 +21,10 @@ from app.services.described import (
 )
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
-from app.services.views import view
-from app.storage.postgres.queries.keyset import Key, keyed_page
-from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import mentions, page
+from app.services.views import columns_of, view
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
+from app.storage.postgres.queries.owned import missing, owned
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import CollectionTransform, Dataset, EmbeddedDataset, Item, Owner
 
@@ -63,34 +65,28 @@ class Datasets:
         """The owner's datasets, last changed first; `search` looks in title, details and tags."""
         check_window(limit, offset)
         term = check_search(search)
-        statement = _with_counts().where(Dataset.owner_id == principal.owner_id)
-        if term:
-            tags = func.array_to_string(Dataset.tags, " ")
-            statement = statement.where(mentions(term, Dataset.title, Dataset.details, tags))
-        order = (
-            Key("updated_at", Dataset.updated_at, descending=True),
-            Key("dataset_id", Dataset.dataset_id, descending=True),
-        )
-        with self.database.transaction() as session:
-            rows, total, following = keyed_page(
-                session, statement, order, limit=limit, offset=offset, cursor=cursor
+        values = {"owner_id": principal.owner_id, PATTERN: pattern(term or "")}
+        with self.database.reading() as connection:
+            rows, total, following = _listing(searched=bool(term)).page(
+                connection, values, limit=limit, offset=offset, cursor=cursor
             )
-            return Page(tuple(_view(*row) for row in rows), total, limit, offset, following)
+        return Page(rows, total, limit, offset, following)
 
     def public(self, *, limit: int = 50, offset: int = 0) -> Page[DatasetView]:
         """Everybody's public datasets, newest first."""
         check_window(limit, offset)
-        statement = _with_counts().where(Dataset.is_public)
-        ordered = statement.order_by(Dataset.created_at.desc(), Dataset.dataset_id.desc())
-        with self.database.transaction() as session:
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+        with self.database.reading() as connection:
+            rows, total, _ = _PUBLIC.page(connection, {}, limit=limit, offset=offset)
+        return Page(rows, total, limit, offset)
 
     def get(self, principal: Principal, dataset_id: int) -> DatasetView:
         """One dataset of the owner's, or a public one; raises NotFoundError."""
-        with self.database.transaction() as session:
-            readable(session, Dataset, dataset_id, principal.owner_id)
-            return _view(*session.execute(_with_counts().where(Dataset.dataset_id == dataset_id)).one())
+        values = {"key": dataset_id, "owner_id": principal.owner_id}
+        with self.database.reading() as connection:
+            row = connection.execute(_ONE, values).one_or_none()
+        if row is None:
+            raise missing(Dataset, dataset_id)
+        return DatasetView(*row)
 
     def create(
         self,
@@ -113,7 +109,9 @@ class Datasets:
             session.add(row)
             session.flush()
             session.refresh(row)
-            return _view(row, principal.display_name, 0, 0)
+            return view(
+                DatasetView, row, owner_display_name=principal.display_name, item_count=0, total_chunks=0
+            )
 
     def update(self, principal: Principal, dataset_id: int, changes: DescribedChanges) -> DatasetView:
         """Change what `changes` names; raises NotFoundError, InvalidInputError."""
@@ -134,19 +132,42 @@ class Datasets:
             session.delete(row)
 
 
-def _with_counts() -> Select[tuple[Dataset, str, int, int]]:
+def _with_counts() -> Select[Any]:
     items = Item.dataset_id == Dataset.dataset_id
     number = select(func.count()).select_from(Item).where(items).scalar_subquery()
     chunks = select(func.coalesce(func.sum(Item.chunk_count), 0)).where(items).scalar_subquery()
-    return select(Dataset, Owner.display_name, number, chunks).join(Owner, Owner.owner_id == Dataset.owner_id)
-
-
-def _view(row: Dataset, owner_display_name: str, item_count: int, total_chunks: int) -> DatasetView:
-    return view(
+    columns = columns_of(
         DatasetView,
-        row,
-        owner_display_name=owner_display_name,
-        tags=list(row.tags),
-        item_count=item_count,
-        total_chunks=int(total_chunks),
+        Dataset,
+        owner_display_name=Owner.display_name,
+        item_count=number,
+        total_chunks=chunks,
     )
+    return select(*columns).join(Owner, Owner.owner_id == Dataset.owner_id)
+
+
+_ONE = _with_counts().where(
+    Dataset.dataset_id == bindparam("key"),
+    or_(Dataset.owner_id == bindparam("owner_id"), Dataset.is_public),
+)
+_PUBLIC = Listing(
+    DatasetView,
+    _with_counts().where(Dataset.is_public),
+    (
+        Key("created_at", Dataset.created_at, descending=True),
+        Key("dataset_id", Dataset.dataset_id, descending=True),
+    ),
+)
+
+
+@cache
+def _listing(*, searched: bool) -> Listing[DatasetView]:
+    statement = _with_counts().where(Dataset.owner_id == bindparam("owner_id"))
+    if searched:
+        tags = func.array_to_string(Dataset.tags, " ")
+        statement = statement.where(mentioning(Dataset.title, Dataset.details, tags))
+    order = (
+        Key("updated_at", Dataset.updated_at, descending=True),
+        Key("dataset_id", Dataset.dataset_id, descending=True),
+    )
+    return Listing(DatasetView, statement, order)

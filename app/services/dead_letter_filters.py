@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, func, true
 
 from app.errors import InvalidInputError
 from app.security.principal import Principal, Role
+from app.services.letter_search import found_by
 from app.storage.postgres.tables import DeadLetterRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
 
@@ -28,6 +29,7 @@ class LetterFilter:
 
     `argument` is a path in the job's arguments and its value, e.g. "file_id=7" or "keys.0=files/9"; the value
     is JSON, or a text where it is none. `attempts` is the fewest attempts.
+    `search` is what somebody typed (letter_search).
     """
 
     state: str | None = "open"
@@ -43,6 +45,7 @@ class LetterFilter:
     trace_id: str | None = None
     error_class: str | None = None
     argument: str | None = None
+    search: str | None = None
     attempts: int | None = None
     younger_than: float | None = None
     older_than: float | None = None
@@ -80,12 +83,18 @@ class LetterFilter:
             yield row.job_id == _uuid(self.job_id)
         if self.argument is not None:
             yield row.arguments.contains(_nested(self.argument))
+        if self.search is not None:
+            yield found_by(self.search)
         if self.attempts is not None:
             yield row.attempts >= self.attempts
+        yield from self._ages()
+
+    def _ages(self) -> Iterator[ColumnElement[bool]]:
+        died_at = DeadLetterRow.died_at
         if self.younger_than is not None:
-            yield row.died_at > func.now() - timedelta(seconds=self.younger_than)
+            yield died_at > func.now() - timedelta(seconds=self.younger_than)
         if self.older_than is not None:
-            yield row.died_at < func.now() - timedelta(seconds=self.older_than)
+            yield died_at < func.now() - timedelta(seconds=self.older_than)
 
 
 def visible_to(principal: Principal) -> ColumnElement[bool]:

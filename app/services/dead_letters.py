@@ -7,7 +7,7 @@ and are read when somebody opens it. Admins see all letters, others those of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,8 @@ from app.security.principal import Principal, Role
 from app.services.audit_trail import AuditTrail
 from app.services.dead_letter_filters import LetterFilter, expiring_unread, position, visible_to
 from app.services.letter_content import Contents, LetterContent
+from app.services.letter_search import settled
+from app.services.letter_subjects import LetterSubject, subjects_of
 from app.services.paging import after_token, check_window, continuation_token
 from app.services.views import view
 from app.storage.postgres.session import Database
@@ -58,6 +60,7 @@ class DeadLetterView:
     message_id: str | None
     error_class: str | None
     error_message: str
+    document: str | None
     cause: str
     fingerprint: str
     attempts: int
@@ -120,7 +123,7 @@ class LetterGroups:
 
 @dataclass(frozen=True, slots=True)
 class LetterDetail:
-    """One letter: its row, what it holds, its job, and the line of replays from the first letter on.
+    """One letter: its row, what it holds and is about, its job, and its line of replays from the first on.
 
     `content` is None where the letter is not on the stream any more; `content_gone` says why then.
     `job_not_before` is the moment until which its waiting job was put off.
@@ -132,6 +135,7 @@ class LetterDetail:
     job_state: str | None
     job_not_before: datetime | None
     lineage: tuple[DeadLetterView, ...]
+    subjects: tuple[LetterSubject, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +157,17 @@ class DeadLetters:
         """The letters that match, the last to die first; raises InvalidInputError."""
         check_window(limit)
         row = DeadLetterRow
-        conditions = [visible_to(principal), *(wanted or LetterFilter()).conditions()]
+        wanted = wanted or LetterFilter()
+        conditions = [visible_to(principal), *replace(wanted, search=None).conditions()]
         if (last := after_token(token)) is not None:
             died_at, number = position(last)
             before = tuple_(literal(died_at), literal(number))
             conditions.append(tuple_(row.died_at, row.dead_letter_id) < before)
-        newest = select(row).where(*conditions).order_by(row.died_at.desc(), row.dead_letter_id.desc())
+        newest = select(row).order_by(row.died_at.desc(), row.dead_letter_id.desc())
         with self.database.transaction() as session:
-            found = session.scalars(newest.limit(limit + 1)).all()
+            if wanted.search is not None:
+                conditions.append(settled(session, visible_to(principal), wanted.search))
+            found = session.scalars(newest.where(*conditions).limit(limit + 1)).all()
         items = tuple(view(DeadLetterView, each) for each in found[:limit])
         has_more = len(found) > limit
         return DeadLetterPage(items, has_more, _after(items[-1]) if has_more else None)
@@ -213,6 +220,7 @@ class DeadLetters:
                 raise ForbiddenError("only an admin may see the secrets in a payload")
             job = session.get(Job, row.job_id) if row.job_id else None
             lineage = _lineage(session, principal, row)
+            subjects = subjects_of(session, row)
             if reveal:
                 self.trail.record(session, "dead_letter.revealed", **about(row))
         content, gone = self.contents.read(row, reveal=reveal)
@@ -220,6 +228,7 @@ class DeadLetters:
             view(DeadLetterView, row), content, gone, job.state if job else None,
             job.not_before if job and job.state == "pending" else None,
             tuple(view(DeadLetterView, each) for each in lineage),
+            subjects,
         )  # fmt: skip
 
     def mark_read(self, principal: Principal, dead_letter_id: int) -> None:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, TypedDict, cast
 
-from sqlalchemy import exists, select
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,9 +22,11 @@ from app.security.principal import Principal
 from app.services import provider_rows
 from app.services.described import check_search
 from app.services.paging import Page, check_window
-from app.services.views import view
+from app.services.views import columns_of, view
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
 from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
 
@@ -123,15 +126,13 @@ class Embedders:
     ) -> Page[EmbedderView]:
         """The owner's embedders by name; `search` looks in name, provider and model."""
         check_window(limit, offset)
-        statement = select(EmbedderRow).where(EmbedderRow.owner_id == principal.owner_id)
-        if term := check_search(search):
-            statement = statement.where(
-                mentions(term, EmbedderRow.name, EmbedderRow.provider, EmbedderRow.model)
+        term = check_search(search)
+        values = {"owner_id": principal.owner_id, PATTERN: pattern(term or "")}
+        with self.database.reading() as connection:
+            rows, total, _ = _listing(searched=bool(term)).page(
+                connection, values, limit=limit, offset=offset
             )
-        ordered = statement.order_by(EmbedderRow.name, EmbedderRow.embedder_id)
-        with self.database.transaction() as session:
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+        return Page(rows, total, limit, offset)
 
     def public(self, *, limit: int = 50, offset: int = 0) -> Page[EmbedderView]:
         """Everybody's public embedders, newest first, without their keys."""
@@ -220,7 +221,7 @@ class Embedders:
     def _apply(self, row: EmbedderRow, fields: EmbedderFields) -> None:
         provider_rows.apply(row, fields, self.check_url)
         registry.validate(_spec(row, api_key=None))
-        if row.base_url and not registry.PROVIDERS[row.provider].remote:
+        if row.base_url and not registry.PROVIDERS[row.provider].takes_base_url:
             raise InvalidInputError(f"provider {row.provider} takes no base_url", field="base_url")
 
     def _open(self, row: EmbedderRow) -> Embedder:
@@ -279,3 +280,20 @@ def _view(row: EmbedderRow) -> EmbedderView:
         has_api_key=row.api_key_sealed is not None,
         config={**row.config, "model": row.model},
     )
+
+
+def _listed(*values: Any) -> EmbedderView:
+    """From columns as `_listing` selects them."""
+    found = EmbedderView(*values)
+    return replace(found, config={**found.config, "model": found.model})
+
+
+@cache
+def _listing(*, searched: bool) -> Listing[EmbedderView]:
+    has_key = EmbedderRow.api_key_sealed.is_not(None)
+    statement = select(*columns_of(EmbedderView, EmbedderRow, has_api_key=has_key))
+    statement = statement.where(EmbedderRow.owner_id == bindparam("owner_id"))
+    if searched:
+        statement = statement.where(mentioning(EmbedderRow.name, EmbedderRow.provider, EmbedderRow.model))
+    order = (Key("name", EmbedderRow.name), Key("embedder_id", EmbedderRow.embedder_id))
+    return Listing(_listed, statement, order)

@@ -41,7 +41,8 @@ from app.storage.s3 import BlobStore
 
 _TITLE_LENGTH = 256
 _ROWS_PER_INSERT = 1000
-_ITEMS = cast("Table", Item.__table__)
+# Past the mapper where no object is wanted: these statements come with every file of a crowd.
+_ITEMS, _CHUNKS, _EXTRACTIONS = (cast("Table", table.__table__) for table in (Item, ChunkRow, FileExtraction))
 
 ReadDocument = Callable[[SourceFile, Mapping[str, Any]], Document]
 BuildChunker = Callable[[Mapping[str, Any]], Chunker]
@@ -105,8 +106,9 @@ class ExtractionRuns:
                 return
             item_id = _write_item(session, work, document, chunks)
             _write_outcome(session, work, item_id, len(chunks), round((time.monotonic() - started) * 1000))
-            Removal(session, self.outbox, work.owner_id).replan([work.dataset_id])
             self.jobs.finish(session, run)
+            # Last: files of a crowd ask for the same plan, and each waits for the commit of the one before.
+            Removal(session, self.outbox, work.owner_id).replan([work.dataset_id])
         tell(
             self.status,
             work.subject,
@@ -135,10 +137,10 @@ class ExtractionRuns:
             transform = session.get_one(CollectionTransform, contract.collection_transform_id)
             file = session.get_one(File, contract.file_id)
             session.execute(
-                update(FileExtraction)
+                update(_EXTRACTIONS)
                 .where(
-                    FileExtraction.collection_transform_id == contract.collection_transform_id,
-                    FileExtraction.file_id == contract.file_id,
+                    _EXTRACTIONS.c.collection_transform_id == contract.collection_transform_id,
+                    _EXTRACTIONS.c.file_id == contract.file_id,
                 )
                 .values(job_id=run.job_id)
             )
@@ -179,11 +181,7 @@ def _obsolete(session: Session, contract: ExtractFile, *, disabled: bool = False
         .where(CollectionTransform.collection_transform_id == contract.collection_transform_id)
         .with_for_update(read=True, key_share=True)
     )
-    file = session.execute(
-        select(File.version, File.collection_id)
-        .where(File.file_id == contract.file_id)
-        .with_for_update(read=True)
-    ).one_or_none()
+    file = session.scalar(select(File).where(File.file_id == contract.file_id).with_for_update(read=True))
     if transform is None or file is None:
         return "the file or its transform was deleted"
     if file.collection_id != transform.collection_id:
@@ -229,10 +227,10 @@ def _write_item(session: Session, work: _Work, document: Document, chunks: list[
 
 
 def _write_chunks(session: Session, item_id: int, chunks: list[Chunk]) -> None:
-    session.execute(delete(ChunkRow).where(ChunkRow.item_id == item_id))
+    session.execute(delete(_CHUNKS).where(_CHUNKS.c.item_id == item_id))
     rows = _chunk_rows(item_id, chunks)
     while part := list(islice(rows, _ROWS_PER_INSERT)):
-        session.execute(insert(ChunkRow), part)
+        session.execute(insert(_CHUNKS), part)
 
 
 def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[str, Any]:
@@ -272,13 +270,13 @@ def _chunk_rows(item_id: int, chunks: list[Chunk]) -> Iterator[dict[str, Any]]:
 
 def _write_outcome(session: Session, work: _Work, item_id: int, chunk_count: int, duration_ms: int) -> None:
     session.execute(
-        update(FileExtraction)
+        update(_EXTRACTIONS)
         .where(
-            FileExtraction.collection_transform_id == work.transform_id,
-            FileExtraction.file_id == work.file.file_id,
+            _EXTRACTIONS.c.collection_transform_id == work.transform_id,
+            _EXTRACTIONS.c.file_id == work.file.file_id,
             # The configuration may have changed while we worked: then the row waits for the next run.
-            FileExtraction.config_hash == work.config_hash,
-            FileExtraction.file_version == work.file.version,
+            _EXTRACTIONS.c.config_hash == work.config_hash,
+            _EXTRACTIONS.c.file_version == work.file.version,
         )
         .values(
             state="succeeded",

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import Select, Text, cast, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, Text, bindparam, cast, select
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError, NotFoundError, UnavailableError
@@ -24,8 +24,9 @@ from app.services.paging import Page, after_token, check_window, continuation_to
 from app.services.removal import Removal
 from app.services.uploads import Received, Upload, received
 from app.storage.postgres.queries.file_states import STATES, file_states
-from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import count, page
+from app.storage.postgres.queries.listing import PATTERN, mentioning, pattern
+from app.storage.postgres.queries.owned import expect_readable, owned, readable
+from app.storage.postgres.queries.pages import counting, page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Collection, CollectionTransform, File, FileExtraction, Item
 from app.storage.s3 import BlobStore
@@ -162,25 +163,32 @@ class Files:
         """The files by name, `page_size` at a time; raises NotFoundError, InvalidInputError."""
         check_window(page_size)
         last, term = after_token(token), check_search(search)
-        names = select(File.file_id).where(File.collection_id == collection_id).order_by(File.name)
-        if term:
-            names = names.where(File.name.icontains(term, autoescape=True))
-        with self.database.transaction() as session:
-            readable(session, Collection, collection_id, principal.owner_id)
-            total = count(session, names) if last is None else None
-            if last is not None:
-                names = names.where(File.name > last)
-            ids = session.scalars(names.limit(page_size + 1)).all()
-            views = _views(session, ids[:page_size])
-        has_more = len(ids) > page_size
+        statement = _listing(searched=bool(term), follows=last is not None)
+        values = {
+            "collection_id": collection_id,
+            PATTERN: pattern(term or ""),
+            "last": last,
+            "most": page_size + 1,
+        }
+        with self.database.reading() as connection:
+            expect_readable(connection, Collection, collection_id, principal.owner_id)
+            found = connection.execute(statement, values).all()
+            has_more = len(found) > page_size
+            total = None if last is not None else len(found)
+            if has_more and total is not None:
+                total = connection.scalar(_counting(searched=bool(term)), values)
+        views = tuple([_file(row) for row in found[:page_size]])
         following = continuation_token(views[-1].name) if has_more else None
         return FilePage(views, page_size, has_more, following, total)
 
     def get(self, principal: Principal, collection_id: int, file_id: int) -> FileView:
         """One file of the collection; raises NotFoundError."""
-        with self.database.transaction() as session:
-            _readable_file(session, principal, collection_id, file_id)
-            return _views(session, [file_id])[0]
+        with self.database.reading() as connection:
+            expect_readable(connection, Collection, collection_id, principal.owner_id)
+            row = connection.execute(_ONE, {"file_id": file_id}).one_or_none()
+        if row is None or row.collection_id != collection_id:
+            raise NotFoundError(f"no file {file_id} in collection {collection_id}")
+        return _file(row)
 
     def open(self, principal: Principal, collection_id: int, file_id: int) -> Download:
         """The stored bytes, to be opened; raises NotFoundError. Opening raises UnavailableError, too."""
@@ -298,27 +306,53 @@ def _completed(row: File, *, unchanged: bool) -> Completed:
     )
 
 
-def _views(session: Session, file_ids: Iterable[int]) -> tuple[FileView, ...]:
-    states = file_states(File.file_id.in_(tuple(file_ids))).subquery()
-    rows = session.execute(
-        select(File, states).join(states, states.c.file_id == File.file_id).order_by(File.name)
+def _names(*, searched: bool, follows: bool = False) -> Select[tuple[int]]:
+    """Ids of a collection's files by name; after the name `last` where it follows another page."""
+    found = select(File.file_id).where(File.collection_id == bindparam("collection_id"))
+    if searched:
+        found = found.where(mentioning(File.name))
+    if follows:
+        found = found.where(File.name > bindparam("last", type_=Text))
+    return found.order_by(File.name)
+
+
+def _with_states(which: ColumnElement[bool]) -> Select[Any]:
+    states = file_states(which).subquery()
+    columns = (
+        File.collection_id,
+        File.file_id,
+        File.name,
+        File.size_bytes,
+        File.media_type,
+        File.updated_at,
+        File.version,
+        states.c.rank,
+        states.c.error_code,
+        states.c.error_message,
+        states.c.chunk_count,
+        states.c.item_id,
     )
-    return tuple(
-        FileView(
-            file_id=row.File.file_id,
-            key=str(row.File.file_id),
-            name=row.File.name,
-            size=row.File.size_bytes,
-            content_type=row.File.media_type,
-            last_modified=row.File.updated_at,
-            version=row.File.version,
-            state=STATES[row.rank],
-            error_code=row.error_code,
-            error=row.error_message,
-            chunk_count=int(row.chunk_count),
-            item_id=row.item_id,
-        )
-        for row in rows
+    return select(*columns).join(states, states.c.file_id == File.file_id).order_by(File.name)
+
+
+_ONE = _with_states(File.file_id == bindparam("file_id"))
+
+
+@cache
+def _listing(*, searched: bool, follows: bool) -> Select[Any]:
+    window = _names(searched=searched, follows=follows).limit(bindparam("most", type_=Integer))
+    return _with_states(File.file_id.in_(window.correlate(None)))
+
+
+@cache
+def _counting(*, searched: bool) -> Select[tuple[int]]:
+    return counting(_names(searched=searched))
+
+
+def _file(row: Row[Any]) -> FileView:
+    _, file_id, name, size, media_type, changed_at, version, rank, *of_states = row
+    return FileView(
+        file_id, str(file_id), name, size, media_type, changed_at, version, STATES[rank], *of_states
     )
 
 

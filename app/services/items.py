@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, or_, select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError, NotFoundError
 from app.ids import chunk_id, content_hash
@@ -18,10 +33,10 @@ from app.security.principal import Principal
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
-from app.services.views import view
-from app.storage.postgres.queries.keyset import Key, keyed_page
-from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import page
+from app.services.views import columns_of
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
+from app.storage.postgres.queries.owned import expect_readable, missing, owned
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import ChunkRow, Dataset, Item
 
@@ -131,57 +146,63 @@ class Items:
         """Items in the order they were made; `search` looks in the title."""
         check_window(limit, offset, most=_MOST_ITEMS_PER_PAGE)
         term = check_search(search)
-        statement = select(Item).where(Item.dataset_id == dataset_id)
-        if term:
-            statement = statement.where(Item.title.icontains(term, autoescape=True))
-        with self.database.transaction() as session:
-            readable(session, Dataset, dataset_id, principal.owner_id)
-            rows, total, following = keyed_page(
-                session,
-                statement,
-                (Key("item_id", Item.item_id),),
-                limit=limit,
-                offset=offset,
-                cursor=cursor,
+        values = {"dataset_id": dataset_id, PATTERN: pattern(term or "")}
+        with self.database.reading() as connection:
+            expect_readable(connection, Dataset, dataset_id, principal.owner_id)
+            rows, total, following = _listing(searched=bool(term)).page(
+                connection, values, limit=limit, offset=offset, cursor=cursor
             )
-            return Page(tuple(_item(row) for (row,) in rows), total, limit, offset, following)
+        return Page(rows, total, limit, offset, following)
 
     def get(self, principal: Principal, item_id: int) -> ItemView:
         """One item; raises NotFoundError."""
-        with self.database.transaction() as session:
-            return _item(_readable_item(session, principal, item_id))
+        with self.database.reading() as connection:
+            return ItemView(*_readable_item(connection, _ITEM, principal, item_id))
 
     def item_text(self, principal: Principal, item_id: int) -> ItemText:
         """The whole text of an item; raises NotFoundError."""
-        with self.database.transaction() as session:
-            row = _readable_item(session, principal, item_id)
-            return ItemText(_item(row), row.text)
+        with self.database.reading() as connection:
+            *item, text = _readable_item(connection, _ITEM_WITH_TEXT, principal, item_id)
+        return ItemText(ItemView(*item), text)
 
     def chunks(
-        self, principal: Principal, item_id: int, *, limit: int = 100, offset: int = 0
+        self,
+        principal: Principal,
+        item_id: int,
+        *,
+        dataset_id: int | None = None,
+        limit: int = 100,
+        offset: int = 0,
     ) -> Page[ChunkView]:
-        """An item's chunks in reading order; raises NotFoundError."""
+        """An item's chunks in reading order; raises NotFoundError, also for an item of another dataset."""
         check_window(limit, offset)
-        statement = select(ChunkRow).where(ChunkRow.item_id == item_id).order_by(ChunkRow.position)
-        with self.database.transaction() as session:
-            _readable_item(session, principal, item_id)
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(tuple(_chunk(row) for (row,) in rows), total, limit, offset)
+        with self.database.reading() as connection:
+            (its_dataset,) = _readable_item(connection, _DATASET_OF_ITEM, principal, item_id)
+            if dataset_id not in {None, its_dataset}:
+                raise NotFoundError(f"no item {item_id} in dataset {dataset_id}")
+            rows, total, _ = _CHUNKS.page(connection, {"item_id": item_id}, limit=limit, offset=offset)
+        return Page(rows, total, limit, offset)
+
+    def first_chunks(
+        self, principal: Principal, item_ids: Sequence[int], *, most: int
+    ) -> Mapping[int, Sequence[ChunkView]]:
+        """At most so many chunks of each of these items, by item and in reading order."""
+        found: dict[int, list[ChunkView]] = {item_id: [] for item_id in item_ids}
+        values = {"item_ids": list(item_ids), "most": most, "owner_id": principal.owner_id}
+        with self.database.reading() as connection:
+            for row in connection.execute(_FIRST_CHUNKS, values):
+                found[row.item_id].append(ChunkView(*row))
+        return found
 
     def chunk(self, principal: Principal, key: UUID, *, context_chars: int = 600) -> ChunkInItem:
         """One passage with its document and the characters around it; raises NotFoundError."""
-        with self.database.transaction() as session:
-            row = session.get(ChunkRow, key)
-            if row is None:
-                raise NotFoundError(f"no chunk {key}")
-            item = _readable_item(session, principal, row.item_id, what=f"chunk {key}")
-            text = item.text
-            return ChunkInItem(
-                _chunk(row),
-                _item(item),
-                before=text[max(0, row.start_char - context_chars) : row.start_char],
-                after=text[row.end_char : row.end_char + context_chars],
-            )
+        values = {"key": key, "owner_id": principal.owner_id, "context": context_chars}
+        with self.database.reading() as connection:
+            row = connection.execute(_CHUNK_IN_ITEM, values).one_or_none()
+        if row is None:
+            raise NotFoundError(f"no chunk {key}")
+        chunk, item, (before, after) = row[:_WIDTH], row[_WIDTH:-2], row[-2:]
+        return ChunkInItem(ChunkView(*chunk), ItemView(*item), before, after)
 
     def push(self, principal: Principal, dataset_id: int, items: Iterable[PushedItem]) -> Pushed:
         """Write items by title, replacing those that are there, and plan their embedding.
@@ -273,30 +294,63 @@ def _checked(item: PushedItem, number: int) -> PushedItem:
     return PushedItem(title, item.chunks, item.metadata)
 
 
-def _readable_item(session: Session, principal: Principal, item_id: int, *, what: str | None = None) -> Item:
-    statement: Select[tuple[Item]] = (
-        select(Item)
+_ITEM_COLUMNS = columns_of(ItemView, Item, metadata=Item.metadata_)
+_CHUNK_COLUMNS = columns_of(ChunkView, ChunkRow, content=ChunkRow.text, metadata=ChunkRow.metadata_)
+_WIDTH = len(_CHUNK_COLUMNS)
+_MINE_OR_PUBLIC = or_(Item.owner_id == bindparam("owner_id"), Dataset.is_public)
+
+
+def _of_item(*columns: Any) -> Select[Any]:
+    statement = select(*columns).join(Dataset, Dataset.dataset_id == Item.dataset_id)
+    return statement.where(Item.item_id == bindparam("key"), _MINE_OR_PUBLIC)
+
+
+def _of_chunk(*columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .join(Item, Item.item_id == ChunkRow.item_id)
         .join(Dataset, Dataset.dataset_id == Item.dataset_id)
-        .where(
-            Item.item_id == item_id,
-            or_(Item.owner_id == principal.owner_id, Dataset.is_public),
-        )
+        .where(_MINE_OR_PUBLIC)
     )
-    row = session.scalars(statement.options(undefer(Item.text))).one_or_none()
+
+
+_ITEM, _ITEM_WITH_TEXT = _of_item(*_ITEM_COLUMNS), _of_item(*_ITEM_COLUMNS, Item.text)
+_DATASET_OF_ITEM = _of_item(Item.dataset_id)
+_CHUNKS = Listing(
+    ChunkView,
+    select(*_CHUNK_COLUMNS).where(ChunkRow.item_id == bindparam("item_id")),
+    (Key("position", ChunkRow.position),),
+)
+_FIRST_CHUNKS = (
+    _of_chunk(*_CHUNK_COLUMNS)
+    .where(
+        ChunkRow.item_id == func.any(bindparam("item_ids", type_=ARRAY(BigInteger))),
+        ChunkRow.position < bindparam("most"),
+    )
+    .order_by(ChunkRow.item_id, ChunkRow.position)
+)
+_CONTEXT: BindParameter[int] = bindparam("context", type_=Integer)
+_BEGIN = func.greatest(ChunkRow.start_char - _CONTEXT, 0)
+_CHUNK_IN_ITEM = _of_chunk(
+    *_CHUNK_COLUMNS,
+    *_ITEM_COLUMNS,
+    func.substr(Item.text, _BEGIN + 1, ChunkRow.start_char - _BEGIN).label("before"),
+    func.substr(Item.text, ChunkRow.end_char + 1, _CONTEXT).label("after"),
+).where(ChunkRow.chunk_id == bindparam("key"))
+
+
+@cache
+def _listing(*, searched: bool) -> Listing[ItemView]:
+    statement = select(*_ITEM_COLUMNS).where(Item.dataset_id == bindparam("dataset_id"))
+    if searched:
+        statement = statement.where(mentioning(Item.title))
+    return Listing(ItemView, statement, (Key("item_id", Item.item_id),))
+
+
+def _readable_item(
+    connection: Connection, statement: Select[Any], principal: Principal, item_id: int
+) -> Row[Any]:
+    row = connection.execute(statement, {"key": item_id, "owner_id": principal.owner_id}).one_or_none()
     if row is None:
-        raise NotFoundError(f"no {what or f'item {item_id}'}")
+        raise missing(Item, item_id)
     return row
-
-
-def _item(row: Item) -> ItemView:
-    return view(ItemView, row, metadata=row.metadata_, warnings=list(row.warnings))
-
-
-def _chunk(row: ChunkRow) -> ChunkView:
-    return view(
-        ChunkView,
-        row,
-        content=row.text,
-        metadata=row.metadata_,
-        heading_path=list(row.heading_path),
-    )

@@ -10,11 +10,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.errors import ExplorerError, JobCancelledError, NotFoundError
 from app.jobs import contracts
@@ -22,17 +24,20 @@ from app.jobs.contracts import Contract
 from app.jobs.outbox import Envelope, Outbox
 from app.jobs.policy import PATIENCE, due_by, expected_by
 from app.security.principal import Principal
-from app.services.job_filters import JobFilter, visible_to
+from app.services.job_filters import JobFilter, sees_all
 from app.services.job_owners import foreign_scope
 from app.services.paging import Page, check_window
-from app.services.views import view
-from app.storage.postgres.queries.keyset import Key, keyed_page
+from app.services.views import columns_of, view
+from app.storage.postgres.queries.keyset import Key
+from app.storage.postgres.queries.listing import Listing
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import ACTIVE_STATES, Job
 
 _log = logging.getLogger(__name__)
 
 _ERROR_LENGTH = 2000
+_FENCED = "fenced_run"  # token of the run whose job the transaction at hand has locked
+_JOBS = cast("Table", Job.__table__)  # past the mapper: each run has these statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +91,7 @@ class Jobs:
         """
         token = uuid4()
         with self.database.transaction() as session:
-            row = session.execute(
-                update(Job)
-                .where(Job.job_id == job_id, Job.state.in_(ACTIVE_STATES), Job.publication == publication)
-                .where(Job.kind == (kind or Job.kind))
-                .values(
-                    state="running",
-                    run_token=token,
-                    worker=worker,
-                    attempt=Job.attempt + 1,
-                    started_at=func.now(),
-                    updated_at=func.now(),
-                    expected_by=None,
-                )
-                .returning(Job.kind, Job.arguments, Job.owner_id, Job.attempt, Job.trace, Job.queue)
-            ).one_or_none()
+            row = session.execute(_begin(job_id, token, worker, publication, kind)).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
                 foreign = foreign_scope(session, row.kind, row.arguments, row.owner_id)
@@ -121,12 +112,15 @@ class Jobs:
 
     def fence(self, session: Session, run: Run) -> None:
         """Lock the job for this transaction; raises JobCancelledError if the run is no longer ours."""
+        if session.info.get(_FENCED) == run.token:
+            return
         owner = session.execute(
             select(Job.run_token, Job.state).where(Job.job_id == run.job_id).with_for_update()
         ).one_or_none()
         if owner is None or owner.run_token != run.token or owner.state != "running":
             state = "deleted" if owner is None else owner.state
             raise JobCancelledError(f"job {run.job_id} is no longer this worker's ({state})")
+        session.info[_FENCED] = run.token
 
     def finish(self, session: Session, run: Run, *, outcome: Mapping[str, Any] | None = None) -> None:
         """Mark the job done, in the transaction that writes its results."""
@@ -221,14 +215,12 @@ class Jobs:
         Raises InvalidInputError.
         """
         check_window(limit, offset)
-        conditions = [visible_to(principal), *(wanted or JobFilter()).conditions()]
-        statement = select(Job).where(*conditions)
-        order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
-        with self.database.transaction() as session:
-            rows, total, following = keyed_page(
-                session, statement, order, limit=limit, offset=offset, cursor=cursor
+        listing = _listing(everybody=sees_all(principal)).where(*(wanted or JobFilter()).conditions())
+        with self.database.reading() as connection:
+            rows, total, following = listing.page(
+                connection, {"owner_id": principal.owner_id}, limit=limit, offset=offset, cursor=cursor
             )
-            return Page(tuple(view(JobView, job) for (job,) in rows), total, limit, offset, following)
+        return Page(rows, total, limit, offset, following)
 
     def get(self, principal: Principal, job_id: UUID) -> JobView:
         """One job; raises NotFoundError."""
@@ -286,9 +278,10 @@ class Jobs:
         error: ExplorerError | None,
         outcome: Mapping[str, Any] | None = None,
     ) -> None:
+        session.info.pop(_FENCED, None)
         rerun = session.scalar(
-            update(Job)
-            .where(Job.job_id == run.job_id)
+            update(_JOBS)
+            .where(_JOBS.c.job_id == run.job_id)
             .values(
                 state=state,
                 finished_at=func.now(),
@@ -297,11 +290,32 @@ class Jobs:
                 outcome=dict(outcome or {}),
                 **_error_fields(error),
             )
-            .returning(Job.rerun)
+            .returning(_JOBS.c.rerun)
         )
         if rerun:
             pause = run.contract.again_after_seconds
             self.outbox.record(session, run.contract, owner_id=run.owner_id, delay_seconds=pause)
+
+
+def _begin(
+    job_id: UUID, token: UUID, worker: str, publication: int, kind: str | None
+) -> ReturningUpdate[Any]:
+    job = _JOBS.c
+    return (
+        update(_JOBS)
+        .where(job.job_id == job_id, job.state.in_(ACTIVE_STATES), job.publication == publication)
+        .where(job.kind == (kind or job.kind))
+        .values(
+            state="running",
+            run_token=token,
+            worker=worker,
+            attempt=job.attempt + 1,
+            started_at=func.now(),
+            updated_at=func.now(),
+            expected_by=None,
+        )
+        .returning(job.kind, job.arguments, job.owner_id, job.attempt, job.trace, job.queue)
+    )
 
 
 def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
@@ -310,6 +324,16 @@ def owned_job(session: Session, principal: Principal, job_id: UUID) -> Job:
     if job is None:
         raise NotFoundError(f"no job {job_id}")
     return job
+
+
+@cache
+def _listing(*, everybody: bool) -> Listing[JobView]:
+    """One's own jobs, or everybody's; as `visible_to`."""
+    statement = select(*columns_of(JobView, Job))
+    if not everybody:
+        statement = statement.where(Job.owner_id == bindparam("owner_id"))
+    order = (Key("created_at", Job.created_at, descending=True), Key("job_id", Job.job_id))
+    return Listing(JobView, statement, order)
 
 
 def _error_fields(error: ExplorerError | None) -> dict[str, Any]:

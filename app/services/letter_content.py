@@ -23,7 +23,8 @@ _OTHER_STREAM = "its stream was made anew since, and the letter went with the ol
 class LetterContent:
     """`payload` is the message as JSON; where it is none, `payload_hex` has its first bytes.
 
-    `attempts` are dicts with attempt, worker, started_at, ended_at and error. `masked`: secrets are hidden.
+    `attempts` are dicts with attempt, worker, version, waited_seconds, started_at, ended_at, error and
+    next_delay_seconds, fewer from older releases. `masked`: secrets are hidden.
     """
 
     payload: Any

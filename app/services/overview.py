@@ -174,6 +174,17 @@ class Overview:
                 raise NotFoundError(f"no collection {collection_id}")
             return _overviews(session, [row])[0]
 
+    def standalone_maps(self, principal: Principal) -> list[tuple[str, MapOverview]]:
+        """Maps of what was pushed from outside, with the title of its embedded dataset, the newest first."""
+        pushed_into = select(EmbeddedDataset.embedded_dataset_id, EmbeddedDataset.title).where(
+            EmbeddedDataset.owner_id == principal.owner_id, EmbeddedDataset.dataset_transform_id.is_(None)
+        )
+        with self.database.transaction() as session:
+            titles = {row.embedded_dataset_id: row.title for row in session.execute(pushed_into)}
+            maps = _maps(session, list(titles)) if titles else {}
+        found = [(titles[key], one) for key, several in maps.items() for one in several]
+        return sorted(found, key=lambda each: each[1].visualization_transform_id, reverse=True)
+
 
 def _overviews(session: Session, rows: Iterable[Collection]) -> list[CollectionOverview]:
     collections = {row.collection_id: row for row in rows}

@@ -12,16 +12,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import UnauthenticatedError
-from app.security.principal import Principal, Role
+from app.security.principal import Principal
 from app.security.tokens import ACCESS_TOKEN_PREFIX, REFRESH_TOKEN_PREFIX, digest, fresh
 from app.services.audit_trail import FAILURE, SUCCESS, AuditTrail
-from app.services.sessions import IS_BROWSER, NOTED_EVERY, Browser, Limits, SignedIn, make_room, note_use
+from app.services.sessions import (
+    IS_BROWSER,
+    NOTED_EVERY,
+    Browser,
+    Limits,
+    SignedIn,
+    holder,
+    make_room,
+    note_use,
+    signed_in,
+)
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import Owner, SessionRow, User
+from app.storage.postgres.tables import SessionRow
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,23 +96,15 @@ class Programs:
 
     def find(self, access_token: str) -> SignedIn | None:
         """Whose session an access token belongs to; None when either is over. Raises UnavailableError."""
-        with self.database.transaction() as session:
-            found = session.execute(
-                select(SessionRow.session_id, SessionRow.last_seen_at, Owner, User.role)
-                .join(Owner, Owner.owner_id == SessionRow.owner_id)
-                .join(User, User.owner_id == SessionRow.owner_id)
-                .where(
-                    SessionRow.token_hash == digest(access_token),
-                    SessionRow.access_expires_at > func.now(),
-                    SessionRow.expires_at > func.now(),
-                )
-            ).one_or_none()
-            if found is None:
-                return None
-            session_id, last_seen_at, owner, role = found
-            if datetime.now(UTC) - last_seen_at > NOTED_EVERY:
-                note_use(session, session_id)
-        return SignedIn(session_id, Principal(owner.owner_id, owner.display_name, Role(role)))
+        values = {"token_hash": digest(access_token)}
+        with self.database.reading() as connection:
+            found = connection.execute(_HOLDER, values).one_or_none()
+        if found is None:
+            return None
+        if datetime.now(UTC) - found.last_seen_at > NOTED_EVERY:
+            with self.database.transaction() as session:
+                note_use(session, found.session_id)
+        return signed_in(found)
 
     def _record(self, session: Session, row: SessionRow, action: str, outcome: str) -> None:
         self.trail.record(
@@ -113,6 +115,13 @@ class Programs:
             owner_id=row.owner_id,
             outcome=outcome,
         )
+
+
+_HOLDER = holder().where(
+    SessionRow.token_hash == bindparam("token_hash"),
+    SessionRow.access_expires_at > func.now(),
+    SessionRow.expires_at > func.now(),
+)
 
 
 def _turn(row: SessionRow, family: str) -> Tokens:

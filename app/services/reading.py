@@ -31,10 +31,10 @@ _MOST_FACETS = 40
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk and the document it comes from."""
+    """A chunk and the document it comes from; `item_id` is None of what was pushed from outside."""
 
     chunk_id: UUID
-    item_id: int
+    item_id: int | None
     item_title: str
     text: str
     page: int | None

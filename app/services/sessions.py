@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Interval, Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError, NotFoundError
@@ -98,19 +98,15 @@ class Sessions:
 
         Raises UnavailableError.
         """
-        with self.database.transaction() as session:
-            found = session.execute(
-                select(SessionRow.session_id, SessionRow.last_seen_at, Owner, User.role)
-                .join(Owner, Owner.owner_id == SessionRow.owner_id)
-                .join(User, User.owner_id == SessionRow.owner_id)
-                .where(SessionRow.token_hash == digest(token), IS_BROWSER, self._alive())
-            ).one_or_none()
-            if found is None:
-                return None
-            session_id, last_seen_at, owner, role = found
-            if used and datetime.now(UTC) - last_seen_at > NOTED_EVERY:
-                note_use(session, session_id)
-        return SignedIn(session_id, Principal(owner.owner_id, owner.display_name, Role(role)))
+        values = {"token_hash": digest(token), "idle": self.limits.idle}
+        with self.database.reading() as connection:
+            found = connection.execute(_HOLDER, values).one_or_none()
+        if found is None:
+            return None
+        if used and datetime.now(UTC) - found.last_seen_at > NOTED_EVERY:
+            with self.database.transaction() as session:
+                note_use(session, found.session_id)
+        return signed_in(found)
 
     def list(self, principal: Principal, *, current: int | None) -> tuple[SessionView, ...]:
         """The user's live sessions, programs' too, last used first."""
@@ -181,6 +177,28 @@ def note_use(session: Session, session_id: int) -> None:
     session.execute(
         update(SessionRow).where(SessionRow.session_id == session_id).values(last_seen_at=func.now())
     )
+
+
+def holder() -> Select[Any]:
+    """Sessions with whose they are, as `signed_in` takes a row; what is put to it decides which."""
+    return (
+        select(SessionRow.session_id, SessionRow.last_seen_at, Owner.owner_id, Owner.display_name, User.role)
+        .join(Owner, Owner.owner_id == SessionRow.owner_id)
+        .join(User, User.owner_id == SessionRow.owner_id)
+    )
+
+
+def signed_in(row: Row[Any]) -> SignedIn:
+    """Whom a row of `holder` stands for."""
+    return SignedIn(row.session_id, Principal(row.owner_id, row.display_name, Role(row.role)))
+
+
+_HOLDER = holder().where(
+    SessionRow.token_hash == bindparam("token_hash"),
+    IS_BROWSER,
+    SessionRow.expires_at > func.now(),
+    SessionRow.last_seen_at > func.now() - bindparam("idle", type_=Interval),
+)
 
 
 def _place(row: SessionRow) -> dict[str, str]:

@@ -10,17 +10,22 @@ from uuid import UUID, uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from app.errors import InvalidInputError
+from app.errors import InvalidInputError, NotFoundError
 from app.security.principal import Principal
 from app.services.described import check_title
 from app.services.embedded_datasets import EmbeddedDatasets, EmbeddedDatasetView
+from app.services.reading import Passage
+from app.services.search_passages import pushed_text
 from app.storage.postgres.queries.owned import held, owned
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
 from app.storage.qdrant import VectorStore
 
 MOST_DIMENSIONS, MOST_POINTS, PAYLOAD_BYTES = 65_536, 1000, 64 * 1024
+_MOST_SEARCHABLE = 50
 _ITEM_ID_BITS = 53  # what every reader of JSON keeps exactly
 
 
@@ -39,6 +44,15 @@ class PushedVectors:
 
     points_inserted: int
     collection_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchableByWords:
+    """A standalone one whose embedder is known: words can be embedded as its vectors were."""
+
+    embedded_dataset_id: int
+    title: str
+    embedder_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,20 @@ class Standalone:
             made = row.embedded_dataset_id
         return self.embedded_datasets.get(principal, made)
 
+    def searchable(self, principal: Principal) -> tuple[SearchableByWords, ...]:
+        """The owner's that name their embedder, newest first, at most 50."""
+        wanted = (
+            select(EmbeddedDataset.embedded_dataset_id, EmbeddedDataset.title, EmbedderRow.name)
+            .join(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+            .where(
+                EmbeddedDataset.owner_id == principal.owner_id, EmbeddedDataset.dataset_transform_id.is_(None)
+            )
+            .order_by(EmbeddedDataset.embedded_dataset_id.desc())
+            .limit(_MOST_SEARCHABLE)
+        )
+        with self.database.reading() as connection:
+            return tuple([SearchableByWords(*row) for row in connection.execute(wanted)])
+
     def push(
         self, principal: Principal, embedded_dataset_id: int, points: Sequence[PushedPoint]
     ) -> PushedVectors:
@@ -93,17 +121,54 @@ class Standalone:
             for place, (point_id, point) in enumerate(zip(ids, points, strict=True))
         ]
         with self.database.transaction() as session:
-            # Held until the vectors are there: a deletion drops the index after this, or we find no row.
-            row = held(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
-            if not row.is_standalone:
-                raise InvalidInputError(
-                    f"embedded dataset {embedded_dataset_id} is kept by a dataset transform; "
-                    "vectors can be pushed only into a standalone one"
-                )
+            row = self._held(session, principal, embedded_dataset_id)
             vectors = _matrix(points, row.dimensions)
             self.vectors.ensure_index(row.collection_name, row.dimensions)
             self.vectors.upsert(row.collection_name, ids, vectors, payloads)
             return PushedVectors(len(ids), row.collection_name)
+
+    def passages(
+        self, principal: Principal, embedded_dataset_id: int, point_ids: Sequence[UUID]
+    ) -> list[Passage]:
+        """What was pushed with these points, in their order and without those that are gone.
+
+        Raises NotFoundError, UnavailableError.
+        """
+        with self.database.transaction() as session:
+            row = owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+        found = self.vectors.payloads(row.collection_name, point_ids) if row.is_standalone else {}
+        return [_passage(key, found[key]) for key in point_ids if key in found]
+
+    def delete_point(self, principal: Principal, embedded_dataset_id: int, point_id: UUID) -> None:
+        """Delete one point. Raises NotFoundError, InvalidInputError, UnavailableError."""
+        with self.database.transaction() as session:
+            index = self._held(session, principal, embedded_dataset_id).collection_name
+            if not self.vectors.payloads(index, [point_id]):
+                raise NotFoundError(f"no point {point_id}")
+            self.vectors.delete_points(index, [point_id])
+
+    def _held(self, session: Session, principal: Principal, embedded_dataset_id: int) -> EmbeddedDataset:
+        """The row, kept while its vectors change: a deletion drops the index after this or came before."""
+        row = held(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
+        if not row.is_standalone:
+            raise InvalidInputError(
+                f"embedded dataset {embedded_dataset_id} is kept by a dataset transform; "
+                "vectors can be pushed and deleted only in a standalone one"
+            )
+        return row
+
+
+def _passage(point_id: UUID, payload: Mapping[str, Any]) -> Passage:
+    title, page = payload.get("item_title"), payload.get("page")
+    return Passage(
+        chunk_id=point_id,
+        item_id=None,
+        item_title=title if isinstance(title, str) and title else "A pushed vector",
+        text=pushed_text(payload) or "",
+        page=page if type(page) is int else None,
+        heading_path=(),
+        position=0,
+    )
 
 
 def _refuse_another_length(embedder: EmbedderRow, dimensions: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, select, true
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.errors import NotFoundError
 from app.security.principal import Principal
 from app.services.paging import Page, check_window
 from app.storage.postgres.queries.pages import page
@@ -24,7 +26,10 @@ from app.storage.postgres.tables import (
     Owner,
     Visualization,
 )
+from app.storage.qdrant import VectorStore
 
+_NUMBER_BYTES = 4  # of float32
+_Index = tuple[str, str, int]
 _Owner = InstrumentedAttribute[str] | InstrumentedAttribute[str | None]
 
 
@@ -49,21 +54,52 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Usages:
-    """Verbs on usage."""
+    """Verbs on usage. What was pushed only the vector indexes know: they are asked how much they hold."""
 
     database: Database
+    vectors: VectorStore
 
     def mine(self, principal: Principal) -> Usage:
-        """What the principal has."""
+        """What the principal has; raises UnavailableError."""
         with self.database.transaction() as session:
-            return _usage(session.execute(_counted().where(Owner.owner_id == principal.owner_id)).one())
+            row = session.execute(_counted().where(Owner.owner_id == principal.owner_id)).one()
+            pushed = _standalone(session, [principal.owner_id])
+        return self._with_pushed(_usage(row), pushed)
 
     def all(self, *, limit: int = 20, offset: int = 0) -> Page[Usage]:
-        """What every owner has, by id; for admins, which the route sees to."""
+        """What every owner has, by id; for admins, which the route sees to. Raises UnavailableError."""
         check_window(limit, offset)
         with self.database.transaction() as session:
             rows, total = page(session, _counted().order_by(Owner.owner_id), limit=limit, offset=offset)
-            return Page(tuple(_usage(row) for row in rows), total, limit, offset)
+            pushed = _standalone(session, [row.owner_id for row in rows])
+        return Page(tuple(self._with_pushed(_usage(row), pushed) for row in rows), total, limit, offset)
+
+    def _with_pushed(self, counted: Usage, indexes: Sequence[_Index]) -> Usage:
+        held = [
+            (self._points(index), dimensions)
+            for owner_id, index, dimensions in indexes
+            if owner_id == counted.owner_id
+        ]
+        return replace(
+            counted,
+            vectors=counted.vectors + sum(points for points, _ in held),
+            vector_bytes=counted.vector_bytes
+            + sum(points * dimensions * _NUMBER_BYTES for points, dimensions in held),
+        )
+
+    def _points(self, index: str) -> int:
+        try:
+            return self.vectors.count(index)
+        except NotFoundError:  # the index is made with its first vectors
+            return 0
+
+
+def _standalone(session: Session, owner_ids: Sequence[str]) -> list[_Index]:
+    """Owner, vector index and dimensions of what these owners push into."""
+    columns = (EmbeddedDataset.owner_id, EmbeddedDataset.collection_name, EmbeddedDataset.dimensions)
+    pushed_into = EmbeddedDataset.dataset_transform_id.is_(None)
+    found = session.execute(select(*columns).where(EmbeddedDataset.owner_id.in_(owner_ids), pushed_into))
+    return [(owner_id, index, dimensions) for owner_id, index, dimensions in found]
 
 
 def _usage(row: Any) -> Usage:
@@ -76,7 +112,10 @@ def _counted() -> Select[Any]:
         select(
             func.coalesce(func.sum(ItemEmbedding.chunk_count), 0).label("vectors"),
             func.coalesce(
-                func.sum(cast(ItemEmbedding.chunk_count, BigInteger) * EmbeddedDataset.dimensions * 4), 0
+                func.sum(
+                    cast(ItemEmbedding.chunk_count, BigInteger) * EmbeddedDataset.dimensions * _NUMBER_BYTES
+                ),
+                0,
             ).label("vector_bytes"),
         )
         .join(EmbeddedDataset, EmbeddedDataset.embedded_dataset_id == ItemEmbedding.embedded_dataset_id)

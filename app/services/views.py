@@ -19,3 +19,12 @@ def view(kind: type[V], row: object, **more: Any) -> V:
 @cache
 def _names(kind: type[object]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))  # type: ignore[arg-type]  # kind is always a dataclass
+
+
+def columns_of(kind: type[Any], table: Any, **others: Any) -> tuple[Any, ...]:
+    """What to select so that a row, as it comes, holds the fields of `kind` in their order.
+
+    They are the table's columns of these names; `others` win over them.
+    """
+    names = _names(kind)  # type: ignore[arg-type]  # every class is hashable
+    return tuple(others[name] if name in others else getattr(table, name) for name in names)

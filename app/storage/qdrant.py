@@ -190,6 +190,11 @@ class VectorStore:
             with suppress(NotFoundError), self._call("delete_items", name):
                 self._client.delete(name, points_selector=condition, wait=True)
 
+    def delete_points(self, name: str, ids: Iterable[UUID]) -> None:
+        """Delete points; those that are not there, and an unknown index, are no fault."""
+        with suppress(NotFoundError), self._call("delete_points", name):
+            self._client.delete(name, points_selector=[str(each) for each in ids], wait=True)
+
     def count(self, name: str, filters: Filters | None = None) -> int:
         """Return how many points there are, exactly."""
         with self._call("count", name):

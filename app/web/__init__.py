@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Flask
 
-from app.web import chat, collections, docs, errors, frame, home, login, maps, marketplace, reader, search
+from app.web import (
+    chat,
+    collections,
+    docs,
+    errors,
+    frame,
+    home,
+    login,
+    maps,
+    marketplace,
+    reader,
+    search,
+    sharing,
+)
 
 if TYPE_CHECKING:
     from app.container import Container
@@ -25,7 +38,7 @@ def register(app: Flask, container: Container) -> None:
         static_url_path="/assets",
     )
     frame.add(web)
-    for page in (home, collections, search, chat, maps, reader, marketplace, docs, login):
+    for page in (home, collections, search, chat, maps, reader, marketplace, sharing, docs, login):
         page.add(web, container)
     web.register_error_handler(Exception, errors.answer)
     errors.add(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from app.errors import InvalidInputError, NotFoundError
 from app.security.marks import least_role
 from app.security.principal import Role
 from app.services.overview import CollectionOverview, MapOverview
-from app.services.reading import MAX_PASSAGES
+from app.services.reading import MAX_PASSAGES, Passage
 from app.services.visualizations import MapSource
 from app.web import frame, highlight, points
 
@@ -27,10 +28,11 @@ _KEEP_SECONDS = 86_400  # a finished run never changes
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A map in the list of maps."""
+    """A map in the list of maps: of a collection, or of what was pushed from outside."""
 
-    collection: CollectionOverview
+    title: str
     map: MapOverview
+    collection: CollectionOverview | None = None
 
 
 def add(web: Blueprint, container: Container) -> None:
@@ -44,19 +46,20 @@ def _add_pages(web: Blueprint, services: Services) -> None:
     @web.get("/maps")
     def map_list() -> str:
         collections = services.overview.collections(frame.principal())
-        return render_template("maps.html", entries=_entries(collections), collections=collections)
+        entries = [*_entries(collections), *_pushed(services)]
+        return render_template("maps.html", entries=entries, collections=collections)
 
     @web.get("/maps/<int:transform_id>")
     def map_page(transform_id: int) -> str:
         entry = _entry(services, transform_id)
         run = request.args.get("run", entry.map.ready_id, type=int)
         source = _source(services, transform_id, run) if run else None
-        return render_template("map.html", one=entry.collection, map=entry.map, source=source)
+        return render_template("map.html", entry=entry, one=entry.collection, map=entry.map, source=source)
 
     @web.get("/parts/maps/<int:transform_id>")
     def map_part(transform_id: int) -> Response:
         entry = _entry(services, transform_id)
-        html = render_template("parts/map_progress.html", one=entry.collection, map=entry.map)
+        html = render_template("parts/map_progress.html", entry=entry, one=entry.collection, map=entry.map)
         response = Response(html)
         if entry.map.status == "completed":
             response.headers["HX-Refresh"] = "true"
@@ -91,32 +94,53 @@ def _add_passages(web: Blueprint, services: Services) -> None:
     @web.post("/maps/passages")
     @least_role(Role.VIEWER)
     def map_passages() -> str:
-        asked = request.get_json(silent=True)
-        asked = asked if isinstance(asked, dict) else {}
-        found = services.reading.passages(frame.principal(), _ids(asked.get("ids")))
-        query = str(asked.get("query") or "")
-
-        def lit(text: str) -> Markup:
-            return highlight.lit(text, query, most=_PASSAGE_CHARACTERS)
-
-        return render_template("parts/passages.html", passages=found, lit=lit)
+        return _listed(lambda ids: services.reading.passages(frame.principal(), ids))
 
     @web.get("/maps/passages/<uuid:chunk_id>")
     def map_passage(chunk_id: UUID) -> Response:
-        found = services.reading.passages(frame.principal(), [chunk_id])
-        if not found:
-            raise NotFoundError("this passage is no longer there")
-        one = found[0]
-        text = highlight.shortened(one.text, _HOVER_CHARACTERS)
-        return jsonify({"title": one.item_title, "text": text, "page": one.page})
+        return _short(services.reading.passages(frame.principal(), [chunk_id]))
+
+    @web.post("/maps/pushed/<int:embedded_dataset_id>")
+    @least_role(Role.VIEWER)
+    def pushed_passages(embedded_dataset_id: int) -> str:
+        return _listed(lambda ids: services.standalone.passages(frame.principal(), embedded_dataset_id, ids))
+
+    @web.get("/maps/pushed/<int:embedded_dataset_id>/<uuid:point_id>")
+    def pushed_passage(embedded_dataset_id: int, point_id: UUID) -> Response:
+        return _short(services.standalone.passages(frame.principal(), embedded_dataset_id, [point_id]))
+
+
+def _listed(read: Callable[[list[UUID]], list[Passage]]) -> str:
+    """The passages whose ids the body has, with the words of its query lit."""
+    asked = request.get_json(silent=True)
+    asked = asked if isinstance(asked, dict) else {}
+    query = str(asked.get("query") or "")
+
+    def lit(text: str) -> Markup:
+        return highlight.lit(text, query, most=_PASSAGE_CHARACTERS)
+
+    return render_template("parts/passages.html", passages=read(_ids(asked.get("ids"))), lit=lit)
+
+
+def _short(found: list[Passage]) -> Response:
+    """What is shown beside a point."""
+    if not found:
+        raise NotFoundError("this passage is no longer there")
+    one = found[0]
+    text = highlight.shortened(one.text, _HOVER_CHARACTERS)
+    return jsonify({"title": one.item_title, "text": text, "page": one.page})
 
 
 def _entries(collections: list[CollectionOverview]) -> list[Entry]:
-    return [Entry(one, each) for one in collections for each in one.maps]
+    return [Entry(one.title, each, one) for one in collections for each in one.maps]
+
+
+def _pushed(services: Services) -> list[Entry]:
+    return [Entry(title, each) for title, each in services.overview.standalone_maps(frame.principal())]
 
 
 def _entry(services: Services, transform_id: int) -> Entry:
-    for entry in _entries(services.overview.collections(frame.principal())):
+    for entry in [*_entries(services.overview.collections(frame.principal())), *_pushed(services)]:
         if entry.map.visualization_transform_id == transform_id:
             return entry
     raise NotFoundError(f"no map {transform_id}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 24
 _MOST_PAGES = 1_000_000
-_KINDS = {"collections": "Collections", "datasets": "Datasets", "embedders": "Embedders", "llms": "LLMs"}
+KINDS = {"collections": "Collections", "datasets": "Datasets", "embedders": "Embedders", "llms": "LLMs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,29 @@ def add(web: Blueprint, container: Container) -> None:
 
     @web.get("/marketplace")
     def marketplace() -> str:
-        kind = request.args.get("kind", "")
-        kind = kind if kind in _KINDS else "collections"
-        page = min(max(1, request.args.get("page", 1, type=int)), _MOST_PAGES)
+        kind, page = shown()
         found = _lists(services)[kind](limit=PAGE_SIZE, offset=(page - 1) * PAGE_SIZE)
-        offers = [_offer(kind, one) for one in found.items]
-        total = found.total_count
         return render_template(
             "marketplace.html",
-            kinds=_KINDS,
+            kinds=KINDS,
             kind=kind,
-            offers=offers,
+            offers=[offer(kind, one) for one in found.items],
             page=page,
-            last=max(1, -(-total // PAGE_SIZE)),
-            total=total,
+            last=pages(found.total_count),
+            total=found.total_count,
         )
+
+
+def shown() -> tuple[str, int]:
+    """Which kind and which page the address asks for; what makes no sense is as if it were not there."""
+    kind = request.args.get("kind", "")
+    page = min(max(1, request.args.get("page", 1, type=int)), _MOST_PAGES)
+    return kind if kind in KINDS else "collections", page
+
+
+def pages(total: int) -> int:
+    """How many pages so many things take, at least one."""
+    return max(1, -(-total // PAGE_SIZE))
 
 
 def _lists(services: Services) -> Mapping[str, Callable[..., Page[Any]]]:
@@ -64,7 +72,8 @@ def _lists(services: Services) -> Mapping[str, Callable[..., Page[Any]]]:
     }
 
 
-def _offer(kind: str, one: Any) -> Offer:
+def offer(kind: str, one: Any) -> Offer:
+    """One thing of a kind as a card shows it."""
     configured = kind in {"embedders", "llms"}
     return Offer(
         key=getattr(one, f"{kind[:-1]}_id"),

@@ -12,9 +12,11 @@ from markupsafe import Markup
 from werkzeug.datastructures import MultiDict
 
 from app.errors import ExplorerError
+from app.security.marks import budget
 from app.services.overview import CollectionOverview
 from app.services.search import Query, Rerank
 from app.services.search_results import SearchResult
+from app.services.standalone import SearchableByWords
 from app.web import frame, highlight
 
 if TYPE_CHECKING:
@@ -32,9 +34,8 @@ class Source:
     """An embedded dataset that can be searched."""
 
     embedded_dataset_id: int
-    collection_title: str
+    collection_title: str  # of a standalone one its own
     embedder_name: str
-    passages: int
     map_id: int | None
 
 
@@ -69,9 +70,13 @@ def add(web: Blueprint, container: Container) -> None:
     services = container.services
 
     @web.get("/search")
+    @budget("search")
     def search() -> str:
         who = frame.principal()
-        sources = searchable(services.overview.collections(who))
+        sources = [
+            *searchable(services.overview.collections(who)),
+            *pushed(services.standalone.searchable(who)),
+        ]
         llms = services.llms.list(who, limit=_MOST_LLMS).items
         known = [source.embedded_dataset_id for source in sources]
         asked = read(request.args, known, [llm.llm_id for llm in llms])
@@ -106,7 +111,6 @@ def searchable(collections: list[CollectionOverview]) -> list[Source]:
             one.embedded_dataset_id,
             collection.title,
             one.embedder_name,
-            one.passages.done,
             next(
                 (
                     found.visualization_transform_id
@@ -120,6 +124,11 @@ def searchable(collections: list[CollectionOverview]) -> list[Source]:
         for one in collection.embedded
         if one.passages.done
     ]
+
+
+def pushed(found: Sequence[SearchableByWords]) -> list[Source]:
+    """Those into which vectors were pushed; their passages lead to no document and no map here."""
+    return [Source(one.embedded_dataset_id, one.title, one.embedder_name, None) for one in found]
 
 
 def read(given: MultiDict[str, str], known: list[int], llms: Sequence[int] = ()) -> Asked:

@@ -48,7 +48,11 @@ class Provenance:
 
 @dataclasses.dataclass(frozen=True)
 class DeadLetter:
-    """One given-up message. `attempts` are dicts with attempt, worker, started_at, ended_at, error."""
+    """One given-up message.
+
+    `attempts` are dicts with attempt, worker, version, waited_seconds, started_at, ended_at, error and
+    next_delay_seconds (times in Unix seconds); older releases wrote fewer.
+    """
 
     id: int
     queue: str

@@ -29,6 +29,8 @@ _SHORT_REPLY_TOKENS = 9
 _LAST_OF_SCHEDULE = "purge"  # what a one-time schedule says comes next
 _MOST_ATTEMPTS_KEPT = 20
 _ERROR_CHARACTERS = 300
+_MOST_DIGITS = 18  # what a signed 64-bit number surely holds
+_VERSION_CHARACTERS = 40
 
 
 class DeadReason(StrEnum):
@@ -168,9 +170,14 @@ class JetStreamMessage(MessageProxy):
         self.hand_back_seconds = after_seconds
 
 
+def is_count(text: str) -> bool:
+    """Whether a header's text is a whole number of a length that one of ours can have."""
+    return len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
+
+
 def number(text: str | None) -> int:
     """A header's number; 0 when it is missing or anything else."""
-    return int(text) if text and text.isascii() and text.isdigit() else 0
+    return int(text) if text and is_count(text) else 0
 
 
 def decode(delivery: Delivery) -> JetStreamMessage:
@@ -242,17 +249,37 @@ def publish_headers(message: Any) -> dict[str, str]:
     return headers
 
 
-def note_attempt(message: JetStreamMessage, error: BaseException | None) -> None:
-    """Append the run that just ended to the history that travels in the message's options."""
+def note_attempt(
+    message: JetStreamMessage,
+    error: BaseException | None,
+    *,
+    version: str = "",
+    next_delay_seconds: float | None = None,
+) -> None:
+    """Append the run that just ended to the history that travels in the message's options.
+
+    `version` is this process's release; the delay is that of the next attempt, None when there is none.
+    """
     history = message.options.get("attempts")
     entries = history if isinstance(history, list) else []
+    started = message.started_at or time.time()
     entries.append(
         {
             "attempt": message.attempt + 1,
             "worker": worker_name(),
-            "started_at": round(message.started_at or time.time(), 3),
+            "version": version[:_VERSION_CHARACTERS] or None,
+            "waited_seconds": _waited(message.delivery, started),
+            "started_at": round(started, 3),
             "ended_at": round(time.time(), 3),
             "error": f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS] if error else None,
+            "next_delay_seconds": None if next_delay_seconds is None else round(next_delay_seconds, 3),
         }
     )
     message.options["attempts"] = entries[-_MOST_ATTEMPTS_KEPT:]
+
+
+def _waited(delivery: Delivery, started: float) -> float | None:
+    """Seconds from when the message was ready until its run began, by two clocks: never below 0."""
+    if not delivery.stored_at:
+        return None
+    return round(max(0.0, started - delivery.stored_at / 1e9), 3)

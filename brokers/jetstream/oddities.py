@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from brokers.jetstream.message import CARRIED_HEADER, FORMAT_HEADER, JetStreamMessage
+from brokers.jetstream.message import CARRIED_HEADER, FORMAT_HEADER, JetStreamMessage, is_count
 from brokers.jetstream.schedule import is_number
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def note_arrival(message: JetStreamMessage) -> None:
     headers = message.delivery.headers
     for name in (CARRIED_HEADER, FORMAT_HEADER):
         text = headers.get(name, "0")
-        if not (text.isascii() and text.isdigit()):
-            log.warning("The header %s of message %s is %r, no number: taken as 0.", name, message, text)
+        if not is_count(text):
+            log.warning("The header %s of message %s is %.60r, no number: taken as 0.", name, message, text)
     if not message.delivery.redelivered:
         _note_senders_clock(message)
 

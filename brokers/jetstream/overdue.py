@@ -7,7 +7,6 @@ now. The server replaces a schedule only if it has not fired in the meantime, so
 from __future__ import annotations
 
 import logging
-import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ import nats.js.errors
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import PublishRefusedError
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.schedule import schedule_at
+from brokers.jetstream.schedule import schedule_at, server_time
 from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
 from brokers.jetstream.topology import ready_subject, scheduled_subjects
 
@@ -84,8 +83,3 @@ def due_at(schedule: str) -> datetime | None:
         return server_time(when) if kind == "@at" else None
     except ValueError:
         return None
-
-
-def server_time(text: str) -> datetime:
-    """An RFC 3339 time; nanoseconds are cut to what Python knows."""
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import nats.js.errors
@@ -24,8 +25,9 @@ from brokers.jetstream.errors import TRY_LATER
 from brokers.jetstream.message import CARRIED_HEADER, FIRING_HEADER, FIRST_HEADER, firing_id, number
 from brokers.jetstream.oddities import ClockWatch
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.overdue import Overdue, server_time
+from brokers.jetstream.overdue import Overdue
 from brokers.jetstream.presence import Presence, RollCall
+from brokers.jetstream.schedule import server_time
 from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
 from brokers.jetstream.topology import ready_subject
 
@@ -51,12 +53,7 @@ class Patrol:
         pause = self._session.options.patrol_seconds / _FIRST
         while True:
             await asyncio.sleep(pause)
-            try:
-                await self.once()
-            except TRY_LATER as error:
-                log.debug("Could not look after %s: %s", self._spec.name, error)
-            except Exception:  # whatever one message holds must not end the watch over all others
-                log.exception("Looking after %s failed; it goes on.", self._spec.name)
+            await self._guarded(self.once())
             pause = self._session.options.patrol_seconds / (_SECOND if self._gone else 1)
 
     async def once(self) -> None:
@@ -64,9 +61,18 @@ class Patrol:
         consumer = await self._session.api(f"CONSUMER.INFO.{self._spec.stream}.{self._spec.name}")
         now = server_time(consumer["ts"])
         self._clock.compare(now)
-        await self._overdue.nudge(now)
-        await self._look_for_stranded(consumer)
-        await self._look_for_orphans(consumer)
+        await self._guarded(self._overdue.nudge(now))
+        await self._guarded(self._look_for_stranded(consumer))
+        await self._guarded(self._look_for_orphans(consumer))
+
+    async def _guarded(self, look: Coroutine[Any, Any, object]) -> None:
+        """Whatever one message holds must not end the watch over all others."""
+        try:
+            await look
+        except TRY_LATER as error:
+            log.debug("Could not look after %s: %s", self._spec.name, error)
+        except Exception:
+            log.exception("Looking after %s failed; it goes on.", self._spec.name)
 
     async def _look_for_stranded(self, consumer: dict[str, Any]) -> None:
         idle = not consumer["num_ack_pending"]

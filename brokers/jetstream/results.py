@@ -76,7 +76,7 @@ class JetStreamResultBackend(ResultBackend):
         try:
             super().store_result(message, result, ttl)
         except ResultNotStorableError as error:
-            _fail(message, error)
+            _fail(message, error, self.options.version)
             raise
         except BrokerConnectionError:
             if isinstance(message, JetStreamMessage):
@@ -128,12 +128,12 @@ class JetStreamResultBackend(ResultBackend):
         return Bucket(self.connection.session(), self.options.results_bucket)
 
 
-def _fail(message: Any, error: ResultNotStorableError) -> None:
+def _fail(message: Any, error: ResultNotStorableError, version: str) -> None:
     """Reject the message; what its caller gets is stored by Dramatiq, after the dead letter."""
     if not isinstance(message, MessageProxy):
         return
     if isinstance(message, JetStreamMessage):
-        note_attempt(message, error)
+        note_attempt(message, error, version=version)
         message.dead_reason = DeadReason.RESULT_NOT_STORABLE
     message.stuff_exception(error)
     message.fail()

@@ -84,7 +84,7 @@ class ScheduledRetries(Retries):
 
     def _give_up(self, message: MessageProxy, error: BaseException, reason: DeadReason) -> None:
         if isinstance(message, JetStreamMessage):
-            note_attempt(message, error)
+            note_attempt(message, error, version=self._options.version)
             message.dead_reason = reason
         message.fail()
 
@@ -100,7 +100,7 @@ class ScheduledRetries(Retries):
             self._give_up(message, error, DeadReason.EXPIRED)
             return
         if isinstance(message, JetStreamMessage):
-            note_attempt(message, error)
+            note_attempt(message, error, version=self._options.version, next_delay_seconds=delay / 1000)
         message.options["retries"] = retries + 1
         message.options["traceback"] = "".join(traceback.format_exception(error, limit=30))[
             -_TRACE_CHARACTERS:

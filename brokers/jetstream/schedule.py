@@ -6,6 +6,7 @@ no place in max_ack_pending, and outlives the stream's maximum age.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TypeGuard
 
@@ -24,6 +25,11 @@ def schedule_at(due: datetime, target: str) -> dict[str, str]:
         "Nats-Schedule-Target": target,
         "Nats-TTL": "never",
     }
+
+
+def server_time(text: str) -> datetime:
+    """A time that the server wrote (RFC 3339); nanoseconds are cut to what Python knows."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

@@ -6,19 +6,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import nats.js.errors
 from nats.js import api
 
 from brokers.jetstream.connection import Connection, Session
+from brokers.jetstream.drift import (
+    CONSUMER_FIELDS,
+    ONLY_WHERE_SET,
+    STREAM_FIELDS,
+    Change,
+    differences,
+    refuse_losses,
+    set_fields,
+)
 from brokers.jetstream.elections import answered
 from brokers.jetstream.errors import AWAY, ReplicasError, ServerTooOldError, TopologyError, connection_error
 from brokers.jetstream.kv import bucket_configs
 from brokers.jetstream.options import BrokerOptions, QueueSpec
+from brokers.jetstream.schedule import server_time
 
 # Delayed messages in WorkQueue streams (2.12) with the leak and loss fixes of 2.14.1.
 MINIMUM_SERVER = (2, 14, 1)
@@ -30,22 +40,6 @@ _INDEX_ACK_WAIT_SECONDS, _INDEX_ACK_PENDING = 60.0, 10_000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Longer than any redelivery, so that a dead letter published twice is stored once.
 _DEAD_LETTER_WINDOW_SECONDS = 3600.0
-
-
-@dataclass(frozen=True)
-class Change:
-    """One difference between what is asked for and what the server has (before is None: created)."""
-
-    kind: str
-    name: str
-    field: str | None
-    before: Any
-    after: Any
-
-    def __str__(self) -> str:
-        if self.field is None:
-            return f"create {self.kind} {self.name}"
-        return f"update {self.kind} {self.name}: {self.field} {self.before!r} -> {self.after!r}"
 
 
 def token(text: str) -> str:
@@ -232,46 +226,15 @@ def index_consumer(options: BrokerOptions) -> tuple[str, api.ConsumerConfig]:
     return options.dead_letter_stream, config
 
 
-_STREAM_FIELDS = (
-    "subjects", "retention", "storage", "max_age", "max_msgs", "discard",
-    "num_replicas", "duplicate_window", "allow_msg_schedules", "allow_msg_ttl",
-    "allow_atomic", "max_msgs_per_subject", "allow_direct", "subject_delete_marker_ttl",
-)  # fmt: skip
-# The server turns rollups on by itself where there are schedules or markers.
-_ONLY_WHERE_SET = ("allow_rollup_hdrs", "deny_delete")
-_CONSUMER_FIELDS = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
-
-
 def intended(options: BrokerOptions, queues: Iterable[QueueSpec]) -> list[tuple[str, str, dict[str, Any]]]:
     """What `apply` makes sure of: kind, name (both as in its changes) and fields; unset ones are left out."""
-    specs, fields = list(queues), (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
-    streams = [("stream", str(one.name), _set_fields(one, fields)) for one in stream_configs(options, specs)]
+    specs, fields = list(queues), (*STREAM_FIELDS, *ONLY_WHERE_SET)
+    streams = [("stream", str(one.name), set_fields(one, fields)) for one in stream_configs(options, specs)]
     consumers = [
-        ("consumer", f"{stream}/{one.durable_name}", _set_fields(one, _CONSUMER_FIELDS))
+        ("consumer", f"{stream}/{one.durable_name}", set_fields(one, CONSUMER_FIELDS))
         for stream, one in [*consumer_configs(options, specs), index_consumer(options)]
     ]
     return [*streams, *consumers]
-
-
-def _set_fields(config: Any, fields: Iterable[str]) -> dict[str, Any]:
-    values = {field: getattr(config, field) for field in fields}
-    return {field: value for field, value in values.items() if value not in (None, False, -1)}
-
-
-def differences(kind: str, name: str, wanted: Any, found: Any, fields: Sequence[str]) -> list[Change]:
-    """The fields in which two configurations differ; unset means the server's default, or its choice."""
-    changes = []
-    for field in fields:
-        after, before = getattr(wanted, field), getattr(found, field)
-        if after in (None, -1) and before in (None, -1, 0, False):
-            continue
-        if field in _ONLY_WHERE_SET and not after:
-            continue
-        if field == "subjects":
-            after, before = sorted(after), sorted(before or [])
-        if after != before:
-            changes.append(Change(kind, name, field, before, after))
-    return changes
 
 
 def apply(options: BrokerOptions, queues: Iterable[QueueSpec], *, dry_run: bool = False) -> list[Change]:
@@ -333,9 +296,10 @@ async def _apply_stream(
         if not dry_run:
             await _store(what, lambda: js.add_stream(wanted), options)
         return [Change("stream", str(wanted.name), None, None, wanted)]
-    fields = (*_STREAM_FIELDS, *_ONLY_WHERE_SET)
+    fields = (*STREAM_FIELDS, *ONLY_WHERE_SET)
     changes = differences("stream", str(wanted.name), wanted, info.config, fields)
-    _refuse_losses(str(wanted.name), changes, info.state.messages)
+    if changes:
+        await _refuse_losses(client, options, str(wanted.name), changes)
     if changes and not dry_run:
         values = {str(change.field): getattr(wanted, str(change.field)) for change in changes}
         updated = info.config.evolve(**values)
@@ -355,19 +319,13 @@ async def _store(what: str, store: Callable[[], Awaitable[Any]], options: Broker
         raise TopologyError(f"{what} was refused by the server: {error.description}") from error
 
 
-def _refuse_losses(name: str, changes: Sequence[Change], messages: int) -> None:
-    for change in changes:
-        if change.field in {"retention", "storage"}:
-            raise TopologyError(
-                f"stream {name} has {change.field} {change.before!r} and needs {change.after!r}, "
-                "which a stream cannot change; empty and delete it yourself, then apply again"
-            )
-        lost = set(change.before) - set(change.after) if change.field == "subjects" else set()
-        if lost and messages:
-            raise TopologyError(
-                f"stream {name} holds {messages} messages and would lose the subjects {sorted(lost)}: "
-                "let its queues run empty first, or keep them in the configuration"
-            )
+async def _refuse_losses(client: Any, options: BrokerOptions, name: str, changes: Sequence[Change]) -> None:
+    """Status events and the entries of buckets are let go when their age shortens: they live on limits."""
+    if name == options.status_stream or name.startswith("KV_"):
+        changes = [change for change in changes if change.field != "max_age"]
+    answer = await answered(f"reading stream {name}", lambda: client.request(f"$JS.API.STREAM.INFO.{name}"))
+    info = json.loads(answer.data)
+    refuse_losses(name, changes, info["state"], server_time(info["ts"]))
 
 
 async def _apply_consumer(
@@ -383,7 +341,7 @@ async def _apply_consumer(
         if not dry_run:
             await _store(f"consumer {label}", lambda: js.add_consumer(stream, wanted), options)
         return [Change("consumer", label, None, None, wanted)]
-    changes = differences("consumer", label, wanted, info.config, _CONSUMER_FIELDS)
+    changes = differences("consumer", label, wanted, info.config, CONSUMER_FIELDS)
     if changes and not dry_run:
         values = {str(change.field): change.after for change in changes}
         updated = info.config.evolve(**values)

@@ -28,7 +28,7 @@ from brokers.jetstream.errors import (
 )
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.outgoing import lock_of, unique_key
-from brokers.jetstream.overdue import server_time
+from brokers.jetstream.schedule import server_time
 from brokers.jetstream.stored import stored_payload
 from brokers.jetstream.topology import unique_subject
 

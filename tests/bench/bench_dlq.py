@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dramatiq.message import Message
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text, true, update
 
 from app.config import Settings
 from app.container import Container, build
@@ -26,6 +27,7 @@ from app.security.audit import Origin, acting
 from app.security.principal import Principal, Role
 from app.services.dead_letter_filters import LetterFilter
 from app.services.letter_bulks import BulkOrder
+from app.services.letter_search import settled
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
 from brokers import dead_feed, inspect
 from devstack.stack import Stack, StackOptions
@@ -41,7 +43,7 @@ _GROUPS = 300
 _FILL = """
 INSERT INTO dead_letters (stream_life, sequence, message_id, owner_id, actor, queue, pool, reason,
     error_class, error_message, cause, fingerprint, attempts, worker, trace_id, size_bytes,
-    truncated_bytes, first_seen_at, died_at, expires_at, arguments)
+    truncated_bytes, first_seen_at, died_at, expires_at, arguments, document, words)
 SELECT 'bench', n, 'm' || n, CASE WHEN n % 10 = 0 THEN 'ada' ELSE 'bob' END,
     (ARRAY['extract_file', 'embed_items', 'build_visualization'])[n % 3 + 1],
     (ARRAY['collection-transforms', 'dataset-transforms', 'visualization-transforms'])[n % 3 + 1],
@@ -50,7 +52,11 @@ SELECT 'bench', n, 'm' || n, CASE WHEN n % 10 = 0 THEN 'ada' ELSE 'bob' END,
     'app.errors.ProviderRefusedError', 'the account is frozen ' || n, 'the account is frozen <n>',
     lpad(to_hex((n * 7919 % :groups)::int), 16, '0'), 5, 'host:' || n % 40, md5(n::text), 200, 0,
     now() - interval '1 h', now() - (:total - n) * interval '2 s', now() + interval '20 days',
-    jsonb_build_object('file_id', n, 'collection_transform_id', n % 500)
+    jsonb_build_object('file_id', n, 'collection_transform_id', n % 500),
+    'report-' || n || '.pdf',
+    array_to_tsvector(string_to_array('the account is frozen app errors providerrefusederror report pdf '
+        || CASE WHEN n % 10 = 0 THEN 'ada ' ELSE 'bob ' END || n, ' ')
+        || CASE WHEN n > :total / 2 THEN ARRAY['new'] ELSE ARRAY['old'] END)
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS n
 """
 WORKER = """
@@ -120,6 +126,23 @@ def _questions(report: Report, container: Container, rounds: int) -> None:
         "a filter that nothing matches": lambda: letters.list(
             ADMIN, LetterFilter(actor="extract_file", worker="nobody", attempts=6)
         ),
+        "search: a document": lambda: letters.list(ADMIN, LetterFilter(search="report 4711 pdf")),
+        "search: a word that all have": lambda: letters.list(ADMIN, LetterFilter(search="frozen")),
+        "search: a word and the owner who has few": lambda: letters.list(
+            ADMIN, LetterFilter(search="frozen ada")
+        ),
+        "search: the beginning of a word that all have, one owner": lambda: letters.list(
+            ADA, LetterFilter(search="repo")
+        ),
+        "search: a word that only the older half has": lambda: letters.list(
+            ADMIN, LetterFilter(search="old")
+        ),
+        "search: words of which one is nowhere": lambda: letters.list(
+            ADMIN, LetterFilter(search="frozen melted")
+        ),
+        "a queue that has none": lambda: letters.list(ADMIN, LetterFilter(queue="none", reason="expired")),
+        "older than 20 days": lambda: letters.list(ADMIN, LetterFilter(older_than=20 * 86_400)),
+        "more attempts than any has": lambda: letters.list(ADMIN, LetterFilter(attempts=6)),
         "groups, all owners": lambda: letters.groups(ADMIN),
         "groups, one owner": lambda: letters.groups(ADA),
     }
@@ -128,8 +151,15 @@ def _questions(report: Report, container: Container, rounds: int) -> None:
         rows.append([name, spread([_milliseconds(ask) for _ in range(rounds)])])
         print(*rows[-1], flush=True)
     report.table("Answers of the service, ms: median (least-most)", ["question", "ms"], rows)
-    plan = _explain(container)
-    report.say(f"The first page, by `EXPLAIN (ANALYZE, BUFFERS)`:\n\n```\n{plan}\n```")
+    plans = {
+        "The first page": LetterFilter(),
+        "A document": LetterFilter(search="report 4711 pdf"),
+        "A word that all have": LetterFilter(search="frozen"),
+        "A word that only the older half has": LetterFilter(search="old"),
+    }
+    for name, wanted in plans.items():
+        plan = _explain(container, wanted)
+        report.say(f"{name}, by `EXPLAIN (ANALYZE, BUFFERS)`:\n\n```\n{plan}\n```")
 
 
 def _milliseconds(ask: Callable[[], Any]) -> float:
@@ -138,13 +168,17 @@ def _milliseconds(ask: Callable[[], Any]) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def _explain(container: Container) -> str:
+def _explain(container: Container, wanted: LetterFilter) -> str:
     row = DeadLetterRow
-    newest = select(row).where(row.state == "open").order_by(row.died_at.desc(), row.dead_letter_id.desc())
-    statement = newest.limit(51)
+    newest = select(row).order_by(row.died_at.desc(), row.dead_letter_id.desc()).limit(51)
     with container.database.transaction() as session:
+        conditions = replace(wanted, search=None).conditions()
+        if wanted.search is not None:
+            conditions.append(settled(session, true(), wanted.search))
+        statement = newest.where(*conditions)
         compiled = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
-        lines = session.execute(text(f"EXPLAIN (ANALYZE, BUFFERS) {compiled}")).scalars()
+        asked = f"EXPLAIN (ANALYZE, BUFFERS) {compiled}".replace(":", "\\:")
+        lines = session.execute(text(asked)).scalars()
         return "\n".join(lines)
 
 

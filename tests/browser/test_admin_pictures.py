@@ -77,6 +77,8 @@ def _addresses(page: Page, bulk_id: int) -> dict[str, str]:
         "queues": "/admin/queues/",
         "jobs": "/admin/jobs/",
         "job": job,
+        "runbooks": "/admin/runbooks/",
+        "runbook": "/admin/runbooks/SemanticExplorerDeadLetters",
     }
 
 

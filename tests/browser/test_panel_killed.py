@@ -39,7 +39,7 @@ def test_a_thousand_letters_are_replayed_once_each_though_the_panels_process_is_
 ) -> None:
     bulk_world.bury_many(container, _LETTERS)
     with (
-        bulk_world.worker(environment),
+        bulk_world.chores(container),
         bulk_world.web(environment) as web,
         opened(chromium, web.url) as page,
     ):

@@ -1,4 +1,4 @@
-"""The workers of `make chaos`: the product's own, with a bomb for marked files and, on request, broken.
+"""The workers of `make chaos`: the product's own, with traps for marked files and, on request, broken.
 
 `dramatiq tests.chaos.hooks:collections` runs one. CHAOS_BROKEN names what is taken away, so that it can be
 seen that the checker notices: `fence` (stale runs may write), `ack` (a job counts as done before its results
@@ -18,13 +18,18 @@ from sqlalchemy import Select, func, select, update
 import tasks.collections
 import tasks.datasets
 import tasks.visualizations
+from app.errors import UnavailableError
 from app.services import planning
+from app.services.embedding_runs import EmbeddingRuns
 from app.services.extraction_runs import ExtractionRuns
 from app.services.jobs import Jobs, Run
 from app.storage.postgres.tables import EmbeddedDataset, Item, ItemEmbedding, Job
 from tasks.watch import Watch
 
 BOMB = "bomb"  # a file whose name begins so kills the worker that reads it, every time
+HUNGRY = "hungry"  # a file whose name begins so needs much memory, and so does a text that begins so
+STUBBORN = "stubborn"  # a file whose name begins so can never be read just now
+HUNGER_BYTES = 1 << 30  # asked for and never touched: it costs no memory
 
 
 def collections() -> None:
@@ -46,21 +51,31 @@ def visualizations() -> None:
 
 
 def _arrange() -> None:
-    _lay_bombs()
+    _lay_traps()
     broken = os.environ.get("CHAOS_BROKEN")  # noqa: TID251 - a tool's own variable
     if broken:
         BROKEN[broken]()
 
 
-def _lay_bombs() -> None:
-    read = ExtractionRuns._read
+def _lay_traps() -> None:
+    read, embed = ExtractionRuns._read, EmbeddingRuns._embed_part
 
-    def explode(self: ExtractionRuns, work: Any) -> Any:
+    def read_or_fail(self: ExtractionRuns, work: Any) -> Any:
         if work.file.name.startswith(BOMB):
             os.kill(os.getpid(), signal.SIGKILL)
+        if work.file.name.startswith(STUBBORN):
+            raise UnavailableError("this file can never be read just now")
+        if work.file.name.startswith(HUNGRY):
+            bytes(HUNGER_BYTES)
         return read(self, work)
 
-    ExtractionRuns._read = explode  # type: ignore[method-assign]
+    def embed_or_fail(self: EmbeddingRuns, target: Any, client: Any, part: Any, *more: Any) -> Any:
+        if any(passage.chunk.text.startswith(HUNGRY) for passage in part):
+            bytes(HUNGER_BYTES)
+        return embed(self, target, client, part, *more)
+
+    ExtractionRuns._read = read_or_fail  # type: ignore[method-assign]
+    EmbeddingRuns._embed_part = embed_or_fail  # type: ignore[method-assign, assignment]
 
 
 def _without_fence() -> None:

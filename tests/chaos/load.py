@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.hooks import BOMB
+from tests.chaos.hooks import HUNGRY
 from tests.chaos.people import Account
 
 REFUSED = "unspeakable"  # the provider of a run takes no text with this word
@@ -54,12 +54,13 @@ class Load:
         return {key: marker for key, marker in self.expected.items() if key not in self.unsure}
 
     def poison(self, kind: str) -> str | None:
-        """Upload a file that cannot come to a good end ("broken", "refused" or "bomb"); its name if taken."""
+        """Upload a file that makes trouble: "broken", "refused", or a trap of hooks.py; its name if taken."""
         self._poisons += 1
-        suffix, content = "txt", f"What is {REFUSED} has number {self._poisons}. ".encode() * 3
+        beginning = HUNGRY if kind == HUNGRY else f"What is {REFUSED}"
+        suffix, content = "txt", f"{beginning} has number {self._poisons}. ".encode() * 3
         if kind == "broken":
             suffix, content = "pdf", _BROKEN_PDF
-        name = f"{BOMB if kind == 'bomb' else kind}-{self._poisons}.{suffix}"
+        name = f"{kind}-{self._poisons}.{suffix}"
         with self.client(self.piles[0]) as http:
             done = _send(http, self.piles[0]["collection_id"], name, content)
         return name if done else None

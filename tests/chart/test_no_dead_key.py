@@ -28,6 +28,7 @@ SAMPLES: dict[str, Any] = {
     "secrets.entries": {"qdrant-api-key": {"secret": "elsewhere"}},
     "networkPolicy.egress.internetPorts": [8443],
     "observability.otelCollector.config": {"exporters": {"debug": {}}},
+    "observability.traceUrlTemplate": "https://traces.example.com/trace/{trace_id}",
 }
 # What may hold only one value: another is refused.
 FIXED = {

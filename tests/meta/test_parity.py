@@ -69,6 +69,8 @@ ALONE = {
     "admin.index": "leads on to the first page",
     "panel.static": "styles and scripts of the pages",
     "panel_parts.index": "leads on to the first page",
+    "panel_runbooks.index": "pages of docs/runbooks, which programs have as files",
+    "panel_runbooks.page": "a page of docs/runbooks",
     "panel_parts.groups": "the live part of panel_letters.index",
     "panel_parts.bulk": "the live part of panel_bulks.bulk",
     "panel_parts.queues": "the live part of panel_queues.index",

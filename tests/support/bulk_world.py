@@ -1,7 +1,7 @@
-"""A bulk job over many dead letters in processes of its own, each of which a test may kill.
+"""A bulk job over many dead letters, and the web process, which a test may kill.
 
-The worker does what every worker of the pool `collections` does beside its jobs: index letters, and work off
-bulk jobs. The web process is the Procfile's, with fewer threads.
+What a worker of the pool `collections` does beside its jobs, index letters and work off bulk jobs, runs in
+threads of the test. The web process is the Procfile's, with fewer threads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,19 +26,12 @@ from app.container import Container
 from app.jobs.contracts import ExtractFile
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem
 from brokers import dead_feed, inspect
+from tasks.letters import LetterKeeping
 from tests.support.app_processes import free_port
 
 _PATIENCE_SECONDS = 60
 _ROOT = Path(__file__).resolve().parents[2]
 _WEB = ("-m", "gunicorn", "wsgi:app", "--worker-class", "gthread", "--threads", "8", "--timeout", "120")
-_WORKER = """
-import threading
-from app.config import Settings
-from app.container import build
-from tasks.letters import LetterKeeping
-LetterKeeping(build(Settings.from_env())).after_worker_boot(None, None)
-threading.Event().wait()
-"""
 
 
 @dataclass(frozen=True)
@@ -84,10 +78,18 @@ def process(environment: Mapping[str, str], *command: str) -> Iterator[subproces
 
 
 @contextmanager
-def worker(environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Who works off bulk jobs."""
-    with process(environment, "-c", _WORKER) as running:
-        yield running
+def chores(container: Container) -> Iterator[None]:
+    """The threads of a worker that look after dead letters."""
+    keeping = LetterKeeping(container)
+    worker: Any = None  # it is not asked anything
+    keeping.after_worker_boot(container.broker, worker)
+    try:
+        yield
+    finally:
+        keeping.before_worker_shutdown(container.broker, worker)
+        for thread in threading.enumerate():
+            if thread.name in {"letter-index", "letter-bulks"}:
+                thread.join(10)
 
 
 @contextmanager

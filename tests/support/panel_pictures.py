@@ -16,6 +16,8 @@ PICTURES = {
     "queue-paused": "/admin/queues/",
     "jobs": "/admin/jobs/",
     "job": "/admin/jobs/<uuid:job_id>",
+    "runbooks": "/admin/runbooks/",
+    "runbook": "/admin/runbooks/<runbook>",
 }
 WITHOUT = {
     "/admin/": "leads on to the causes",

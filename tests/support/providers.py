@@ -1,4 +1,4 @@
-"""Stub providers on loopback that speak the wire formats of OpenAI and Cohere and fail on demand.
+"""Stub providers on loopback: the formats of OpenAI, Cohere and the inference service; they fail on demand.
 
 with embedding_server() as server:
     server.faults.append(Fault("status", status=429, retry_after="1"))
@@ -132,7 +132,7 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
             if self.path in ("/v1/chat/completions", "/v2/chat"):
                 text = "" if fault else state.chat(*(message["content"] for message in body["messages"]))
                 self._write(200, json.dumps(_chat_envelope(self.path, body, text)).encode())
-            elif self.path not in ("/v1/embeddings", "/v2/embed"):
+            elif self.path not in ("/v1/embeddings", "/v2/embed", "/api/embed/batch"):
                 self._write(404, _complaint(self.path, "no such path"))
             elif len(texts) > state.largest_batch:
                 self._write(400, _complaint(self.path, f"too many inputs: at most {state.largest_batch}"))
@@ -174,6 +174,8 @@ def _envelope(path: str, body: dict[str, Any], rows: list[list[float]]) -> dict[
     if path.startswith("/v2"):
         meta = {"billed_units": {"input_tokens": len(rows)}}
         return {"id": "stub", "embeddings": {"float": rows}, "texts": body["texts"], "meta": meta}
+    if path.startswith("/api"):
+        return {"embeddings": rows, "model": body["model"]}
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     data.reverse()  # the order of the list is not the order of the texts: `index` is
     return {"object": "list", "data": data, "model": body["model"], "usage": {"total_tokens": len(rows)}}

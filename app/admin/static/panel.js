@@ -38,6 +38,14 @@ document.addEventListener("click", (event) => {
   });
 });
 
+// On a phone what a page lists comes before its filters.
+const narrow = matchMedia("(max-width: 720px)");
+function fold() {
+  for (const one of document.querySelectorAll("details[data-folds]")) one.open = !narrow.matches;
+}
+fold();
+narrow.addEventListener("change", fold);
+
 // The part of a page that opened a dialog may have renewed itself since: then the focus has no place to go back to.
 document.addEventListener("close", (event) => {
   if (document.activeElement !== document.body) return;

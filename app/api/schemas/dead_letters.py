@@ -32,7 +32,10 @@ class BulkPath(BaseModel):
 
 
 class LetterFilterQuery(QueryString):
-    """Which letters. `argument` reads path=value in the job's arguments; ages are in seconds since death."""
+    """Which letters. `argument` reads path=value in the job's arguments; ages are in seconds since death.
+
+    `search` finds words of error, document, kind and owner, longer ones that begin so, and ids.
+    """
 
     state: Literal["open", "replayed", "discarded", "expired", "any"] = "open"
     fingerprint: _Text = Field(None, max_length=64)
@@ -47,6 +50,7 @@ class LetterFilterQuery(QueryString):
     trace_id: _Text = Field(None, max_length=64)
     error_class: _Text = Field(None, max_length=500)
     argument: _Text = Field(None, max_length=500)
+    search: _Text = Field(None, max_length=200)
     attempts: int | None = Field(None, ge=0, le=1_000_000)
     younger_than: float | None = Field(None, ge=0, le=1e9)
     older_than: float | None = Field(None, ge=0, le=1e9)

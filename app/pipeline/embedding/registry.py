@@ -6,7 +6,7 @@ A new provider is one file, one entry here and one case in the contract tests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.errors import InvalidInputError
@@ -26,15 +26,28 @@ class Provider:
     default_max_input_tokens: int
     default_batch_size: int
     largest_batch_size: int
-    remote: bool = True  # built with an HTTP client, takes base_url and api_key
+    remote: bool = True  # built with an HTTP client
+    takes_base_url: bool = True  # else there is none, or it is the operator's to say (`Service`)
     default_base_url: str | None = None
     needs_api_key: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The operator's inference service, and the client that may call it, wherever it is."""
+
+    url: str
+    http: OutboundClient
+
+
 _REQUEST_DIMENSIONS = Setting(
     "boolean", "ask the provider for vectors of the configured dimensions", default=False
 )
+_PREFIXES = {
+    "document_prefix": Setting("text", "put before every document, as some models ask", default=""),
+    "query_prefix": Setting("text", "put before every query, as some models ask", default=""),
+}
 
 PROVIDERS: Mapping[str, Provider] = {
     "local": Provider(
@@ -46,6 +59,7 @@ PROVIDERS: Mapping[str, Provider] = {
         default_batch_size=64,
         largest_batch_size=4096,
         remote=False,
+        takes_base_url=False,
     ),
     "openai": Provider(
         address="app.pipeline.embedding.openai:OpenAIEmbedder",
@@ -56,11 +70,7 @@ PROVIDERS: Mapping[str, Provider] = {
         default_batch_size=128,
         largest_batch_size=2048,
         default_base_url="https://api.openai.com/v1",
-        settings={
-            "request_dimensions": _REQUEST_DIMENSIONS,
-            "document_prefix": Setting("text", "put before every document, as some models ask", default=""),
-            "query_prefix": Setting("text", "put before every query, as some models ask", default=""),
-        },
+        settings={"request_dimensions": _REQUEST_DIMENSIONS, **_PREFIXES},
     ),
     "cohere": Provider(
         address="app.pipeline.embedding.cohere:CohereEmbedder",
@@ -73,6 +83,17 @@ PROVIDERS: Mapping[str, Provider] = {
         default_base_url="https://api.cohere.com",
         needs_api_key=True,
         settings={"request_dimensions": _REQUEST_DIMENSIONS},
+    ),
+    "internal": Provider(
+        address="app.pipeline.embedding.internal:InternalEmbedder",
+        title="Inference service of this installation",
+        default_model="BAAI/bge-small-en-v1.5",
+        default_dimensions=384,
+        default_max_input_tokens=512,
+        default_batch_size=128,
+        largest_batch_size=128,
+        takes_base_url=False,
+        settings=_PREFIXES,
     ),
 }
 
@@ -92,21 +113,34 @@ def validate(spec: EmbedderSpec) -> None:
 
 
 def build(
-    spec: EmbedderSpec, http: OutboundClient, *, cache_dir: Path, threads: int | None = None
+    spec: EmbedderSpec,
+    http: OutboundClient,
+    *,
+    cache_dir: Path,
+    threads: int | None = None,
+    service: Service | None = None,
 ) -> Embedder:
     """An embedder ready to use; nothing is loaded or called before its first `embed`.
 
-    `cache_dir` keeps the local model's graph, `threads` bounds its processor use (None or 0: all cores).
-    Raises InvalidInputError or DimensionMismatchError for a spec that cannot work.
+    `cache_dir` keeps the local model's graph, `threads` bounds its processor use (None or 0: all cores),
+    `service` is what the internal provider asks. Raises InvalidInputError or DimensionMismatchError for a
+    spec that cannot work.
     """
     validate(spec)
     provider = find(PROVIDERS, spec.provider)
     implementation = load(provider.address)
-    embedder: Embedder = (
-        implementation(spec, http)
-        if provider.remote
-        else implementation(spec, cache_dir=cache_dir, threads=threads)
-    )
+    embedder: Embedder
+    if not provider.remote:
+        embedder = implementation(spec, cache_dir=cache_dir, threads=threads)
+    elif provider.takes_base_url:
+        embedder = implementation(spec, http)
+    elif service is None:
+        raise InvalidInputError(
+            f"provider {spec.provider} is not offered here: EMBEDDING_INFERENCE_API_URL is not set",
+            field="provider",
+        )
+    else:
+        embedder = implementation(replace(spec, base_url=service.url), service.http)
     return embedder
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from sqlalchemy.orm import Session, sessionmaker
@@ -42,14 +42,19 @@ class DatabaseOptions:
 class Database:
     """Hands out transactions; connects on first use, so a fork before it is safe.
 
-    `watch` is given what makes the sessions, to listen to their events.
+    `watch` is given what makes the sessions, to listen to their events; `before` is called before each
+    transaction.
     """
 
     def __init__(
-        self, options: DatabaseOptions, watch: Callable[[sessionmaker[Session]], None] | None = None
+        self,
+        options: DatabaseOptions,
+        watch: Callable[[sessionmaker[Session]], None] | None = None,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._watch = watch
+        self._before = before
         self._lock = threading.Lock()
         self._sessions: sessionmaker[Session] | None = None
 
@@ -65,10 +70,40 @@ class Database:
 
         Raises UnavailableError when Postgres cannot be reached, is too slow, or has no connection free.
         """
+        self._before()
         session = self._opened()()
         try:
-            with session.begin():
+            with self._faults_told(), session.begin():
                 yield session
+        finally:
+            session.close()
+        for callback in session.info.pop(_AFTER_COMMIT, ()):
+            try:
+                callback()
+            except Exception:
+                # What was committed stays so: the caller must not take it for failed.
+                logger.exception("a callback after a commit failed")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for statements that only read, without a transaction: two round trips less.
+
+        As in `transaction`, a statement sees what was committed before it began. Raises UnavailableError.
+        """
+        with self._faults_told(), self.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.autocommit = True
+            try:
+                yield connection
+            finally:
+                if not driver.closed:
+                    driver.autocommit = False
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        """Raise UnavailableError for what is Postgres's fault, or the network's."""
+        try:
+            yield
         except NoFreeConnectionError as error:
             options = self._options
             raise UnavailableError(
@@ -79,14 +114,6 @@ class Database:
             if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
                 raise _as_unavailable(error) from error
             raise
-        finally:
-            session.close()
-        for callback in session.info.pop(_AFTER_COMMIT, ()):
-            try:
-                callback()
-            except Exception:
-                # What was committed stays so: the caller must not take it for failed.
-                logger.exception("a callback after a commit failed")
 
     def ping(self) -> None:
         """One round trip; raises UnavailableError."""

@@ -89,6 +89,7 @@ optional: true
   "OIDC_ISSUER_URL" $v.dex.external.issuerUrl
   "OIDC_CLIENT_ID" $v.dex.external.clientId
   "PUBLIC_URL" (include "se.publicUrl" .root)
+  "TRACE_URL_TEMPLATE" $v.observability.traceUrlTemplate
 ) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $env (deepCopy (.v.env | default dict))) -}}

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tests.chaos.faults import clock, cluster, identity, poison, processes, servers, streams, writes
+from tests.chaos.faults import clock, cluster, frozen, identity, poison, processes, servers, streams, writes
 from tests.chaos.world import POOLS, World
 
 QUEUES = ("collection-transforms", "dataset-transforms")  # whose work the load causes without a pause
@@ -33,9 +33,7 @@ _ALONE: dict[str, Kind] = {
     "F01 kill -9": Kind(processes.kill, POOLS),
     "F02 kill -9 at every delivery": Kind(poison.bomb, ("collections",)),
     "F03 SIGTERM": Kind(processes.roll_out, (*POOLS, "web")),
-    "F04 SIGSTOP past the take-over": Kind(
-        processes.freeze, ("collections", "datasets", "datasets, the successor gives up")
-    ),
+    "F04 SIGSTOP past the take-over": Kind(frozen.freeze, frozen.TARGETS),
     "F05 NATS": Kind(servers.kill, ("nats",)),
     "F06 NATS loses what it had acknowledged": Kind(streams.go_back, ("old copy", "blocks cut short")),
     "F07 streams": Kind(
@@ -62,7 +60,7 @@ _ALONE: dict[str, Kind] = {
     "F20 no file descriptors": Kind(processes.starve_of_files, ("web", "datasets")),
     "F21 clock": Kind(clock.jump, ("collections, ahead", "datasets, behind", "datasets, to and fro")),
     "F22 messages of strangers": Kind(streams.publish_strange, QUEUES),
-    "F26 poison": Kind(poison.poison, ("broken", "refused")),
+    "F26 poison": Kind(poison.poison, ("broken", "refused", "stubborn")),
 }  # fmt: skip
 
 

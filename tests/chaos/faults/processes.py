@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import resource
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,18 +11,21 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.chaos.hooks import HUNGER_BYTES, HUNGRY
 from tests.chaos.world import World, until
-from tests.support.providers import Fault
 
-_QUEUES = {"collections": "collection-transforms", "datasets": "dataset-transforms"}
 _STARVED_SECONDS = 4.0
-_MEMORY_LEFT = 8 << 20
-_RUNNING = "SELECT job_id::text FROM jobs WHERE state = 'running' AND queue = %s AND kind = ANY(%s)"
-_SLOW_KINDS = ["extract_file", "embed_items"]
-# A running job is missed 40 minutes after it began: its row says that it began yesterday.
-_AGE = """UPDATE jobs SET started_at = started_at - interval '1 day',
-    expected_by = expected_by - interval '1 day' WHERE job_id = ANY(%s::uuid[]) AND finished_at IS NULL"""
-_MARKER = re.compile(r"marker[0-9]+[a-z]+[0-9]+")
+_MEMORY_LEFT = HUNGER_BYTES // 4  # enough for all other jobs
+_FAILED_WITHIN_SECONDS, _FED_WITHIN_SECONDS = 30.0, 120.0
+# The job that reads the hungry file, and the one that embeds its item.
+_HUNGRY = {
+    "collections": """SELECT j.job_id::text, j.state, j.error_message FROM files f JOIN jobs j
+        ON j.kind = 'extract_file' AND (j.arguments ->> 'file_id')::int = f.file_id WHERE f.name = %s""",
+    "datasets": """SELECT j.job_id::text, j.state, j.error_message FROM files f JOIN items i USING (file_id)
+        JOIN item_embeddings e USING (item_id) JOIN jobs j USING (job_id) WHERE f.name = %s""",
+}
+_STARVED = """SELECT job_id::text FROM jobs
+    WHERE error_message ~ 'MemoryError|start new thread|allocate memory' AND updated_at > %s"""
 
 
 def kill(world: World, target: str) -> None:
@@ -44,40 +45,31 @@ def roll_out(world: World, target: str) -> None:
         world.violations.append("web did not come back after SIGTERM")
 
 
-def freeze(world: World, target: str) -> None:
-    """F04: SIGSTOP in the middle of a run, another worker takes its job over and ends it, then SIGCONT.
-
-    Where the successor is to give up, the provider denies it the texts that the frozen run waits for.
-    """
-    name, gives_up = target.partition(",")[0], "," in target
-
-    def running() -> list[str]:
-        return [job_id for (job_id,) in world.rows(_RUNNING, _QUEUES[name], _SLOW_KINDS)]
-
-    with _slow_work(world, name):
-        until(lambda: world.provider.slowed if name == "datasets" else running(), seconds=20, pause=0.02)
-        world.product.kill(name, signal.SIGSTOP)
-        awaited = str(world.provider.slowed)
-    try:
-        jobs = running()
-        with _successor(world, name):  # takes nothing before it is up, some seconds
-            world.provider.denied_words = frozenset(_MARKER.findall(awaited) * gives_up)
-            taken = _taken_over(world, jobs)
-            world.product.kill(name, signal.SIGCONT)
-            time.sleep(3)  # the zombie tries to write
-        world.notes.append(f"F04: {taken} of {len(jobs)} jobs ended by others while {name} stood still")
-    finally:
-        world.product.kill(name, signal.SIGCONT)
-
-
 def starve_of_memory(world: World, target: str) -> None:
-    """F19: a worker gets no more memory than it has, for some seconds."""
-    _starve(world, target, resource.RLIMIT_AS, lambda process: process.memory_info().vms + _MEMORY_LEFT)
+    """F19: a worker gets hardly more memory than it has, and a job that needs much.
+
+    That job must fail and be tried again, it alone, and the worker must live on.
+    """
+    began, worker, failed = world.now(), world.processes(target)[0].pid, None
+    with _starved(world, target, resource.RLIMIT_AS, lambda it: it.memory_info().vms + _MEMORY_LEFT):
+        name = _upload_hungry(world)
+        if name is not None:
+            failed = until(lambda: _failed_for_memory(world, target, name), seconds=_FAILED_WITHIN_SECONDS)
+            others = {job_id for (job_id,) in world.rows(_STARVED, began)} - {failed}
+    if name is None:
+        world.notes.append("F19: the API took no file")
+    elif failed is None and _is_done(world, target, name):
+        world.violations.append(f"F19: the job that needs memory did not fail in {target}")
+    elif failed is None:
+        world.notes.append(f"F19: the job that needs memory did not come in time in {target}")
+    else:
+        _expect_recovery(world, target, name, others, worker)
 
 
 def starve_of_files(world: World, target: str) -> None:
     """F20: a process can open hardly another file or connection, for some seconds."""
-    _starve(world, target, resource.RLIMIT_NOFILE, lambda process: process.num_fds() + 2)
+    with _starved(world, target, resource.RLIMIT_NOFILE, lambda process: process.num_fds() + 2):
+        time.sleep(_STARVED_SECONDS)
 
 
 def _draw(world: World, target: str) -> None:
@@ -87,46 +79,37 @@ def _draw(world: World, target: str) -> None:
         time.sleep(1.5)
 
 
-@contextmanager
-def _slow_work(world: World, name: str) -> Iterator[None]:
-    """Runs of the pool take seconds, so that one can be caught."""
-    world.proxies["s3"].mode = "slow" if name == "collections" else "pass"
-    if name == "datasets":
-        world.provider.faults.extend([Fault("slow", seconds=3.0)] * 2)
-    try:
-        yield
-    finally:
-        world.proxies["s3"].mode = "pass"
+def _upload_hungry(world: World) -> str | None:
+    with suppress(httpx.TransportError):
+        return world.load.poison(HUNGRY)
+    return None
+
+
+def _failed_for_memory(world: World, target: str, name: str) -> str | None:
+    """The id of the hungry file's job once it has failed."""
+    for job_id, _, message in world.rows(_HUNGRY[target], name):
+        if "MemoryError" in (message or ""):
+            return str(job_id)
+    return None
+
+
+def _is_done(world: World, target: str, name: str) -> bool:
+    return any(state == "succeeded" for _, state, _ in world.rows(_HUNGRY[target], name))
+
+
+def _expect_recovery(world: World, target: str, name: str, others: set[str], worker: int) -> None:
+    if others:
+        world.violations.append(f"F19: jobs failed for the memory of another: {sorted(others)}")
+    if not until(lambda: _is_done(world, target, name), seconds=_FED_WITHIN_SECONDS, pause=0.3):
+        world.violations.append(f"F19: {name} was not done when there was memory again")
+    if world.processes(target)[0].pid != worker:
+        world.violations.append(f"F19: the worker of {target} ended for one job's memory")
 
 
 @contextmanager
-def _successor(world: World, name: str) -> Iterator[None]:
-    """A second worker of the pool."""
-    other = f"{name}-2"
-    world.product._commands[other] = world.product._commands[name].replace("HEALTH_CHECK_PORT=", "IGNORED=")
-    try:
-        world.product.begin(other)
-        yield
-    finally:
-        world.product.end(other)
-        del world.product._commands[other]
-
-
-def _taken_over(world: World, jobs: list[str]) -> int:
-    """Have the jobs missed until others have ended them; how many were.
-
-    More than once: the frozen worker may have asked for a message that the server still hands to it.
-    """
-    ended = "SELECT count(*) FROM jobs WHERE job_id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"
-    for _ in range(4 if jobs else 0):
-        world.rows(_AGE, jobs)
-        if until(lambda: world.value(ended, jobs) == len(jobs), seconds=8, pause=0.3):
-            break
-    world.provider.denied_words = frozenset()
-    return int(world.value(ended, jobs)) if jobs else 0
-
-
-def _starve(world: World, target: str, limit: int, wanted: Callable[[psutil.Process], int]) -> None:
+def _starved(
+    world: World, target: str, limit: int, wanted: Callable[[psutil.Process], int]
+) -> Iterator[None]:
     before = {}
     for process in world.processes(target):
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
@@ -134,7 +117,7 @@ def _starve(world: World, target: str, limit: int, wanted: Callable[[psutil.Proc
             hard = before[process.pid][1]
             resource.prlimit(process.pid, limit, (wanted(process), hard))
     try:
-        time.sleep(_STARVED_SECONDS)
+        yield
     finally:
         for pid, limits in before.items():
             if Path(f"/proc/{pid}").exists():

@@ -59,7 +59,7 @@ def destroy(world: World, target: str) -> None:
         for name in names if stream == "everything" else [stream]:
             await (jetstream.delete_stream(name) if verb == "delete" else jetstream.purge_stream(name))
 
-    run_apart(_with_jetstream, world, act)
+    run_apart(with_jetstream, world, act)
     if verb == "delete":
         world.flask("streams", "apply")
     world.lose_streams()
@@ -84,7 +84,7 @@ def publish_strange(world: World, target: str) -> None:
         future = {"Dramatiq-Format": "99"}
         await jetstream.publish(subject, _message(target, "extract_file", str(uuid4()), 0), headers=future)
 
-    run_apart(_with_jetstream, world, act)
+    run_apart(with_jetstream, world, act)
 
     def arrived() -> bool:
         world.product.restart_dead()
@@ -109,7 +109,8 @@ def _message(queue: str, actor: str, job_id: str, publication: int) -> bytes:
     return dramatiq.Message(queue, actor, (), words, options, message_id=str(uuid4())).encode()
 
 
-async def _with_jetstream(world: World, act: Callable[[JetStreamContext], Awaitable[None]]) -> None:
+async def with_jetstream(world: World, act: Callable[[JetStreamContext], Awaitable[None]]) -> None:
+    """Act on the streams, past the proxies."""
     connection = await nats.connect(world.environment["NATS_URL"].split(","))
     try:
         await act(connection.jetstream())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
-from app.pipeline.embedding.registry import build
+from app.pipeline.embedding.registry import Service, build
 from app.security.outbound import OutboundClient, OutboundOptions
 from tests.support.providers import EmbeddingServer, embedding_server
 
@@ -47,11 +47,13 @@ def server() -> Iterator[EmbeddingServer]:
 def spec_of(provider: str, server: EmbeddingServer) -> EmbedderSpec:
     if provider == "local":
         return EmbedderSpec("local", "all-MiniLM-L6-v2", 384)
+    if provider == "internal":
+        return EmbedderSpec(provider, "stub", server.dimensions)
     urls = {"openai": server.openai_url, "cohere": server.cohere_url}
     return EmbedderSpec(provider, "stub", server.dimensions, base_url=urls[provider], api_key="sk-secret")
 
 
-@pytest.fixture(params=["openai", "cohere", "local"])
+@pytest.fixture(params=["openai", "cohere", "internal", "local"])
 def case(
     request: pytest.FixtureRequest, server: EmbeddingServer, http: OutboundClient, model_cache: Any
 ) -> Case:
@@ -69,6 +71,7 @@ def _case(provider: str, server: EmbeddingServer, http: OutboundClient, model_ca
     spec = spec_of(provider, server)
 
     def make(**changes: Any) -> Embedder:
-        return build(replace(spec, **changes), http, cache_dir=model_cache, threads=2)
+        service = Service(f"{server.cohere_url}/", http)
+        return build(replace(spec, **changes), http, cache_dir=model_cache, threads=2, service=service)
 
     return Case(spec, make, http, None if provider == "local" else server)

@@ -80,3 +80,43 @@ def test_a_cursor_stands_for_one_order_and_for_no_offset(api: Api):
     cursor = api.get("/api/datasets?limit=1")["next_cursor"]
     assert api.get(f"/api/collections?cursor={cursor}", 400)["field"] == "cursor"
     assert api.get(f"/api/datasets?cursor={cursor}&offset=1", 400)["field"] == "cursor"
+
+
+def test_every_window_says_how_many_there_are_in_all(api: Api):
+    for title in ("one", "two", "three"):
+        api.collection(title)
+        api.dataset(title)
+        api.post("/api/embedders", {"name": title, "provider": "local"}, 201)
+    windows = {
+        "limit=3": (3, 3),
+        "limit=2": (2, 3),
+        "limit=2&offset=2": (1, 3),
+        "limit=2&offset=9": (0, 3),
+        "limit=1000": (3, 3),
+        "limit=2&search=T": (2, 2),
+        "limit=1&search=t": (1, 2),
+        "limit=2&search=nowhere": (0, 0),
+    }
+    for path, field in (("collections", "collections"), ("datasets", "items"), ("embedders", "items")):
+        found = {window: api.get(f"/api/{path}?{window}") for window in windows}
+        shown = {window: (len(page[field]), page["total_count"]) for window, page in found.items()}
+        assert shown == windows, path
+
+
+def test_the_signs_of_a_pattern_are_searched_as_they_stand(api: Api):
+    key = api.collection("100%_a/b")
+    api.upload(key, ("50%_c.txt", b"x"), ("50x_c.txt", b"y"))
+    api.collection("100xxa/b")
+    for term in ("0%25_", "_a/", "%25_A/B"):
+        (found,) = api.get(f"/api/collections?search={term}")["collections"]
+        assert found["collection_id"] == key
+    (file,) = api.get(f"/api/collections/{key}/files?search=%25_")["files"]
+    assert file["name"] == "50%_c.txt"
+
+
+def test_the_first_chunks_of_several_items_come_with_each(api: Api):
+    dataset = api.dataset()
+    api.push(dataset, long=[f"passage {n}" for n in range(120)], short=["alone"])
+    page = api.get(f"/api/datasets/{dataset}/items")
+    chunks = {one["item"]["title"]: [chunk["content"] for chunk in one["chunks"]] for one in page["items"]}
+    assert chunks == {"long": [f"passage {n}" for n in range(100)], "short": ["alone"]}

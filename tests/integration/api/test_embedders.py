@@ -29,7 +29,7 @@ def test_a_provider_brings_its_defaults(api: Api):
     made = api.post("/api/embedders", {"name": "here", "provider": "local"}, 201)
     assert (made["dimensions"], made["has_api_key"], made["base_url"]) == (384, False, None)
     names = [row["provider"] for row in api.get("/api/embedders/providers")["providers"]]
-    assert names == ["local", "openai", "cohere"]
+    assert names == ["local", "openai", "cohere", "internal"]
 
 
 def test_a_model_in_the_configuration_is_the_model(api: Api):

@@ -68,6 +68,28 @@ def test_points_are_counted_listed_and_replaced_by_id(api: Api, pushed: int):
     assert (stats["chunks_embedded"], stats["embedder_name"]) == (3, None)
 
 
+def test_one_point_is_deleted_and_the_others_stay(api: Api, pushed: int):
+    points = f"/api/embedded-datasets/{pushed}/points"
+    api.delete(f"{points}/{TIDE}", 204)
+    page = api.get(points)
+    assert [point["id"] for point in page["points"]] == [str(TIGER), str(STOVE)]
+    assert api.delete(f"{points}/{TIDE}", 404)["message"] == f"no point {TIDE}"
+    assert api.delete(f"{points}/{uuid4()}", 404)["code"] == "not_found"
+    assert api.delete(f"/api/embedded-datasets/{standalone(api)}/points/{TIGER}", 404)["code"] == "not_found"
+    assert api.get(f"{points}/{TIGER}/vector")["vector"] == [1.0, 0.0, 0.0]
+
+
+def test_what_was_pushed_counts_as_used(api: Api, pushed: int):
+    before = api.get("/api/usage")
+    other = standalone(api, dimensions=2)
+    push(api, other, (TIGER, [1.0, 1.0], {}))
+    usage = api.get("/api/usage")
+    assert (usage["vectors"], usage["vector_bytes"]) == (before["vectors"] + 1, before["vector_bytes"] + 8)
+    assert before["vectors"] >= 3
+    api.delete(f"/api/embedded-datasets/{pushed}/points/{TIDE}", 204)
+    assert api.get("/api/usage")["vectors"] == usage["vectors"] - 1
+
+
 def test_a_vector_finds_what_was_pushed_with_its_payload(api: Api, pushed: int):
     block = search(api, pushed, query="tiger")
     first = block["matches"][0]
@@ -159,3 +181,17 @@ def test_an_export_has_all_and_a_deletion_leaves_none(
     api.delete(f"/api/embedded-datasets/{pushed}")
     assert work() == ["drop_vector_index"]
     assert not container.vectors.exists(index)
+
+
+def test_the_search_page_searches_what_was_pushed_and_links_to_no_document(
+    api: Api, provider: EmbeddingServer
+):
+    embedder = api.embedder(provider)
+    key = standalone(api, title="Moved here", dimensions=provider.dimensions, embedder_id=embedder)
+    text = "the tiger burns bright"
+    payload = {"text": text, "item_title": "Poems", "page": 7}
+    push(api, key, (uuid4(), provider.vector(text), payload))
+    for mode in ("documents", "chunks"):
+        page = api.client.get("/search", query_string={"q": "tiger bright", "mode": mode}).text
+        assert ("Moved here" in page, "Poems" in page, "page 7" in page) == (True, True, True)
+        assert "/documents/" not in page

@@ -27,7 +27,10 @@ from brokers import (
     topology,
 )
 from brokers.jetstream.connection import Connection, Session
+from brokers.jetstream.drift import ONLY_WHERE_SET, STREAM_FIELDS
 from brokers.jetstream.errors import connection_error
+from brokers.jetstream.schedule import server_time
+from brokers.jetstream.topology import dead_subject
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import QUEUES, make_options, message, wait_until
 
@@ -37,7 +40,7 @@ def test_everything_that_a_stream_is_given_is_compared() -> None:
     for config in topology.stream_configs(BrokerOptions(), QUEUES):
         fields = [field.name for field in dataclasses.fields(config)]
         given |= {name for name in fields if getattr(config, name) != getattr(usual, name)}
-    assert given - {"name"} <= {*topology._STREAM_FIELDS, *topology._ONLY_WHERE_SET}
+    assert given - {"name"} <= {*STREAM_FIELDS, *ONLY_WHERE_SET}
 
 
 def test_a_bucket_that_was_made_without_its_rules_gets_them(server: NatsServer) -> None:
@@ -54,6 +57,60 @@ def test_a_bucket_that_was_made_without_its_rules_gets_them(server: NatsServer) 
         f"update stream {name}: deny_delete False -> True",
     ]
     assert topology.apply(options, QUEUES) == []
+
+
+async def _by_hand(session: Session, kind: str, stream: str, **fields: Any) -> None:
+    """Change what the server has, as somebody does with its command line."""
+    js = (await session.client()).jetstream()
+    if kind == "stream":
+        await js.update_stream((await js.stream_info(stream)).config.evolve(**fields))
+    else:
+        await js.add_consumer(stream, (await js.consumer_info(stream, "quick")).config.evolve(**fields))
+
+
+def test_limits_and_backoffs_that_somebody_set_by_hand_are_taken_back(
+    options: BrokerOptions, broker: JetStreamBroker
+) -> None:
+    session = broker.connection.session()
+    broker.connection.run(_by_hand(session, "stream", "QUICK", max_bytes=100_000, max_msg_size=10_000))
+    broker.connection.run(_by_hand(session, "consumer", "QUICK", ack_wait=30, backoff=[30, 60]))
+    assert [str(change) for change in topology.apply(options, QUEUES)] == [
+        "update stream QUICK: max_bytes 100000 -> None",
+        "update stream QUICK: max_msg_size 10000 -> -1",
+        "update consumer QUICK/quick: ack_wait 30.0 -> 1.5",
+        "update consumer QUICK/quick: backoff [30.0, 60.0] -> None",
+    ]
+    assert topology.apply(options, QUEUES) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "stream"),
+    [("queue_max_age_seconds", "QUICK"), ("dead_letter_max_age_seconds", "DLQ_TRANSFORMS")],
+)
+def test_an_age_is_not_shortened_below_that_of_a_stored_message(
+    server: NatsServer, options: BrokerOptions, broker: JetStreamBroker, field: str, stream: str
+) -> None:
+    broker.enqueue(message("work", "precious"))
+    subject = dead_subject(options, "quick")
+    broker.connection.run(broker.connection.session().publish(subject, b"a letter", {}))
+    wait_until(lambda: _oldest_seconds(broker, stream) > 1.2, 30)
+    shorter = make_options(server.url, **{field: 1.2})
+    with pytest.raises(
+        TopologyError, match=f"{stream} holds 1 messages and would lose those older than 1.2 s"
+    ):
+        topology.apply(shorter, QUEUES)
+    topology.apply(make_options(server.url, **{field: 86_400.0}), QUEUES)
+    assert _stored(broker, stream) == 1
+
+
+def _oldest_seconds(broker: JetStreamBroker, stream: str) -> float:
+    info = broker.connection.run(broker.connection.session().api(f"STREAM.INFO.{stream}"))
+    return (server_time(info["ts"]) - server_time(info["state"]["first_ts"])).total_seconds()
+
+
+def _stored(broker: JetStreamBroker, stream: str) -> int:
+    info = broker.connection.run(broker.connection.session().api(f"STREAM.INFO.{stream}"))
+    return int(info["state"]["messages"])
 
 
 OPERATIONS: list[Callable[[JetStreamBroker], object]] = [

@@ -38,7 +38,8 @@ def container(
     stack_env: dict[str, str], nats_url: str, migrated_url: str, recorder: Recorder
 ) -> Iterator[Container]:
     given = {"DATABASE_URL": migrated_url, "NATS_URL": nats_url, "ENCRYPTION_MASTER_KEY": "ab" * 32}
-    made = build(Settings.from_env(stack_env | given | {"DLQ_UNDO_SECS": "600"}))
+    more = {"DLQ_UNDO_SECS": "600", "TRACE_URL_TEMPLATE": "https://traces.test/trace/{trace_id}"}
+    made = build(Settings.from_env(stack_env | given | more))
     made.apply_topology(dry_run=False)
     vars(made)["feed"] = recorder
     vars(made)["outbox"] = Outbox(recorder)

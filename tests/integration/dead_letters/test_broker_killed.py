@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
 from typing import Any
 
 import pytest
@@ -12,45 +10,51 @@ import pytest
 from app.container import Container
 from app.services.dead_letter_filters import LetterFilter
 from app.services.letter_bulks import BulkOrder
+from brokers.jetstream import replaying
 from devstack.stack import Stack
 from tasks import letters
-from tasks.letters import LetterKeeping
 from tests.integration.dead_letters.conftest import ADMIN
 from tests.support import bulk_world
 
-_LETTERS, _PER_SECOND = 400, 100
+_LETTERS, _PER_SECOND = 300, 200
+_FATAL = (3, 9)  # batches after which the server dies: what they sent is stored, and not yet on record
 
 
-@contextmanager
-def chores(container: Container) -> Iterator[None]:
-    """The threads of a worker that look after dead letters."""
-    keeping = LetterKeeping(container)
-    worker: Any = None  # it is not asked anything
-    keeping.after_worker_boot(container.broker, worker)
-    yield
-    keeping.before_worker_shutdown(container.broker, worker)
-    for thread in threading.enumerate():
-        if thread.name in {"letter-index", "letter-bulks"}:
-            thread.join(10)
+@pytest.fixture
+def doomed(breakable_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """Servers of which NATS is killed at the worst moments."""
+    store, numbers = replaying._store_together, itertools.count(1)
+
+    async def store_and_die(session: Any, plans: Any) -> Any:
+        sent = await store(session, plans)
+        if next(numbers) in _FATAL:
+            breakable_stack.kill("nats")
+        return sent
+
+    monkeypatch.setattr(replaying, "_store_together", store_and_die)
+    return breakable_stack
 
 
 def test_a_bulk_replay_outlives_two_kills_of_the_broker_and_replays_each_letter_once(
-    container: Container, breakable_stack: Stack, monkeypatch: pytest.MonkeyPatch
+    container: Container, doomed: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(letters, "_PAUSE_SECONDS", 0.5)
     bulk_world.bury_many(container, _LETTERS)
     bulks = container.services.letter_bulks
     bulk = bulks.prepare(ADMIN, LetterFilter(), BulkOrder("replay", "paid", per_second=_PER_SECOND)).bulk
     bulks.start(ADMIN, bulk.bulk_id)
-    with chores(container):
-        for reached in (_LETTERS // 5, _LETTERS // 2):
-            _wait_for(container, reached)
-            breakable_stack.kill("nats")
+    with bulk_world.chores(container):
+        for is_long in (True, False):
+            bulk_world.eventually("the server's death", lambda: not doomed.alive("nats"))
+            if is_long:  # else the same requests are sent again, once it is back
+                bulk_world.eventually("the end of patience", lambda: _gave_up(caplog))
             assert bulk_world.done(container) < _LETTERS
-            breakable_stack.restart("nats")
+            doomed.restart("nats")
         bulk_world.eventually("the end", lambda: bulks.get(ADMIN, bulk.bulk_id).state == "finished")
     bulk_world.assert_each_was_replayed_once(container, _LETTERS)
 
 
-def _wait_for(container: Container, reached: int) -> None:
-    bulk_world.eventually(f"{reached} letters", lambda: bulk_world.done(container) >= reached)
+def _gave_up(caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether the thread of bulk jobs has told that it will come back."""
+    told = [one.getMessage() for one in caplog.records if one.threadName == "letter-bulks"]
+    return any("trying again" in words for words in told)

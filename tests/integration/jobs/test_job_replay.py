@@ -51,6 +51,13 @@ def test_a_dead_job_waits_for_the_message_that_replays_its_letter(dead: UUID, jo
     assert jobs.begin(dead, "w", publication=1) is not None
 
 
+def test_a_job_dies_whatever_characters_its_error_quotes(world: World, jobs: Jobs, database: Database):
+    job_id = ask(jobs)
+    with jobs.database.transaction() as session:
+        assert jobs.bury(session, job_id, PermanentError("not \x00 a \ud800 word"), publication=0)
+    assert job(database, job_id).error_message == "not \ufffd a \ufffd word"
+
+
 def test_a_letter_that_is_not_the_last_of_its_job_starts_nothing(
     dead: UUID, jobs: Jobs, database: Database, caplog: pytest.LogCaptureFixture
 ):

@@ -64,9 +64,10 @@ def _container(
         "ENCRYPTION_MASTER_KEY": "ab" * 32,
         "OUTBOUND_ALLOWED_HOSTS": "127.0.0.1",
         "HOSTNAME": "0.0.0.0",
-        **dict.fromkeys(
-            ("RATE_LIMIT_ADDRESS", "RATE_LIMIT_SIGN_IN", "RATE_LIMIT_TOKEN", "RATE_LIMIT_USER"), "0"
-        ),
+        **{
+            f"RATE_LIMIT_{name}": "0"
+            for name in ("ADDRESS", "SIGN_IN", "TOKEN", "USER", "SEARCH", "UPLOAD", "STREAM")
+        },
     }
     made = build(Settings.from_env(stack_env | environment | identity_provider.environment()))
     made.apply_topology(dry_run=False)

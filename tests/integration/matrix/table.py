@@ -47,7 +47,7 @@ ROUTES: dict[Kind, str] = {
         marketplace.list_public_embedders marketplace.list_recent_embedders
         marketplace.list_public_llms marketplace.list_recent_llms
         queues.list_queues queues.list_queue_schedules queues.get_queue_configuration
-        panel_queues.index panel_parts.queues
+        panel_queues.index panel_parts.queues panel_runbooks.index panel_runbooks.page
     """,
     Kind.MINE: """
         collections.list_collections collections.search_collections collections.create_collection
@@ -68,7 +68,7 @@ ROUTES: dict[Kind, str] = {
         usage.get_usage bulk.delete_many bulk.trigger_many
         search.search jobs.list_jobs events.stream_events audit.list_audit_events users.get_me
         web.home web.home_part web.create_collection web.map_list web.map_passages web.search
-        web.chat
+        web.chat web.sharing
 
         dead_letters.list_dead_letters dead_letters.list_dead_letter_groups dead_letters.export_dead_letters
         dead_letter_bulks.list_bulks dead_letter_bulks.prepare_bulk
@@ -98,7 +98,7 @@ ROUTES: dict[Kind, str] = {
         embedded_datasets.list_points embedded_datasets.get_vector embedded_datasets.list_processed_batches
         embedded_datasets.list_visualizations_of_embedded_dataset
         embedded_datasets.update_embedded_dataset embedded_datasets.delete_embedded_dataset
-        standalone.push_vectors
+        standalone.push_vectors standalone.delete_point
         visualization_transforms.get_visualization_transform
         visualization_transforms.get_visualization_transform_stats visualization_transforms.list_runs
         visualization_transforms.get_run visualization_transforms.download_run
@@ -124,8 +124,9 @@ ROUTES: dict[Kind, str] = {
         panel_letters.letter panel_letters.edit panel_letters.edited panel_letters.discard
         panel_letters.replay panel_letters.undo panel_bulks.bulk panel_bulks.steer
         panel_jobs.details_view panel_jobs.cancel panel_jobs.run_again panel_parts.bulk panel_parts.job
-        web.collection web.collection_part web.build_map web.document
+        web.collection web.collection_part web.build_map web.document web.share
         web.map_page web.map_part web.map_passage web.map_points web.map_preview web.map_topics
+        web.pushed_passages web.pushed_passage
         web.chat_session web.chat_thread
     """,
     Kind.SHARED: """
@@ -152,16 +153,22 @@ READS = {
     "search.search",
     "embedded_datasets.count_several_embedded_datasets",
     "web.map_passages",
+    "web.pushed_passages",
     "sessions.revoke_other_sessions",
     "sessions.revoke_session",
     "api_tokens.create_api_token",
     "api_tokens.revoke_api_token",
 }
 
-BODIES: dict[str, Any] = {**examples.BODIES, "web.map_passages": {"ids": ["<chunk_id>"]}}
+BODIES: dict[str, Any] = {
+    **examples.BODIES,
+    "web.map_passages": {"ids": ["<chunk_id>"]},
+    "web.pushed_passages": {"ids": ["<point_id>"]},
+}
 
 FORMS = {
     "web.create_collection": {"title": "t"},
+    "web.share": {"public": "no"},
     "panel_letters.discard": {"why": "w"},
     "panel_letters.reroute": {"to": "plan_collection_transform"},
     "panel_bulks.prepare": {"act": "discard", "why": "w", "filter-state": "open"},
@@ -188,7 +195,7 @@ ELSEWHERE = {
 LAST = [
     *("dead_letters.discard_dead_letter", "dead_letters.undo_dead_letter"),
     *(f"dead_letter_bulks.{act}_bulk" for act in ("start", "pause", "resume", "cancel")),
-    *("chat.delete_chat_session", "visualizations.delete_visualization"),
+    *("standalone.delete_point", "chat.delete_chat_session", "visualizations.delete_visualization"),
     "visualization_transforms.delete_visualization_transform",
     "embedded_datasets.delete_embedded_dataset",
     "dataset_transforms.delete_dataset_transform",
@@ -201,6 +208,7 @@ LAST = [
 # References that lead to nothing of another's, and to no error either: what is not one's own is left out.
 LEFT_OUT = {
     ("web.map_passages", "ids"),
+    ("web.pushed_passages", "ids"),
     ("bulk.delete_many", "ids"),
     ("bulk.trigger_many", "ids"),
 }

@@ -70,7 +70,11 @@ class Things:
         transform = self._post("/api/dataset-transforms", embedding)
         embedded = transform["embedded_datasets"][0]["embedded_dataset_id"]
         drawing = self._post("/api/visualization-transforms", {**title, "embedded_dataset_id": embedded})
-        alone = self._post("/api/embedded-datasets/standalone", {**title, "dimensions": 2})
+        alone = self._post("/api/embedded-datasets/standalone", {**title, "dimensions": 2})[
+            "embedded_dataset_id"
+        ]
+        point = BODIES["standalone.push_vectors"]
+        self._post(f"/api/embedded-datasets/{alone}/push-vectors", point)
         spare = self._post("/api/collections", title)["collection_id"]
         token = self._post("/api/auth/tokens", {"name": self.mark})["api_token"]["api_token_id"]
         return {
@@ -83,15 +87,20 @@ class Things:
             "collection_transform_id": extracting,
             "dataset_transform_id": transform["transform"]["dataset_transform_id"],
             "embedded_dataset_id": embedded,
-            "standalone.embedded_dataset_id": alone["embedded_dataset_id"],
+            "standalone.embedded_dataset_id": alone,
+            "web.embedded_dataset_id": alone,
+            **dict.fromkeys(("standalone.point_id", "web.point_id"), point["points"][0]["id"]),
             "visualization_transform_id": drawing["visualization_transform_id"],
             "transform_id": drawing["visualization_transform_id"],
             "visualization_id": drawing["last_visualization_id"],
             "api_token_id": token,
             "spare_id": spare,
+            "web.kind": "collections",
+            "web.key": collection,
             "queue": "collection-transforms",
             "export_type": "csv",
             "act": "pause",
+            "runbook": "SemanticExplorerDeadLetters",
         }
 
     def _finish(self, container: Container, scratch: Path) -> None:

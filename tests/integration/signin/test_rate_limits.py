@@ -26,6 +26,7 @@ from app.storage.postgres.tables import RateLimitRow
 from tests.support.identity import PUBLIC_URL, IdentityProvider, Person
 
 ME = "/api/users/@me"
+LIMITS = ("user", "token", "address", "sign_in", "search", "upload", "stream")
 
 
 @pytest.fixture
@@ -34,9 +35,7 @@ def limited(settings: Settings) -> Iterator[Callable[..., Flask]]:
     made: list[Container] = []
 
     def make(**limits: Any) -> Flask:
-        none = dict.fromkeys(
-            ("rate_limit_user", "rate_limit_token", "rate_limit_address", "rate_limit_sign_in"), 0
-        )
+        none = dict.fromkeys([f"rate_limit_{name}" for name in LIMITS], 0)
         container = build(replace(settings, values=MappingProxyType({**settings.values, **none, **limits})))
         made.append(container)
         return create_app(container)
@@ -131,6 +130,33 @@ def test_one_token_of_a_user_cannot_use_up_what_the_others_have(
     )
     assert first == [200, 200, 200, 429]
     assert second == [200, 200, 429, 429]  # the user's own limit: two to make them, three and the refused one
+
+
+def test_what_costs_more_has_a_limit_of_its_own_which_the_refusal_names(
+    limited: Callable[..., Flask], identity_provider: IdentityProvider
+):
+    app = limited(rate_limit_search=2, rate_limit_stream=1, rate_limit_upload=1)
+    ada = Person(app.test_client(), identity_provider)
+    ada.sign_in("ada")
+    asked = {"query": "x", "embedded_dataset_ids": [1]}
+
+    def search() -> TestResponse:
+        return ada.send("POST", "/api/search", asked)
+
+    assert 429 not in statuses(search, 2)
+    refused = search()
+    assert refused.status_code == 429
+    assert "more than 2 requests per minute of one user for searching" in (refused.json or {})["message"]
+    assert refused.headers["Retry-After"]
+    assert ada.get("/search").status_code == 429  # the page searches, too
+    items = {"items": [{"title": "t", "chunks": [{"content": "c"}]}]}
+    pushes = [ada.send("POST", "/api/datasets/1/items", items) for _ in range(2)]
+    assert [one.status_code for one in pushes] == [404, 429]
+    assert "for uploads and pushes" in (pushes[1].json or {})["message"]
+    streams = [ada.get("/api/events") for _ in range(2)]
+    assert [one.status_code for one in streams] == [200, 429]
+    streams[0].close()
+    assert ada.get(ME).status_code == 200
 
 
 def test_guessing_is_limited_by_address_before_it_is_known_who_asks(limited: Callable[..., Flask]):

@@ -148,3 +148,33 @@ def test_a_database_without_tables_says_what_to_do(small: Database):
         session.execute(text("DROP TABLE alembic_version"))
     with pytest.raises(UnavailableError, match="no schema yet: run `flask migrate`"):
         Schema(small).check()
+
+
+def test_whoever_is_to_be_asked_before_a_transaction_is_asked_before_each(migrated_url: str):
+    in_use: list[str] = []
+    url = migrated_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    database = Database(DatabaseOptions(url=url), before=lambda: in_use.append(database.engine.pool.status()))
+    for _ in range(2):
+        database.ping()
+    database.close()
+    assert len(in_use) == 2
+    assert all("checked out connections: 0" in status for status in map(str.lower, in_use))
+
+
+def test_reading_opens_no_transaction_and_leaves_the_connection_as_it_was(small: Database):
+    with small.reading() as connection:
+        first, second = (connection.scalar(text("SELECT now()")) for _ in range(2))
+    assert first < second  # in a transaction it would stand still
+    with pytest.raises(ZeroDivisionError), small.transaction() as session:
+        session.execute(text("INSERT INTO owners (owner_id, display_name) VALUES ('gone', 'Gone')"))
+        raise ZeroDivisionError
+    with small.reading() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM owners WHERE owner_id = 'gone'")) == 0
+
+
+def test_what_fails_while_reading_reads_as_unavailable(small: Database):
+    with pytest.raises(UnavailableError, match="statement timeout"), small.reading() as connection:
+        connection.execute(text("SELECT pg_sleep(5)"))
+    with small.reading(), pytest.raises(UnavailableError, match="no connection was free"), small.reading():
+        pass
+    small.ping()

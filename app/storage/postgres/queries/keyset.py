@@ -65,13 +65,21 @@ def keyed_page(
     """
     window = statement.order_by(*(key.ordered() for key in order)).add_columns(*(key.column for key in order))
     if cursor is not None:
-        if offset:
-            raise InvalidInputError("cursor and offset: give one of the two", field="cursor")
-        window = window.where(_after(order, _read(order, cursor)))
+        window = window.where(after_cursor(order, cursor, offset))
     rows = session.execute(window.limit(limit + 1).offset(offset)).all()
     width = len(rows[0]) - len(order) if rows else 0
-    following = _written(order, rows[limit - 1][width:]) if len(rows) > limit else None
-    return [cast("T", tuple(row[:width])) for row in rows[:limit]], count(session, statement), following
+    following = cursor_after(order, rows[limit - 1][width:]) if len(rows) > limit else None
+    page = [cast("T", tuple(row[:width])) for row in rows[:limit]]
+    if following is None and cursor is None and (rows or not offset):
+        return page, offset + len(rows), None  # whoever sees the end need not ask how far it is
+    return page, count(session, statement), following
+
+
+def after_cursor(order: Sequence[Key], cursor: str, offset: int) -> ColumnElement[bool]:
+    """Which rows come after the page whose next cursor this is; raises InvalidInputError."""
+    if offset:
+        raise InvalidInputError("cursor and offset: give one of the two", field="cursor")
+    return _after(order, _read(order, cursor))
 
 
 def _after(order: Sequence[Key], last: Sequence[Any]) -> ColumnElement[bool]:
@@ -84,7 +92,8 @@ def _after(order: Sequence[Key], last: Sequence[Any]) -> ColumnElement[bool]:
     )
 
 
-def _written(order: Sequence[Key], values: Sequence[Any]) -> str:
+def cursor_after(order: Sequence[Key], values: Sequence[Any]) -> str:
+    """The cursor of what comes after the row with these values of the keys."""
     plain = [_plain(value) for value in values]
     return base64.urlsafe_b64encode(json.dumps([_names(order), plain]).encode()).decode().rstrip("=")
 

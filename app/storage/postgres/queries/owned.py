@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar, Token
 from datetime import datetime
+from functools import cache
 from typing import TypeVar
 
-from sqlalchemy import Select, inspect, or_, select
+from sqlalchemy import Connection, Select, bindparam, inspect, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import NotFoundError, PreconditionFailedError
@@ -98,6 +99,23 @@ def readable(session: Session, table: type[Shared], key: int, owner_id: str) -> 
     """The owner's row, or anybody's that is public; raises NotFoundError."""
     statement = select(table).where(_key(table) == key, or_(table.owner_id == owner_id, table.is_public))
     return _one(session, statement, table, key, None)
+
+
+def expect_readable(connection: Connection, table: type[Shared], key: int, owner_id: str) -> None:
+    """Raise NotFoundError unless the row is the owner's, or anybody's that is public."""
+    if connection.scalar(_readable_key(table), {"key": key, "owner_id": owner_id}) is None:
+        raise missing(table, key)
+
+
+def missing(table: type[T], key: int) -> NotFoundError:
+    """To be raised where there is no such row, or none for whoever asks."""
+    return NotFoundError(f"no {_NOUNS[table]} {key}")
+
+
+@cache
+def _readable_key(table: type[Shared]) -> Select[tuple[int]]:
+    mine_or_public = or_(table.owner_id == bindparam("owner_id"), table.is_public)
+    return select(_key(table)).where(_key(table) == bindparam("key"), mine_or_public)
 
 
 def _refuse_changed(row: T) -> None:

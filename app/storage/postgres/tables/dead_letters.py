@@ -23,7 +23,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.storage.postgres.tables.base import Base
@@ -56,6 +56,8 @@ class DeadLetterRow(Base):
         Index("ix_dead_letters_fingerprint", "fingerprint", "died_at", "dead_letter_id"),
         Index("ix_dead_letters_reason", "reason", "died_at", "dead_letter_id"),
         Index("ix_dead_letters_actor", "actor", "died_at", "dead_letter_id"),
+        Index("ix_dead_letters_queue", "queue", "died_at", "dead_letter_id"),
+        Index("ix_dead_letters_attempts", "attempts", "died_at"),
         Index("ix_dead_letters_worker", "worker", "died_at"),
         Index("ix_dead_letters_job_id", "job_id"),
         Index("ix_dead_letters_message_id", "message_id"),
@@ -73,6 +75,8 @@ class DeadLetterRow(Base):
         ),
         Index("ix_dead_letters_origin", "origin", postgresql_where=text("origin IS NOT NULL")),
         Index("ix_dead_letters_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+        Index("ix_dead_letters_words", "words", postgresql_using="gin"),
+        Index("ix_dead_letters_wordless", "dead_letter_id", postgresql_where=text("words IS NULL")),
         Index(
             "ix_dead_letters_arguments",
             "arguments",
@@ -97,6 +101,10 @@ class DeadLetterRow(Base):
     cause: Mapped[str] = mapped_column(Text)  # the same without what differs from letter to letter
     fingerprint: Mapped[str] = mapped_column(Text)  # of class, cause and our own top frames: 16 hex digits
     arguments: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # the job's, when the letter was indexed
+    # Names of the files or documents that the job was about, when the letter was indexed.
+    document: Mapped[str | None] = mapped_column(Text)
+    # By which it is found; none for a while where an older release wrote the row.
+    words: Mapped[str | None] = mapped_column(TSVECTOR, deferred=True)
     attempts: Mapped[int] = mapped_column(Integer)
     worker: Mapped[str] = mapped_column(Text)
     trace_id: Mapped[str | None] = mapped_column(Text)

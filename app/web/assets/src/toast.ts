@@ -5,13 +5,17 @@ interface Problem {
 }
 
 export function toast(text: string, kind: "good" | "bad" = "good"): void {
-  const place = document.getElementById("toasts");
+  // While a dialog is open the rest of the page is out of reach, for a screen reader, too.
+  const dialog = kind === "bad" ? document.querySelector("dialog[open] form") : null;
+  const place = dialog ?? document.getElementById("toasts");
   if (!place) return;
   const box = document.createElement("div");
+  if (dialog) box.setAttribute("role", "alert");
   box.className = `toast ${kind}`;
   const words = document.createElement("span");
   words.textContent = text;
   const close = document.createElement("button");
+  close.type = "button";
   close.className = "button quiet small";
   close.textContent = "Close";
   close.addEventListener("click", () => box.remove());

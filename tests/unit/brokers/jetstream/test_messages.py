@@ -56,8 +56,19 @@ def test_the_publish_id_names_message_and_attempt() -> None:
 def test_the_history_of_attempts_stays_bounded() -> None:
     held = decode(delivery(message().encode()))
     for _ in range(50):
-        note_attempt(held, ValueError("x" * 10_000))
+        note_attempt(held, ValueError("x" * 10_000), version="v" * 1000, next_delay_seconds=86_400.123)
     assert len(json.dumps(held.options["attempts"])) < 12_000
+
+
+def test_an_attempt_says_release_wait_and_the_delay_of_the_next_one() -> None:
+    held = decode(delivery(message().encode(), stored_at=int(1e18)))
+    held.started_at = 1e9 + 2.5
+    note_attempt(held, ValueError("x"), version="1.2.0", next_delay_seconds=30)
+    held.started_at = 1e9 - 1  # a clock that is behind the server's
+    note_attempt(held, None)
+    first, second = held.options["attempts"]
+    assert (first["version"], first["waited_seconds"], first["next_delay_seconds"]) == ("1.2.0", 2.5, 30)
+    assert (second["version"], second["waited_seconds"], second["next_delay_seconds"]) == (None, 0.0, None)
 
 
 def test_dead_letter_headers_are_single_ascii_lines_of_bounded_size() -> None:

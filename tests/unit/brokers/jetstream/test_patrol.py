@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +55,31 @@ def test_it_looks_soon_after_its_start_and_again_soon_when_somebody_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert pauses(monkeypatch, [set(), {"a"}, set(), set()]) == [2, 10, 5, 10, 10]
+
+
+def test_what_one_message_holds_does_not_end_the_watch_over_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    patrol = Patrol(Session(BrokerOptions()), SPEC, None)  # type: ignore[arg-type]
+    looked: list[str] = []
+
+    async def api(_name: str) -> dict[str, str]:
+        return {"ts": datetime.now(UTC).isoformat()}
+
+    def look(name: str) -> Callable[[object], Awaitable[None]]:
+        async def fail(_given: object) -> None:
+            looked.append(name)
+            raise ValueError(f"odd {name}")
+
+        return fail
+
+    monkeypatch.setattr(patrol._session, "api", api)
+    monkeypatch.setattr(patrol._overdue, "nudge", look("schedule"))
+    monkeypatch.setattr(patrol, "_look_for_stranded", look("stranded"))
+    monkeypatch.setattr(patrol, "_look_for_orphans", look("orphan"))
+    run_apart(patrol.once)
+    assert looked == ["schedule", "stranded", "orphan"]
+    assert caplog.messages == ["Looking after quick failed; it goes on."] * 3
 
 
 def test_who_is_just_connected_again_takes_nobody_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import InvalidInputError
 from app.pipeline.embedding.base import EmbedderSpec
-from app.pipeline.embedding.registry import PROVIDERS, build, validate
+from app.pipeline.embedding.registry import PROVIDERS, Service, build, validate
 from app.security.outbound import OutboundClient
 
 SPEC = EmbedderSpec("openai", "text-embedding-3-small", 1536)
@@ -29,7 +29,8 @@ def test_every_provider_builds_from_its_defaults(name: str, tmp_path: Path):
         max_input_tokens=provider.default_max_input_tokens,
         config={key: setting.default for key, setting in provider.settings.items()},
     )
-    embedder = build(spec, OutboundClient(), cache_dir=tmp_path)
+    service = Service("http://10.1.2.3:8090", OutboundClient())
+    embedder = build(spec, OutboundClient(), cache_dir=tmp_path, service=service)
     assert embedder.dimensions == provider.default_dimensions
 
 

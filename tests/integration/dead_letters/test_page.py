@@ -1,0 +1,157 @@
+"""A letter's page in the panel: what it tells, where it leads, and what it hides."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from app.container import Container
+from app.errors import InvalidInputError
+from app.factory import create_app
+from app.jobs.contracts import ExtractFile, decode
+from app.security.principal import SINGLE_USER
+from app.storage.postgres.tables import Collection
+from app.storage.postgres.tables.dead_letters import LETTER_REASONS
+from brokers import DeadReason
+from tests.integration.dead_letters.conftest import Graveyard, message
+from tests.support.domain import World
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+NEW = {
+    "attempt": 1,
+    "worker": "host-a:7",
+    "version": "1.2.0",
+    "waited_seconds": 75.0,
+    "started_at": 1_760_000_000.0,
+    "ended_at": 1_760_000_008.0,
+    "error": "ProviderAwayError: no answer to Bearer abcdefgh12345",
+    "next_delay_seconds": 30.0,
+}
+OLD = {"attempt": 2, "worker": "host-b:8", "started_at": 1_760_000_100.0, "error": "x"}
+
+
+@pytest.fixture
+def client(container: Container) -> Any:
+    return create_app(container).test_client()
+
+
+@pytest.fixture
+def mine(container: Container) -> Graveyard:
+    """Letters of the jobs of whoever looks."""
+    return Graveyard(container, World(container.database, SINGLE_USER.owner_id))
+
+
+def buried(graves: Graveyard, attempts: list[Any]) -> int:
+    """Id of a letter with this history, of an error that was raised in the product."""
+    job_id = graves.job()
+    body = message(ExtractFile.kind, ExtractFile.queue, job_id=str(job_id), publication=0)
+    body.options["attempts"] = attempts
+    with pytest.raises(InvalidInputError) as caught:
+        decode("token=abcdefgh12345", {})
+    traceparent = f"00-{TRACE_ID}-b7ad6b7169203331-01"
+    graves.store(body, caught.value, DeadReason.PERMANENT_ERROR, traceparent=traceparent)
+    return graves.indexed()[-1].dead_letter_id
+
+
+def page_of(client: Any, key: int) -> str:
+    answer = client.get(f"/admin/dead-letters/{key}")
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", answer.text)
+
+
+def test_a_letter_leads_to_what_it_is_about_to_its_trace_and_its_runbook(client: Any, mine: Graveyard):
+    page = page_of(client, buried(mine, [NEW]))
+    collection = f"/collections/{mine.collection}"
+    assert re.search(rf'<dt>File</dt><dd><a href="{collection}">[^<]+\.txt</a>', page)
+    assert re.search(rf'<dt>Collection transform</dt><dd><a href="{collection}">[^<]+</a>', page)
+    assert f'href="https://traces.test/trace/{TRACE_ID}"' in page
+    runbook = re.search(r'href="(/admin/runbooks/\w+)#(permanent-error)"', page)
+    assert runbook
+    assert f'<h3 id="{runbook[2]}">' in client.get(runbook[1]).text
+
+
+def test_things_of_others_are_named_to_an_admin_without_a_link_and_gone_ones_by_their_number(
+    client: Any, graves: Graveyard, container: Container
+):
+    key = buried(graves, [NEW])
+    assert re.search(r"<dt>File</dt><dd>[^<]+\.txt</dd>", page_of(client, key))
+    with container.database.transaction() as session:
+        session.delete(session.get_one(Collection, graves.collection))
+    assert re.search(
+        r'<dt>File</dt><dd><span class="mono">\d+</span> <span class="soft">gone', page_of(client, key)
+    )
+
+
+def test_a_file_of_somebody_else_counts_as_gone(client: Any, graves: Graveyard, container: Container):
+    theirs = World(container.database, "bob")
+    file_id = theirs.file(theirs.collection(), "plans of bob.pdf")
+    with container.database.transaction() as session:
+        job_id = container.outbox.record(
+            session, ExtractFile(graves.transform, file_id, 1), owner_id=graves.world.owner_id
+        )
+    graves.bury(job_id, InvalidInputError("no"))
+    detail = client.get(f"/api/dead-letters/{graves.indexed()[-1].dead_letter_id}").json
+    assert (detail["subjects"][0]["id"], detail["subjects"][0]["name"]) == (file_id, None)
+    assert detail["letter"]["document"] is None
+
+
+def test_every_attempt_tells_what_was_written_down_and_the_rest_is_unknown(client: Any, mine: Graveyard):
+    page = page_of(client, buried(mine, [NEW, OLD, "nonsense", {"attempt": {}, "worker": ["x"]}]))
+    told = [
+        re.findall(r"<dd[^>]*>(.*?)</dd>", one) for one in re.findall(r'<dl class="attempt.*?</dl>', page)
+    ]
+    assert told == [
+        ["host-a:7", "1.2.0", "1 min 15 s", "8 s", "30 s later"],
+        ["host-b:8", "unknown", "unknown", "unknown", "unknown"],
+        ["unknown", "unknown", "unknown", "unknown", "none, it was given up"],
+    ]
+
+
+def test_secrets_stay_masked_in_every_part_of_the_page_and_frames_of_libraries_are_folded(
+    client: Any, mine: Graveyard
+):
+    key = buried(mine, [NEW])
+    page = page_of(client, key)
+    assert "abcdefgh12345" not in page
+    assert "Bearer •••" in page
+    folded = re.findall(r"<details><summary>\d+ frames? of libraries</summary><pre>(.*?)</pre>", page)
+    assert folded
+    assert not any("app/jobs/contracts.py" in one for one in folded)
+    assert "app/jobs/contracts.py" in re.sub(r"<details>.*?</details>", "", page)
+    revealed = client.post(f"/admin/dead-letters/{key}/reveal")
+    assert "abcdefgh12345" in revealed.text
+
+
+def test_the_api_tells_of_the_same_things(client: Any, mine: Graveyard):
+    key = buried(mine, [NEW])
+    detail = client.get(f"/api/dead-letters/{key}").json
+    file, transform = detail["subjects"]
+    assert (file["kind"], file["page"], file["page_id"]) == ("file", "collection", mine.collection)
+    assert (transform["kind"], transform["id"]) == ("collection_transform", mine.transform)
+    assert detail["letter"]["document"] == file["name"]
+    assert detail["content"]["attempts"][0]["version"] == "1.2.0"
+
+
+def test_every_reason_has_its_section_in_the_runbook_and_no_other_page_is_served(client: Any):
+    text = client.get("/admin/runbooks/SemanticExplorerDeadLetters").text
+    assert [reason for reason in LETTER_REASONS if f'<h3 id="{reason}">' not in text] == []
+    assert 'href="/admin/runbooks/SemanticExplorerStreamBacklog"' in text
+    assert "SemanticExplorerApiDown" in client.get("/admin/runbooks/").text
+    for name in ("Nothing", "..%2Fadmin", "README.md"):
+        assert client.get(f"/admin/runbooks/{name}").status_code == 404
+
+
+def test_the_list_searches_and_filters_and_keeps_both_in_its_address(client: Any, mine: Graveyard):
+    key = buried(mine, [NEW])
+    name = mine.indexed()[-1].document
+    at = "/admin/dead-letters/list/"
+    for query in (f"flt0_search={name}", "flt0_queue=collection-transforms", "flt0_younger_than=3600"):
+        assert f"/admin/dead-letters/{key}" in client.get(f"{at}?{query}").text, query
+    for query in ("flt0_search=nowhere", "flt0_queue=dataset-transforms", "flt0_older_than=3600"):
+        assert "No letter matches" in client.get(f"{at}?{query}").text, query
+    page = client.get(f"{at}?flt0_search=Contract&flt1_queue=collection-transforms").text
+    assert 'name="flt0_search" value="Contract"' in page
+    assert 'name="filter-search" value="Contract"' in page  # bulk jobs take it, too
+    assert "Search was left out of the filter" in client.get(f"{at}?flt0_search=--").text
