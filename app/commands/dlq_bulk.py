@@ -35,7 +35,7 @@ def _prepare(container: Container, act: Act) -> click.Command:
     @click.command(act, help=f"Freeze the list of open letters that match, to {act} them; --start begins.")
     @filter_options
     @click.option("--why", required=True, help="For the record.")
-    @click.option("--per-second", default=50.0, show_default=True, help="Replays per second.")
+    @click.option("--per-second", default=50.0, show_default=True, help="Replays per second, 0.1 to 500.")
     @click.option("--canary", default=0, show_default=True, help="Pause after so many; 0: do not.")
     @click.option("--stop-on-failure-share", type=float, help="Stop when more fail, 0 to 1.")
     @click.option("--start", is_flag=True, help="Begin at once.")

@@ -29,7 +29,7 @@ from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, Dead
 Act = Literal["replay", "discard"]
 
 MOST_LETTERS = 100_000
-MOST_PER_SECOND = 500.0
+LEAST_PER_SECOND, MOST_PER_SECOND = 0.1, 500.0
 _SHOWN = 20
 _PREPARING_SECONDS = 120
 _ENDED = frozenset({"finished", "cancelled", "stopped"})
@@ -40,7 +40,7 @@ _UNFINISHED = ("prepared", "running", "paused", "stopped")
 class BulkOrder:
     """How to go about it.
 
-    per_second             letters per second, at most 500
+    per_second             letters per second, 0.1 to 500
     canary                 pause after so many, to see how they fare; 0: do not
     stop_on_failure_share  stop once more than this share (0 to 1) of at least ten letters failed
     """
@@ -196,7 +196,7 @@ class LetterBulks:
             return self._told(session, bulk, "started")
 
     def pause(self, principal: Principal, bulk_id: int) -> BulkView:
-        """Stop for now; what is under way at this moment still happens. Raises as `start`."""
+        """Stop for now; what is being sent at this moment still happens. Raises as `start`."""
         with self.database.transaction() as session:
             bulk = self._steered(session, principal, bulk_id, {"running"}, "paused")
             bulk.note = f"paused by {origin().actor}"
@@ -285,8 +285,10 @@ def _check(order: BulkOrder, wanted: LetterFilter) -> None:
     check_why(order.why, needed=True)
     if wanted.state != "open":
         raise InvalidInputError("only open letters are replayed or discarded", field="state")
-    if not 0 < order.per_second <= MOST_PER_SECOND:
-        raise InvalidInputError(f"per_second must lie above 0, up to {MOST_PER_SECOND:g}", field="per_second")
+    if not LEAST_PER_SECOND <= order.per_second <= MOST_PER_SECOND:
+        raise InvalidInputError(
+            f"per_second must lie between {LEAST_PER_SECOND:g} and {MOST_PER_SECOND:g}", field="per_second"
+        )
     if order.canary < 0:
         raise InvalidInputError("canary must not be negative", field="canary")
     share = order.stop_on_failure_share

@@ -157,7 +157,10 @@ def replay_many(  # noqa: PLR0913 (all but the letters are options with a defaul
     per_second             new messages per second; None: as fast as it goes
     limit                  look at the first so many letters only, for a trial of a few
     stop_on_failure_share  stop when more than this share of at least ten letters failed (0 to 1)
-    on_progress            called with the report after every few letters; returning False cancels
+    on_progress            called with the report after every few letters, and twice a second in a long
+                           wait; returning False cancels
+
+    `ids` is read a few at a time, each time just before those are sent.
 
     A letter that fails (not a message, over max_replays, queue unknown, unique key held) stays dead
     and is reported. When the server goes away the run stops, and says so in the report; calling it again
