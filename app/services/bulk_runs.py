@@ -24,6 +24,7 @@ from app.errors import UnavailableError
 from app.observability import job_metrics, tracing
 from app.observability.logging import bound
 from app.security.audit import Origin, acting
+from app.services import bulk_outcomes
 from app.services.audit_trail import AuditTrail
 from app.services.job_replay import obstacles
 from app.services.letter_ends import LetterEnds
@@ -145,6 +146,9 @@ class BulkRuns:
         return set(session.scalars(discarded))
 
     def _replay(self, task: Task, keep_on: Callable[[], bool]) -> None:
+        with self.database.transaction() as session:
+            if not self._settle(session, task, {}):  # what it sent before may have died again since
+                return
         try:
             work = _Replaying(self, task, keep_on, dead_feed.lifetime(self.broker).created)
             report = dead_letter.replay_many(
@@ -185,9 +189,11 @@ class BulkRuns:
         tried, share = bulk.done + bulk.failed, bulk.stop_on_failure_share
         if bulk.state != "running" or share is None or tried < _FEWEST_BEFORE_STOP:
             return
-        if bulk.failed / tried > share:
-            bulk.state, bulk.note = "stopped", f"{bulk.failed} of {tried} letters failed"
-            self._record(session, bulk, "dead_letter_bulk.stopped", failed=bulk.failed)
+        again = bulk_outcomes.died_again(session, bulk.bulk_id) if bulk.act == "replay" else 0
+        if (bulk.failed + again) / tried > share:
+            died = f", {again} of them by dying again" if again else ""
+            bulk.state, bulk.note = "stopped", f"{bulk.failed + again} of {tried} letters failed{died}"
+            self._record(session, bulk, "dead_letter_bulk.stopped", failed=bulk.failed, died_again=again)
 
     def _release(self, task: Task) -> None:
         """Say how it stands, and let go of it."""

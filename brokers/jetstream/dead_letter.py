@@ -18,7 +18,7 @@ from brokers.jetstream.bulk_replay import LetterFilter, ReplayReport
 from brokers.jetstream.burial import DeadLetter, read_letter
 from brokers.jetstream.connection import Session
 from brokers.jetstream.dead_records import EndedLetter, Outcome
-from brokers.jetstream.replaying import Order
+from brokers.jetstream.replaying import Order, Replayed
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -28,6 +28,7 @@ __all__ = [
     "EndedLetter",
     "Outcome",
     "ReplayReport",
+    "Replayed",
     "discard",
     "ended",
     "get",
@@ -35,6 +36,7 @@ __all__ = [
     "list_ended",
     "replay",
     "replay_many",
+    "replay_once",
 ]
 
 
@@ -131,10 +133,22 @@ def replay(
     NotUniqueError, PublishRefusedError, QueueNotFound, and Dramatiq's connection errors; the letter
     stays then.
     """
+    return replay_once(broker, dead_letter_id, by=by, why=why, max_replays=max_replays).message
+
+
+def replay_once(
+    broker: JetStreamBroker,
+    dead_letter_id: int,
+    *,
+    by: str = "",
+    why: str = "",
+    max_replays: int | None = None,
+) -> Replayed:
+    """As `replay`; says whether this call stored the successor, or an earlier one, or another's, had."""
     done = replaying.replay(broker, [dead_letter_id], Order(by, why, max_replays))[dead_letter_id]
     if isinstance(done, BrokerError):
         raise done
-    return done.message
+    return done
 
 
 def replay_many(  # noqa: PLR0913 (all but the letters are options with a default)
