@@ -64,7 +64,7 @@ class Job(Base):
     scope_kind: Mapped[str | None] = mapped_column(Text)
     scope_id: Mapped[int | None] = mapped_column(Integer)
     state: Mapped[str] = mapped_column(Text, server_default=text("'pending'"))
-    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # runs started
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # the latest; 0: none yet
     # Asked for again while running: a fresh job follows when this one ends.
     rerun: Mapped[bool] = mapped_column(server_default=text("false"))
     # Waits for its turn in Postgres, no message stands for it yet (jobs/admission).
