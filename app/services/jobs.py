@@ -144,20 +144,21 @@ class Jobs:
     def put_off(self, run: Run, error: ExplorerError, *, delay_seconds: float, retries: int) -> bool:
         """Have the job sent again after the delay, as if this run had not begun; `retries` so far stay.
 
-        False for a job that is older than policy.PATIENCE, and for one that is no longer the run's.
+        False for a job that was first put off longer ago than policy.PATIENCE, or is no longer the run's.
         """
         again = Job.publication + 1
         with self.database.transaction() as session:
             row = session.execute(
                 update(Job)
                 .where(Job.job_id == run.job_id, Job.run_token == run.token, Job.state == "running")
-                .where(Job.created_at > func.now() - PATIENCE)
+                .where(func.coalesce(Job.put_off_at, func.now()) > func.now() - PATIENCE)
                 .values(
-                    # Not pending: what waits for a provider takes nobody's place on the stream.
+                    # Not pending: a few that wait for a provider take nobody's place (jobs/admission).
                     state="retrying",
                     publication=again,
                     attempt=retries,
                     run_token=None,
+                    put_off_at=func.coalesce(Job.put_off_at, func.now()),
                     expected_by=due_by(delay_seconds),
                     updated_at=func.now(),
                     **_error_fields(error),

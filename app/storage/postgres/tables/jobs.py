@@ -77,6 +77,8 @@ class Job(Base):
     expected_by: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     # Somebody put its start off until then; its message is scheduled, and so is one that replaces it.
     not_before: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # When it was first put off for a provider that is not called just now; policy.PATIENCE counts from then.
+    put_off_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     # What came of it, in the kind's own words, e.g. {"chunks": 120, "split": 3}.
