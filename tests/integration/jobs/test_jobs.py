@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -146,7 +147,7 @@ def test_a_message_of_an_older_publication_starts_nothing(job_id: UUID, database
 
 
 def test_a_job_has_patience_from_when_it_was_first_put_off(job_id: UUID, database: Database, jobs: Jobs):
-    ages = [
+    ages: list[tuple[dict[str, Any], bool]] = [
         ({"created_at": func.now() - PATIENCE * 2}, True),  # it was held for two days
         ({"put_off_at": Job.put_off_at - PATIENCE / 2}, True),
         ({"put_off_at": Job.put_off_at - PATIENCE / 2}, False),
