@@ -69,7 +69,7 @@ def _addresses(page: Page, bulk_id: int) -> dict[str, str]:
     job = page.locator("td a.mono").first.get_attribute("href") or ""
     return {
         "causes": "/admin/dead-letters/",
-        "letters": "/admin/dead-letters/list/?flt0_state=",
+        "letters": "/admin/dead-letters/list/",
         "letter": letter,
         "edit": f"{letter.rstrip('/')}/edit",
         "bulk-jobs": "/admin/dead-letters/bulks/",
