@@ -41,9 +41,9 @@ def test_a_file_deleted_and_uploaded_again_within_the_minute_is_there_once(pipel
 def test_a_batch_that_fails_in_the_middle_and_is_retried_at_once_is_done_whole(pipeline: Pipeline):
     pipeline.push("long", *(f"word{number}" for number in range(100)))
     pipeline.provider.meanwhile += [nothing, fail(ProviderUnavailableError("away"))]
-    pipeline.work()
+    assert pipeline.work().count("embed_items") == 2
     (job,) = pipeline.jobs("embed_items")
-    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert job.state == "succeeded"
     pipeline.check()
 
 
