@@ -17,19 +17,24 @@ _YOUNG_SECONDS = 0.1  # a run that takes longer waits for servers, and the other
 
 
 class _Run:
-    """A run in its thread; each is itself only."""
+    """A run in its thread; each is itself only. `here` is held until it ends."""
 
     def __init__(self, owner_id: str, young_until: float) -> None:
         self.owner_id = owner_id
         self.young_until = young_until
+        self.here = threading.Lock()
+        self.here.acquire()
 
 
 class Courtesy:
-    """The runs of this process; one per process, used from any thread."""
+    """The runs of this process; one per process, used from any thread.
+
+    A run may be stopped in its thread at any moment, also in here, so nothing that another one needs is ever
+    locked: the set's own operations are atomic, and the one lock of a run is waited for with a limit.
+    """
 
     def __init__(self, young_seconds: float = _YOUNG_SECONDS) -> None:
         self._young_seconds = young_seconds
-        self._changed = threading.Condition()
         self._runs: set[_Run] = set()
         self._here = threading.local()
 
@@ -37,16 +42,14 @@ class Courtesy:
     def running(self, owner_id: str) -> Iterator[None]:
         """Count a run of the owner in this thread, for as long as the block lasts."""
         run = _Run(owner_id, time.monotonic() + self._young_seconds)
-        with self._changed:
-            self._runs.add(run)
-        self._here.run = run
         try:
+            self._runs.add(run)
+            self._here.run = run
             yield
         finally:
+            self._runs.discard(run)
+            run.here.release()
             self._here.run = None
-            with self._changed:
-                self._runs.discard(run)
-                self._changed.notify_all()
 
     def give_way(self) -> None:
         """Wait for the single young runs of others, where this thread's run is one of many of its owner.
@@ -56,17 +59,16 @@ class Courtesy:
         mine: _Run | None = getattr(self._here, "run", None)
         if mine is None:
             return
-        with self._changed:
-            if sum(run.owner_id == mine.owner_id for run in self._runs) < _CROWD:
-                return
-            for guest in self._single_runs():
-                self._wait_for(guest)
+        runs = tuple(self._runs)
+        owners = [run.owner_id for run in runs]
+        if owners.count(mine.owner_id) < _CROWD:
+            return
+        for guest in runs:
+            if owners.count(guest.owner_id) == 1:
+                _wait_for(guest)
 
-    def _single_runs(self) -> list[_Run]:
-        owners = [run.owner_id for run in self._runs]
-        return [run for run in self._runs if owners.count(run.owner_id) == 1]
 
-    def _wait_for(self, guest: _Run) -> None:
-        left = guest.young_until - time.monotonic()
-        if left > 0:
-            self._changed.wait_for(lambda: guest not in self._runs, left)
+def _wait_for(guest: _Run) -> None:
+    left = guest.young_until - time.monotonic()
+    if left > 0 and guest.here.acquire(timeout=left):
+        guest.here.release()

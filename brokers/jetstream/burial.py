@@ -7,6 +7,7 @@ headers only. It is stored and confirmed before the original is ended. Its id is
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import traceback
@@ -83,8 +84,7 @@ def dead_headers(
     trace = "".join(traceback.format_exception(error)) if error is not None else ""
     message_id = message.message_id if message is not None else ""
     headers = {
-        # A digest where the id is long or could not be sent as it is.
-        "Nats-Msg-Id": f"dead:{delivery.first_stored_id}:{message_id and token(message_id)}",
+        "Nats-Msg-Id": f"dead:{delivery.first_stored_id}:{_identity(delivery, message_id)}",
         "Dead-Reason": str(reason),
         "Dead-Error-Class": _class_name(error),
         "Dead-Error-Message": _json(str(error or "")[:_MESSAGE_CHARACTERS], _MESSAGE_BYTES),
@@ -102,6 +102,11 @@ def dead_headers(
         headers["Dead-Message-Id"] = _json(message_id, _NAME_BYTES)
         headers["Dead-Replays"] = str(replays_of(message.options))
     return headers | {name: text for name in _TRACE_HEADERS if (text := _sane(delivery.headers.get(name)))}
+
+
+def _identity(delivery: Delivery, message_id: str) -> str:
+    """Tells apart what strangers stored with each other's headers; a digest where an id is long or odd."""
+    return token(message_id) if message_id else hashlib.sha256(delivery.data).hexdigest()[:32]
 
 
 def headers_of(letter: DeadLetter) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import uuid
@@ -24,6 +25,7 @@ FORMAT = 1  # grows when older workers could not read what is written
 FIRING_HEADER = "Dramatiq-Firing"  # the message id of what a recurring schedule sent
 CARRIED_HEADER = "Dramatiq-Deliveries"  # deliveries under earlier sequences of the same message
 FIRST_HEADER = "Dramatiq-First"  # as what the message was stored first, on one that was renewed since
+_STORED_ID = re.compile(r"[^:\s]{1,255}:\d{1,20}:\d{1,20}", re.ASCII)
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _SHORT_REPLY_TOKENS = 9
 _LAST_OF_SCHEDULE = "purge"  # what a one-time schedule says comes next
@@ -127,7 +129,7 @@ class Delivery:
     @property
     def first_stored_id(self) -> str:
         """The key under which the message was stored before it was renewed, however often."""
-        return self.headers.get(FIRST_HEADER) or self.stored_id
+        return first_stored_id(self.headers, self.stored_id)
 
     def __str__(self) -> str:
         return f"{self.sequence} of {self.spec.stream}"
@@ -168,6 +170,12 @@ class JetStreamMessage(MessageProxy):
     def hand_back(self, after_seconds: float) -> None:
         """Let the message return to its queue instead of being acknowledged or buried."""
         self.hand_back_seconds = after_seconds
+
+
+def first_stored_id(headers: dict[str, str], stored_id: str) -> str:
+    """What a renewed message's headers say that it was stored as first, if they say anything of the kind."""
+    told = headers.get(FIRST_HEADER, "")
+    return told if _STORED_ID.fullmatch(told) else stored_id
 
 
 def is_count(text: str) -> bool:

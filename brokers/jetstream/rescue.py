@@ -22,7 +22,14 @@ import nats.js.errors
 from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import TRY_LATER
-from brokers.jetstream.message import CARRIED_HEADER, FIRING_HEADER, FIRST_HEADER, firing_id, number
+from brokers.jetstream.message import (
+    CARRIED_HEADER,
+    FIRING_HEADER,
+    FIRST_HEADER,
+    firing_id,
+    first_stored_id,
+    number,
+)
 from brokers.jetstream.oddities import ClockWatch
 from brokers.jetstream.options import QueueSpec
 from brokers.jetstream.overdue import Overdue
@@ -152,7 +159,7 @@ class Patrol:
         headers, stored_id = own_headers(found), f"{stream}:{sequence}:{stored_at(found)}"
         headers |= {
             "Nats-Msg-Id": f"renewed:{stored_id}",
-            FIRST_HEADER: headers.get(FIRST_HEADER) or stored_id,
+            FIRST_HEADER: first_stored_id(headers, stored_id),
             CARRIED_HEADER: str(number(headers.get(CARRIED_HEADER)) + 1),
         }
         fired = firing_id(all_headers(found), stored_id)

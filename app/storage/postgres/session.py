@@ -92,12 +92,8 @@ class Database:
         """
         with self._faults_told(), self.engine.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
-            driver.autocommit = True
-            try:
-                yield connection
-            finally:
-                if not driver.closed:
-                    driver.autocommit = False
+            driver.autocommit = True  # until it is back in the pool
+            yield connection
 
     @contextmanager
     def _faults_told(self) -> Iterator[None]:
@@ -181,6 +177,13 @@ def _build_engine(options: DatabaseOptions) -> Engine:
             cursor.execute(f"SET statement_timeout = {statement_ms}")
             cursor.execute(f"SET idle_in_transaction_session_timeout = {idle_ms}")
         connection.commit()
+
+    # Not where it was switched on: a run can be stopped between any two lines, and without a transaction
+    # the next user's locks would hold nothing.
+    @event.listens_for(engine, "checkin")
+    def _transact_again(connection: Any, _record: Any) -> None:
+        if connection is not None and not connection.closed and connection.autocommit:
+            connection.autocommit = False
 
     return engine
 

@@ -252,6 +252,12 @@ def test_nothing_of_adas_is_there_for_bob(container: Container, adas: Things):
     assert services.visualizations.get(ADA, adas.visualization).transform_title == "m"
 
 
+def test_passages_of_several_items_come_for_ones_own_only(container: Container, adas: Things):
+    items = container.services.items
+    assert items.first_chunks(ADA, [adas.item], most=2)[adas.item]
+    assert items.first_chunks(BOB, [adas.item], most=2) == {adas.item: []}
+
+
 def test_every_verb_that_takes_an_id_is_tried(container: Container):
     tried = {name.split(" ")[0] for name in CALLS}
     exempt = {
@@ -260,6 +266,7 @@ def test_every_verb_that_takes_an_id_is_tried(container: Container):
         "ensure",
         "complete",
         "public",
+        "first_chunks",  # leaves out what is not theirs, tried below
     }  # take no id of somebody's, or are tried above where they do
     for noun in {name.split(".")[0] for name in CALLS}:
         service = getattr(container.services, noun)

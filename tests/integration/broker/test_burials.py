@@ -62,6 +62,17 @@ def test_a_message_that_was_renewed_twice_after_its_burial_has_one_dead_letter(
     assert len(dead_letter.list_dead(broker, 10)) == 1
 
 
+def test_strangers_messages_are_all_buried_whatever_they_say_of_where_they_were_first(
+    broker: JetStreamBroker, start_worker: StartWorker
+) -> None:
+    declare(broker, print)
+    for payload, first in ((b"\xff", "QUICK:1:1"), (b"\xfe", "QUICK:1:1"), (b"\xfd", "x" * 60_000)):
+        publish_raw(broker, payload, {"Dramatiq-First": first})
+    start_worker()
+    broker.join("quick", timeout=30_000)
+    assert len(dead_letter.list_dead(broker, 10)) == 3
+
+
 def test_a_message_that_was_given_back_is_not_buried_here_any_more(broker: JetStreamBroker) -> None:
     consumer = broker.consume("quick", timeout=100)
     stale = Delivery(QUEUES[0], reply="", sequence=1, deliveries=1, data=b"\xff", headers={}, settled=True)

@@ -5,6 +5,7 @@ An operator finds each of them in the index, and what can be read at all runs on
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ def supervised(server: NatsServer, workers: Workers) -> Iterator[Workers]:
         mine: subprocess.Popen[bytes] | None = None
         while not stopping.wait(0.1):
             if mine is None or mine.poll() is not None:
-                mine = workers.start(threads=2, module=_MODULE)
+                with contextlib.suppress(AssertionError):  # killed while it booted: another one is started
+                    mine = workers.start(threads=2, module=_MODULE)
 
     supervisors = [threading.Thread(target=supervise) for _ in range(2)]
     for supervisor in supervisors:

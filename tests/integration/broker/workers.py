@@ -105,7 +105,9 @@ class Workers:
                 command, cwd=_ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self.running.append(worker)
-        wait_until(lambda: self.count("boot") >= before + processes, what="the worker boots")
+        booted = before + processes
+        wait_until(lambda: self.count("boot") >= booted or worker.poll() is not None, what="the worker boots")
+        assert self.count("boot") >= booted, "the worker ended before it was there"
         return worker
 
     def lines(self) -> list[tuple[str, ...]]:

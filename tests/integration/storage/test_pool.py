@@ -34,8 +34,9 @@ def opener(migrated_url: str) -> Iterator[Opener]:
 
 def backend(database: Database, barrier: Barrier | None = None) -> int:
     with database.transaction() as session:
+        session.connection()
         if barrier is not None:
-            barrier.wait(10)  # until all have one
+            barrier.wait(30)  # until all have one
         return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 

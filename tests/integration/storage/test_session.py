@@ -172,6 +172,16 @@ def test_reading_opens_no_transaction_and_leaves_the_connection_as_it_was(small:
         assert connection.scalar(text("SELECT count(*) FROM owners WHERE owner_id = 'gone'")) == 0
 
 
+def test_whoever_is_stopped_while_reading_leaves_no_connection_without_transactions(small: Database):
+    with pytest.raises(KeyboardInterrupt), small.reading() as connection:
+        driver = connection.connection.dbapi_connection
+        raise KeyboardInterrupt
+    with small.transaction() as session:
+        again = session.connection().connection.dbapi_connection
+        assert again is driver
+        assert not again.autocommit  # type: ignore[union-attr]
+
+
 def test_what_fails_while_reading_reads_as_unavailable(small: Database):
     with pytest.raises(UnavailableError, match="statement timeout"), small.reading() as connection:
         connection.execute(text("SELECT pg_sleep(5)"))
