@@ -30,6 +30,7 @@ from tests.integration.tasks.test_watch import wait_until
 from tests.support.providers import Fault, embedding_server
 
 ADA = Principal("ada", "Ada")
+ASKED = {"model": "stub", "input": ["hello"]}
 _PATIENCE_SECONDS = 40.0  # a small part of what the calls themselves would wait
 _POLICY = RetryPolicy(attempts=2, timeout_seconds=3600.0, longest_wait_seconds=3600.0)
 
@@ -106,7 +107,7 @@ def test_a_cancelled_run_does_not_wait_for_the_answer(
     def extract(services: Any, run: Run, contract: ExtractFile) -> None:
         del services, run, contract
         try:
-            Remote("stub", client, retry=_POLICY).post(silent.url, {"input": ["hello"]})
+            Remote("stub", client, retry=_POLICY).post(silent.url, ASKED)
         except BaseException as error:
             ended.append(type(error))
             raise
@@ -152,7 +153,5 @@ def test_nor_does_it_wait_for_the_next_attempt(http: OutboundClient, monkeypatch
 def test_an_answer_that_takes_its_time_is_waited_for(http: OutboundClient) -> None:
     with embedding_server() as server:
         server.faults.append(Fault("slow", seconds=1.2))  # more than two looks whether anybody stops us
-        answer = Remote("stub", http).post(
-            f"{server.openai_url}/embeddings", {"input": ["hello"]}, attempts=1
-        )
+        answer = Remote("stub", http).post(f"{server.openai_url}/embeddings", ASKED, attempts=1)
     assert answer.status == 200
