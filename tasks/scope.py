@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from dramatiq.middleware import CurrentMessage, TimeLimitExceeded
@@ -71,7 +72,7 @@ class Scope:
 
     def _work(self, kind: str, run: Run, handler: Handler) -> None:
         """One delivery, measured and told."""
-        started, status = time.monotonic(), "success"
+        started, status = time.monotonic(), "interrupted"  # a shutdown is no exception that is caught here
         self._note_wait(run)
         try:
             with self._courtesy(run):
@@ -121,15 +122,18 @@ class Scope:
 
     def _note_wait(self, run: Run) -> None:
         message = CurrentMessage.get_current_message()
-        if message is not None and run.attempt == 1:
+        if message is not None and run.attempt == 1 and not messages.redelivered(message):
             job_metrics.waited(self.pool, time.time() - message.message_timestamp / 1000)
 
     def _begin(self, kind: str, job_id: UUID, publication: int) -> Run | None:
         jobs, replayed = self.container.services.jobs, _replays_so_far()
         current = publication + replayed
-        run = jobs.begin(job_id, worker_name(), publication=current, kind=kind)
+        begin = partial(
+            jobs.begin, job_id, worker_name(), publication=current, kind=kind, retries=_retries_so_far()
+        )
+        run = begin()
         if run is None and replayed and revive(jobs, job_id, publication=current):
-            run = jobs.begin(job_id, worker_name(), publication=current, kind=kind)
+            run = begin()
         return run
 
     def _repeat_death(self, job_id: UUID, publication: int) -> None:

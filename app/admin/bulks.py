@@ -11,7 +11,7 @@ from flask_admin import expose
 from app.admin import frame
 from app.admin.letter_list import letter_filter
 from app.errors import InvalidInputError, NotFoundError
-from app.services.letter_bulks import Act, BulkOrder
+from app.services.letter_bulks import MOST_LETTERS, Act, BulkOrder
 
 if TYPE_CHECKING:
     from app.container import Services
@@ -87,7 +87,7 @@ def _order() -> BulkOrder:
     form = request.form
     try:
         share = form.get("stop_on_failure_percent", "").strip()
-        return BulkOrder(
+        order = BulkOrder(
             act=_act(form.get("act", "")),
             why=form.get("why", ""),
             per_second=float(form.get("per_second") or _PER_SECOND),
@@ -96,3 +96,6 @@ def _order() -> BulkOrder:
         )
     except ValueError:
         raise InvalidInputError("rate, trial and share must be numbers", field="per_second") from None
+    if order.canary > MOST_LETTERS:
+        raise InvalidInputError(f"canary must be at most {MOST_LETTERS}", field="canary")
+    return order

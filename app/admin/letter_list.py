@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from flask import request
@@ -32,12 +33,15 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "older_than": seconds,
     "bulk_id": int,
 }
+_KNOWN = {field.name for field in fields(LetterFilter)}
 
 
 def letter_filter(given: dict[str, str]) -> LetterFilter:
     """The filter of the fields that hold something; raises InvalidInputError."""
     values: dict[str, Any] = {"state": None}
     for name, value in given.items():
+        if name not in _KNOWN:
+            raise InvalidInputError(f"{name} is no field of a filter of letters", field=name)
         try:
             values[name] = _NUMBERS.get(name, str)(value.strip())
         except ValueError:

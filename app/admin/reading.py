@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import g, request
+from flask_admin import expose
 from flask_admin.contrib.sqla import ModelView
 from flask_admin.contrib.sqla.filters import BaseSQLAFilter
 from flask_admin.form import BaseForm
@@ -13,11 +14,13 @@ from sqlalchemy import ColumnElement, Engine, func
 from sqlalchemy.orm import Query, Session
 
 from app.admin import frame
-from app.errors import InvalidInputError
+from app.errors import InvalidInputError, NotFoundError
+from app.services.storable import is_storable
 from app.storage.postgres.session import Database
 
 Narrow = Callable[[str, str], Sequence[ColumnElement[bool]]]
 _LONGEST_SECONDS = 1e9
+_LAST_PAGE = 1_000_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -73,6 +76,8 @@ class Field(BaseSQLAFilter):  # type: ignore[misc]
 
     def validate(self, value: str) -> bool:
         """Whether any row can have it."""
+        if not is_storable(value):
+            return False
         try:
             self._narrow(self.key, value)
         except InvalidInputError:
@@ -118,6 +123,20 @@ class Listing(frame.Page, ModelView):  # type: ignore[misc]
     def get_filter_arg(self, index: int, flt: Any) -> str:  # noqa: ARG002 Flask-Admin gives both
         """The filter's name in the address: that of its column."""
         return str(getattr(flt, "key", None) or flt.column.key)
+
+    def _get_list_extra_args(self) -> Any:
+        """What the address says beside the filters; raises InvalidInputError for no page's number."""
+        found = super()._get_list_extra_args()
+        if not 0 <= found.page <= _LAST_PAGE:
+            raise InvalidInputError(f"page must be a number from 0 to {_LAST_PAGE}", field="page")
+        return found
+
+    @expose("/export/<export_type>/")  # type: ignore[untyped-decorator]
+    def export(self, export_type: str) -> Any:
+        """The rows that match as CSV, the first 10,000; raises NotFoundError for other formats."""
+        if export_type not in self.export_types:
+            raise NotFoundError(f"there is no export as {export_type}, but as CSV")
+        return super().export(export_type)
 
     def _get_list_filter_args(self) -> list[Any]:
         """What the address says, in the order of the filters; empty fields of the form say nothing."""

@@ -20,6 +20,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 # The page that has a section for each reason of which a letter died.
 OF_LETTERS = "SemanticExplorerDeadLetters"
 _NAME = re.compile(r"[A-Za-z][A-Za-z-]{0,79}")
+_LEAD, _SENTENCE_END = re.compile(r"^\*\*[^*]*\*\*\s*"), re.compile(r"(?<=\.)\s")
 _NO_ID = re.compile(r"[^a-z0-9]+")
 
 
@@ -34,7 +35,7 @@ class RunbooksView(frame.Page):
     @expose("/")  # type: ignore[untyped-decorator]
     def index(self) -> str:
         """All of them."""
-        return self.render("panel/runbooks.html", names=names())
+        return self.render("panel/runbooks.html", runbooks=[(one, summary(read(one))) for one in names()])
 
     @expose("/<runbook>")  # type: ignore[untyped-decorator]
     def page(self, runbook: str) -> str:
@@ -42,7 +43,7 @@ class RunbooksView(frame.Page):
         return self.render("panel/runbook.html", name=runbook, text=as_html(read(runbook)))
 
     def is_visible(self) -> bool:
-        """The menu is for what moves; letters lead here."""
+        """The menu is for what moves; letters and the foot of each page lead here."""
         return False
 
 
@@ -57,6 +58,13 @@ def read(name: str) -> str:
     if not _NAME.fullmatch(name) or not path.is_file():
         raise NotFoundError(f"no runbook {name[:80]}")
     return path.read_text(encoding="utf-8")
+
+
+def summary(text: str) -> str:
+    """The first sentence of a runbook, without its marks."""
+    paragraphs = (part for part in text.split("\n\n") if not part.startswith("#"))
+    first = _LEAD.sub("", next(paragraphs, "")).replace("`", "").replace("\n", " ")
+    return _SENTENCE_END.split(first, maxsplit=1)[0].strip()
 
 
 def anchor(reason: str) -> str:

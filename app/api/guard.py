@@ -27,6 +27,7 @@ from app.observability.logging import bind, unbind
 from app.observability.redaction import hashed
 from app.security.oidc_options import oidc_options
 from app.security.principal import Role
+from app.services.storable import is_storable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -215,7 +216,7 @@ def _json_fault(error: BadRequest) -> str:
 
 def _refuse_unstorable(value: Any, place: str) -> None:
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        if not is_storable(value):
             raise InvalidInputError(f"{place} must not hold NUL characters or half surrogate pairs")
     elif isinstance(value, dict):
         for key, each in value.items():

@@ -146,6 +146,8 @@ def _detail_text(detail: LetterDetail) -> str:
     if content is None:
         return "\n".join([*lines, f"no payload: {detail.content_gone}"])
     payload = content.payload_hex or json.dumps(content.payload, indent=2, ensure_ascii=False)
+    if content.payload_hex is None and content.content_type != "application/json":
+        payload = "no message that can be read; --reveal shows its first bytes"
     attempts = [f"attempt: {json.dumps(attempt)}" for attempt in content.attempts]
     return "\n".join([*lines, *attempts, f"payload ({content.size_bytes} bytes):", payload, content.trace])
 

@@ -4,7 +4,8 @@ Kinds of work that come by the thousand (`Contract.held`) are recorded held: the
 message stands for it. A queue has few jobs waiting on the stream: `READY_AHEAD`, or one for every four that
 run where that is more. Each one that a worker takes lets the next go. An owner of whose work none is there
 yet is let go beyond that, one job of each. So a queue is never flooded, whatever is planned, and a newcomer
-waits for the few that are on the stream, and not for all that was planned before.
+waits for the few that are on the stream, and not for all that was planned before. A pile of which many wait
+for another try lets no more go: they would meet the same (docs/adr/0024).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import timedelta
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from app.errors import ProviderPausedError
 from app.jobs.contracts import CONTRACTS
 from app.jobs.outbox import Envelope
 from app.storage.postgres.session import Database, need_not_last
@@ -21,6 +23,8 @@ from app.storage.postgres.tables.jobs import Job
 
 READY_AHEAD = 2  # free workers find work while the next is being sent; more only makes newcomers wait
 _RUNNING_PER_READY = 4
+MOST_PUT_OFF = 10  # jobs of a pile that wait for a provider
+MOST_RETRYING = 50  # jobs of a pile that wait for another try, whatever for
 _SENDING = timedelta(seconds=10)  # a row that is not noted as sent by then was not: the reconciler sends it
 
 _LOCK_CLASS = 720_165  # first half of the advisory lock's key; the queue's hash is the other
@@ -35,15 +39,22 @@ _ADMIT = text("""
                - count(*) FILTER (WHERE state = 'pending' AND (
                      published_at IS NOT NULL OR updated_at > now() - :sending)) AS number
         FROM jobs WHERE queue = :queue AND state IN ('pending', 'running') AND NOT held
-    ), piles AS (
+    ), held_piles AS (
         (SELECT owner_id, scope_kind, scope_id FROM jobs WHERE held AND state = 'pending' AND queue = :queue
          ORDER BY owner_id, scope_kind, scope_id LIMIT 1)
         UNION ALL
-        SELECT next.* FROM piles CROSS JOIN LATERAL (
+        SELECT next.* FROM held_piles CROSS JOIN LATERAL (
             SELECT owner_id, scope_kind, scope_id FROM jobs
             WHERE held AND state = 'pending' AND queue = :queue
-            AND (owner_id, scope_kind, scope_id) > (piles.owner_id, piles.scope_kind, piles.scope_id)
+            AND (owner_id, scope_kind, scope_id)
+                > (held_piles.owner_id, held_piles.scope_kind, held_piles.scope_id)
             ORDER BY owner_id, scope_kind, scope_id LIMIT 1) AS next
+    ), piles AS (
+        SELECT * FROM held_piles EXCEPT
+        SELECT owner_id, scope_kind, scope_id FROM jobs WHERE queue = :queue AND state = 'retrying'
+        GROUP BY owner_id, scope_kind, scope_id
+        HAVING count(*) >= :most_retrying
+            OR count(*) FILTER (WHERE error_code = :put_off) >= :most_put_off
     ), at_work AS (
         SELECT owner_id, scope_kind, scope_id, grouping(scope_id) AS of_owner, count(*) AS number,
                max(updated_at) FILTER (WHERE state = 'pending') AS latest
@@ -89,6 +100,9 @@ _PARAMETERS = {
     "ahead": READY_AHEAD,
     "running_per_ready": _RUNNING_PER_READY,
     "sending": _SENDING,
+    "most_put_off": MOST_PUT_OFF,
+    "most_retrying": MOST_RETRYING,
+    "put_off": ProviderPausedError.code,
     "kinds": [kind for kind, contract in CONTRACTS.items() if contract.held],
 }
 

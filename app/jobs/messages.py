@@ -28,6 +28,12 @@ def replays(message: Any) -> int:
     return replays_of(message.options)
 
 
+def redelivered(message: Any) -> bool:
+    """Whether some worker may have begun this message before: one that was stopped, or that died."""
+    delivery = getattr(message, "delivery", None)
+    return delivery is not None and bool(delivery.redelivered)
+
+
 def job_of_id(message_id: str | None) -> tuple[UUID, int] | None:
     """As `job_of`, from the id of a message that is no replay; None for what is not an id of ours."""
     job_id, _, publication = (message_id or "").partition(":")

@@ -16,7 +16,7 @@ HUNG_GRACE_SECONDS = 60.0
 BACKOFF_SECONDS = (30.0, 60.0, 120.0, 300.0)  # before the second, third, fourth and fifth attempt
 _HOUR_MS = 3_600_000
 _MISSED_AFTER_SECONDS = 900.0
-PATIENCE = timedelta(days=1)  # a job younger than that waits for a provider that is not called just now
+PATIENCE = timedelta(days=1)  # a job waits so long for a provider that is not called just now
 
 
 @dataclass(frozen=True, slots=True)

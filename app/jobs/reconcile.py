@@ -131,6 +131,8 @@ class Reconciler:
 
 
 def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
+    # The lost message knew how many attempts had failed; the row knows the latest, which has not if it runs.
+    retries = max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1))
     session.execute(
         update(Job)
         .where(Job.job_id == row.job_id)
@@ -139,6 +141,7 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
             publication=row.publication + 1,
             published_at=None,
             run_token=None,
+            attempt=retries,
             updated_at=func.now(),
         )
     )
@@ -149,8 +152,7 @@ def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:
         publication=row.publication + 1,
         delay_seconds=seconds_until(row.not_before),
         trace=row.trace,
-        # The lost message knew how many attempts had failed; the row knows how many were begun.
-        retries=max(0, min(row.attempt - (row.state == "running"), MAX_ATTEMPTS - 1)),
+        retries=retries,
     )
 
 

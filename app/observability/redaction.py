@@ -6,14 +6,12 @@ import hashlib
 import re
 from functools import lru_cache
 
+from app.secret_words import NAMES_OF_SECRETS
+
 MARK = "[redacted]"
 _LONGEST = 100_000  # characters looked at, and kept
 
-_SECRET_NAME = re.compile(
-    r"(^|[_.\- ])(password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|master[_-]?key|authorization|"
-    r"(set-)?cookie|token|credentials?|signature)$",
-    re.IGNORECASE,
-)
+_SECRET_NAME = re.compile(rf"(^|[_.\- ])({NAMES_OF_SECRETS})$", re.IGNORECASE)
 _SECRET_VALUES = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=\-]{6,}"), rf"\1 {MARK}"),
     (re.compile(r"\b(sk|pk|rk|co|ghp|xox[abp])[-_][A-Za-z0-9_\-]{12,}"), MARK),

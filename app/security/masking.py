@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from app.secret_words import NAMES_OF_SECRETS
+
 MASK = "•••"
-_NAMES = re.compile(
-    r"pass(word|wd|phrase)?$|secret|token|api[-_]?key|private[-_]?key|authorization|cookie|credential|"
-    r"session[-_]?id|signature",
-    re.IGNORECASE,
-)
+_NAMES = re.compile(rf"pass$|session[-_]?id|{NAMES_OF_SECRETS}", re.IGNORECASE)
+# Between a name and its value, and a value in quotes; both may be JSON within JSON. A quote that nothing ends
+# goes to the end of its line.
+_IS = r"[\\'\"]*\s*[=:]\s*"
+_QUOTED = r"[bru]?(?P<quote>\\*['\"])(?:(?!(?<!\\)(?P=quote)).)*(?P=quote)?"
 _SHAPES = (
+    re.compile(
+        r"(?s)(?P<name>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----).*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)"
+    ),
+    # headers: their value is the rest of the line
+    re.compile(rf"(?i)(?P<name>(?:authorization|cookie){_IS})(?:{_QUOTED}|[^\r\n]+)"),
     # user and password in a URL
     re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"),
     re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
@@ -22,15 +29,14 @@ _SHAPES = (
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"),
     # name=value as in a query string, a log line or a repr
     re.compile(
-        r"(?i)(?<![A-Za-z])(?P<name>[\w-]*(?:password|passwd|secret|token|api[-_]?key|signature)['\"]?\s*[=:]\s*)"
-        r"(?P<value>'[^']*'|\"[^\"]*\"|[^\s,;&)}\]]+)"
+        rf"(?i)(?P<name>(?:\bpass|session[-_]?id|{NAMES_OF_SECRETS}){_IS})(?:{_QUOTED}|[^\s,;&)}}\]]+)"
     ),
 )
 
 # What one of the shapes begins with: most texts have nothing of it, and are looked at once instead of often.
 _HINT = re.compile(
-    r"://|bearer |basic |\b(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|co)[-_]|AKIA|ASIA|eyJ|"
-    r"password|passwd|secret|token|api[-_]?key|signature",
+    r"://|bearer |basic |\b(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|co)[-_]|AKIA|ASIA|eyJ|PRIVATE KEY|"
+    rf"\bpass|session[-_]?id|{NAMES_OF_SECRETS}",
     re.IGNORECASE,
 )
 

@@ -14,12 +14,16 @@ from sqlalchemy import ColumnElement, func, true
 from app.errors import InvalidInputError
 from app.security.principal import Principal, Role
 from app.services.letter_search import found_by
+from app.services.storable import check_storable
 from app.storage.postgres.tables import DeadLetterRow
 from app.storage.postgres.tables.dead_letters import LETTER_REASONS, LETTER_STATES
 
 _EXPIRES_SOON = timedelta(days=3)
 _EXACT = ("state", "fingerprint", "reason", "actor", "queue", "pool", "owner_id", "worker", "trace_id",
           "message_id", "error_class", "bulk_id")  # fmt: skip
+# What is longer is no argument of ours, and what is larger no number of Postgres.
+_ARGUMENT_CHARACTERS = 500
+_MOST = {"attempts": 1_000_000, "bulk_id": 2**62, "younger_than": 1e9, "older_than": 1e9}
 _CLOSED = {"state": LETTER_STATES, "reason": LETTER_REASONS}
 
 
@@ -53,6 +57,11 @@ class LetterFilter:
 
     def check(self) -> None:
         """Raise InvalidInputError for a value that no letter can have."""
+        for name, value in asdict(self).items():
+            check_storable(value, name)
+        for name, most in _MOST.items():
+            if not 0 <= (getattr(self, name) or 0) <= most:
+                raise InvalidInputError(f"{name} must lie between 0 and {most:.0f}", field=name)
         for name, words in _CLOSED.items():
             value = getattr(self, name)
             if value is not None and value not in words:
@@ -128,6 +137,10 @@ def _uuid(text: str) -> UUID:
 
 def _nested(argument: str) -> Any:
     """The JSON that holds the value at the path; a number in the path stands for any place of a list."""
+    if len(argument) > _ARGUMENT_CHARACTERS:
+        raise InvalidInputError(
+            f"argument must have at most {_ARGUMENT_CHARACTERS} characters", field="argument"
+        )
     path, equals, raw = argument.partition("=")
     if not equals or not path:
         raise InvalidInputError("argument must read path=value, e.g. file_id=7", field="argument")
@@ -135,6 +148,7 @@ def _nested(argument: str) -> Any:
         value = json.loads(raw)
     except ValueError:
         value = raw
+    check_storable(value, "argument")
     for word in reversed(path.split(".")):
         value = [value] if word.isdecimal() else {word: value}
     return value

@@ -104,6 +104,7 @@ def _revive(session: Session, job_id: UUID, publication: int, **more: Any) -> bo
                 "error_message": None,
                 "updated_at": func.now(),
                 "not_before": None,
+                "put_off_at": None,
                 **more,
             }
         )

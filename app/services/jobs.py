@@ -48,7 +48,7 @@ class Run:
     token: UUID
     contract: Contract
     owner_id: str | None
-    attempt: int  # counts from 1
+    attempt: int  # 1 and the attempts that failed: a run that was interrupted is made again as the same
     trace: Mapping[str, str] = field(default_factory=dict)  # the context that the job continues
 
 
@@ -80,9 +80,9 @@ class Jobs:
     outbox: Outbox
 
     def begin(
-        self, job_id: UUID, worker: str, *, publication: int = 0, kind: str | None = None
+        self, job_id: UUID, worker: str, *, publication: int = 0, kind: str | None = None, retries: int = 0
     ) -> Run | None:
-        """Start a run, taking over from any earlier one.
+        """Start a run, taking over from any earlier one; `retries` attempts failed before.
 
         None when the job has ended or is gone, or when the message is of an earlier publication than the
         row knows: then a newer message stands for the job, and this one must not start it twice. None also
@@ -91,7 +91,7 @@ class Jobs:
         """
         token = uuid4()
         with self.database.transaction() as session:
-            row = session.execute(_begin(job_id, token, worker, publication, kind)).one_or_none()
+            row = session.execute(_begin(job_id, token, worker, publication, kind, retries)).one_or_none()
             if row is not None:  # one less waits on the stream
                 self.outbox.admit_after(session, row.queue)
                 foreign = foreign_scope(session, row.kind, row.arguments, row.owner_id)
@@ -144,20 +144,21 @@ class Jobs:
     def put_off(self, run: Run, error: ExplorerError, *, delay_seconds: float, retries: int) -> bool:
         """Have the job sent again after the delay, as if this run had not begun; `retries` so far stay.
 
-        False for a job that is older than policy.PATIENCE, and for one that is no longer the run's.
+        False for a job that was first put off longer ago than policy.PATIENCE, or is no longer the run's.
         """
         again = Job.publication + 1
         with self.database.transaction() as session:
             row = session.execute(
                 update(Job)
                 .where(Job.job_id == run.job_id, Job.run_token == run.token, Job.state == "running")
-                .where(Job.created_at > func.now() - PATIENCE)
+                .where(func.coalesce(Job.put_off_at, func.now()) > func.now() - PATIENCE)
                 .values(
-                    # Not pending: what waits for a provider takes nobody's place on the stream.
+                    # Not pending: a few that wait for a provider take nobody's place (jobs/admission).
                     state="retrying",
                     publication=again,
-                    attempt=Job.attempt - 1,
+                    attempt=retries,
                     run_token=None,
+                    put_off_at=func.coalesce(Job.put_off_at, func.now()),
                     expected_by=due_by(delay_seconds),
                     updated_at=func.now(),
                     **_error_fields(error),
@@ -298,7 +299,7 @@ class Jobs:
 
 
 def _begin(
-    job_id: UUID, token: UUID, worker: str, publication: int, kind: str | None
+    job_id: UUID, token: UUID, worker: str, publication: int, kind: str | None, retries: int
 ) -> ReturningUpdate[Any]:
     job = _JOBS.c
     return (
@@ -309,7 +310,7 @@ def _begin(
             state="running",
             run_token=token,
             worker=worker,
-            attempt=job.attempt + 1,
+            attempt=retries + 1,
             started_at=func.now(),
             updated_at=func.now(),
             expected_by=None,

@@ -26,6 +26,7 @@ from app.services.dead_letters import DeadLetterView, about, letter_of
 from app.services.job_replay import obstacles
 from app.services.letter_edits import Change, changes, edited_contract
 from app.services.letter_ends import LetterEnds
+from app.services.storable import check_storable
 from app.services.views import view
 from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables import DeadLetterRow, Job
@@ -184,8 +185,9 @@ class LetterActs:
 
 
 def check_why(why: str, *, needed: bool = False) -> str:
-    """The reason without blanks around it; raises InvalidInputError for none where one is needed."""
+    """The reason without blanks around it; raises InvalidInputError where it is missing or can be none."""
     why = why.strip()
+    check_storable(why, "why")
     if needed and not why:
         raise InvalidInputError("say why: a discard needs a reason", field="why")
     if len(why) > _WHY_CHARACTERS:

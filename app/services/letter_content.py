@@ -21,8 +21,9 @@ _OTHER_STREAM = "its stream was made anew since, and the letter went with the ol
 
 @dataclass(frozen=True, slots=True)
 class LetterContent:
-    """`payload` is the message as JSON; where it is none, `payload_hex` has its first bytes.
+    """`payload` is the message as JSON; where it is none, `payload_hex` has its first bytes once revealed.
 
+    `content_type` is application/octet-stream then: nobody knows where in such bytes a secret stands.
     `attempts` are dicts with attempt, worker, version, waited_seconds, started_at, ended_at, error and
     next_delay_seconds, fewer from older releases. `masked`: secrets are hidden.
     """
@@ -74,7 +75,7 @@ def _content(letter: DeadLetter, *, reveal: bool) -> LetterContent:
     payload, readable = _parsed(raw)
     return LetterContent(
         payload=payload if reveal else mask(payload),
-        payload_hex=None if readable else raw[:_HEX_BYTES].hex(" "),
+        payload_hex=raw[:_HEX_BYTES].hex(" ") if reveal and not readable else None,
         content_type="application/json" if readable else "application/octet-stream",
         schema_version=_version(payload) if readable else None,
         size_bytes=letter.size_bytes,

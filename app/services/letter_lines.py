@@ -17,6 +17,7 @@ from brokers.jetstream.burial import replays_of
 _Text = Annotated[str, Field(max_length=100_000)]
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # they become headers as they are
 _Name = Annotated[str, Field(max_length=2_000, pattern=_PRINTABLE)]
+_JSON = "application/json"
 _Number = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -24,6 +25,7 @@ class ExportedContent(BaseModel):
     """What a letter held; see LetterContent."""
 
     payload: Any
+    content_type: _Name = _JSON
     payload_hex: Annotated[str, Field(pattern=r"^[0-9a-f ]*$")] | None
     trace: _Text
     attempts: list[dict[str, Any]]
@@ -67,6 +69,8 @@ class Line:
             return "it had left its stream when it was exported"
         if MASK in json.dumps(self.letter.content.payload, ensure_ascii=False):
             return "secrets in its payload were masked when it was exported"
+        if self.letter.content.content_type != _JSON and self.letter.content.payload_hex is None:
+            return "its payload, which is no message, was hidden when it was exported"
         return None
 
 

@@ -38,6 +38,8 @@ from tests.support.domain import World, migrate
 
 PAGE = reports.ROOT / "docs" / "benchmarks" / "dlq.md"
 ADMIN, ADA = Principal("root", "Root", Role.ADMIN), Principal("ada", "Ada")
+_NO_POOL, _NO_CLASS = LetterFilter(pool="none"), LetterFilter(error_class="none")
+_NO_BULK = LetterFilter(state=None, bulk_id=7)
 _AT_ONCE = 50_000
 _GROUPS = 300
 _FILL = """
@@ -141,6 +143,9 @@ def _questions(report: Report, container: Container, rounds: int) -> None:
             ADMIN, LetterFilter(search="frozen melted")
         ),
         "a queue that has none": lambda: letters.list(ADMIN, LetterFilter(queue="none", reason="expired")),
+        "a pool that has none": lambda: letters.list(ADMIN, _NO_POOL),
+        "a class of error that none has": lambda: letters.list(ADMIN, _NO_CLASS),
+        "a bulk job that ended none": lambda: letters.list(ADMIN, _NO_BULK),
         "older than 20 days": lambda: letters.list(ADMIN, LetterFilter(older_than=20 * 86_400)),
         "more attempts than any has": lambda: letters.list(ADMIN, LetterFilter(attempts=6)),
         "groups, all owners": lambda: letters.groups(ADMIN),
@@ -156,6 +161,9 @@ def _questions(report: Report, container: Container, rounds: int) -> None:
         "A document": LetterFilter(search="report 4711 pdf"),
         "A word that all have": LetterFilter(search="frozen"),
         "A word that only the older half has": LetterFilter(search="old"),
+        "A pool that has none": _NO_POOL,
+        "A class of error that none has": _NO_CLASS,
+        "A bulk job that ended none": _NO_BULK,
     }
     for name, wanted in plans.items():
         plan = _explain(container, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,17 +37,20 @@ def causes(running_app: RunningApp, dead: Dead) -> None:
 
 
 @pytest.fixture(scope="module")
-def bulk_id(running_app: RunningApp, causes: None) -> Iterator[int]:
-    """A bulk replay that waits after its first letters, to be looked at."""
+def bulk_ids(running_app: RunningApp, causes: None) -> Iterator[tuple[int, int]]:
+    """A bulk replay that waits after its first letters, and a bulk discard that nobody has begun."""
     assert causes is None
     order = {"act": "replay", "why": "the reader was mended", "filter": {}, "canary": 3, "per_second": 100}
     post, get = running_app.http.post, running_app.http.get
     bulk = post("/api/dead-letters/bulks", json=order).json()["bulk"]
+    discard = {"act": "discard", "why": "they were uploaded by mistake", "filter": {}}
+    prepared = post("/api/dead-letters/bulks", json=discard).json()["bulk"]
     at = f"/api/dead-letters/bulks/{bulk['bulk_id']}"
     post(f"{at}/start").raise_for_status()
     running_app.wait_for("its first letters", lambda: get(at).json()["bulk"]["state"] == "paused")
-    yield bulk["bulk_id"]
-    post(f"{at}/cancel").raise_for_status()
+    yield bulk["bulk_id"], prepared["bulk_id"]
+    for number in (bulk["bulk_id"], prepared["bulk_id"]):
+        post(f"/api/dead-letters/bulks/{number}/cancel").raise_for_status()
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def _pause(running_app: RunningApp) -> Iterator[None]:
         running_app.http.post(f"{at}/resume", json={}).raise_for_status()
 
 
-def _addresses(page: Page, bulk_id: int) -> dict[str, str]:
+def _addresses(page: Page, bulk_ids: tuple[int, int]) -> dict[str, str]:
     """Every page of the panel, by the name of its picture."""
     page.goto("/admin/dead-letters/list/?flt0_state=open")
     letter = page.locator("td.why a").first.get_attribute("href") or ""
@@ -69,11 +73,12 @@ def _addresses(page: Page, bulk_id: int) -> dict[str, str]:
     job = page.locator("td a.mono").first.get_attribute("href") or ""
     return {
         "causes": "/admin/dead-letters/",
-        "letters": "/admin/dead-letters/list/?flt0_state=",
+        "letters": "/admin/dead-letters/list/",
         "letter": letter,
         "edit": f"{letter.rstrip('/')}/edit",
         "bulk-jobs": "/admin/dead-letters/bulks/",
-        "bulk-job": f"/admin/dead-letters/bulks/{bulk_id}",
+        "bulk-job": f"/admin/dead-letters/bulks/{bulk_ids[0]}",
+        "bulk-preview": f"/admin/dead-letters/bulks/{bulk_ids[1]}",
         "queues": "/admin/queues/",
         "jobs": "/admin/jobs/",
         "job": job,
@@ -91,6 +96,21 @@ def folder(tmp_path: Path, pytestconfig: pytest.Config) -> Path:
 
 def _look(page: Page, name: str, address: str, picture: Path) -> None:
     page.goto(address)
+    _see(page, name, address, picture)
+
+
+def _see_changes(page: Page, address: str, picture: Path) -> None:
+    """What another version of the file would change."""
+    page.goto(address)
+    typed = page.locator("textarea[name=arguments]")
+    arguments = json.loads(typed.input_value())
+    typed.fill(json.dumps(arguments | {"file_version": arguments["file_version"] + 1}, indent=2))
+    page.locator("button[value=check]").click()
+    expect(page.locator("main table")).to_be_visible()
+    _see(page, "edit-changes", address, picture)
+
+
+def _see(page: Page, name: str, address: str, picture: Path) -> None:
     assert shows(name, urlsplit(page.url).path)
     assert page.evaluate(_NAMELESS) == [], address
     expect(page.locator("h1")).to_have_count(1)
@@ -108,13 +128,19 @@ def _look(page: Page, name: str, address: str, picture: Path) -> None:
 
 @pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desk", "phone"])
 def test_every_page_is_for_every_hand_and_eye(
-    open_page: Open, running_app: RunningApp, bulk_id: int, folder: Path, size: dict[str, int], theme: str
+    open_page: Open,
+    running_app: RunningApp,
+    bulk_ids: tuple[int, int],
+    folder: Path,
+    size: dict[str, int],
+    theme: str,
 ) -> None:
     ending = ENDINGS["phone" if size is PHONE else "desk"]
     with open_page(size=size, theme=theme) as page:
-        addresses = _addresses(page, bulk_id)
-        assert addresses.keys() | {"queue-paused"} == PICTURES.keys()
+        addresses = _addresses(page, bulk_ids)
+        assert addresses.keys() | {"queue-paused", "edit-changes"} == PICTURES.keys()
         for name, address in addresses.items():
             _look(page, name, address, folder / f"{name}{ending}.png")
+        _see_changes(page, addresses["edit"], folder / f"edit-changes{ending}.png")
         with _pause(running_app):
             _look(page, "queue-paused", "/admin/queues/", folder / f"queue-paused{ending}.png")

@@ -34,7 +34,7 @@ class Desk:
         return {each.reason: each for each in self._letters.list(_ADMIN, limit=1000).items}
 
     def content(self, letter: DeadLetterView) -> LetterContent | None:
-        return self._letters.get(_ADMIN, letter.dead_letter_id).content
+        return self._letters.get(_ADMIN, letter.dead_letter_id, reveal=True).content
 
     def replay(self, letter: DeadLetterView) -> DeadLetterView:
         ends = LetterEnds(self.database, self._trail, self.broker, LetterIndex(self.database, self.broker))

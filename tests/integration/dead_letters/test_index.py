@@ -137,7 +137,11 @@ def test_a_payload_is_shown_without_its_secrets_and_revealed_on_record(
     assert graves.acts() == [("eve", "dead_letter.revealed")]
     raw = service.get(ADMIN, unreadable.dead_letter_id).content
     assert raw is not None
-    assert (raw.payload_hex, raw.content_type) == ("00 ff 50 4b", "application/octet-stream")
+    assert (raw.payload_hex, raw.content_type) == (None, "application/octet-stream")
+    raw = service.get(ADMIN, unreadable.dead_letter_id, reveal=True).content
+    assert raw is not None
+    assert raw.payload_hex == "00 ff 50 4b"
+    assert [act for _, act in graves.acts()] == ["dead_letter.revealed"] * 2
     with pytest.raises(ConflictError, match="is not a message"):
         container.services.letter_acts.replay(ADMIN, unreadable.dead_letter_id)
 

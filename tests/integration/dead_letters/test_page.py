@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.admin import letters
 from app.container import Container
 from app.errors import InvalidInputError
 from app.factory import create_app
@@ -138,9 +139,36 @@ def test_every_reason_has_its_section_in_the_runbook_and_no_other_page_is_served
     text = client.get("/admin/runbooks/SemanticExplorerDeadLetters").text
     assert [reason for reason in LETTER_REASONS if f'<h3 id="{reason}">' not in text] == []
     assert 'href="/admin/runbooks/SemanticExplorerStreamBacklog"' in text
-    assert "SemanticExplorerApiDown" in client.get("/admin/runbooks/").text
+    index = client.get("/admin/runbooks/").text
+    assert re.search(
+        r"SemanticExplorerHighErrorRate</a> <span[^>]*>More than 1 % of requests were [^<]+</", index
+    )
+    assert '<a href="/admin/runbooks/">Runbooks</a>' in client.get("/admin/queues/").text
     for name in ("Nothing", "..%2Fadmin", "README.md"):
         assert client.get(f"/admin/runbooks/{name}").status_code == 404
+
+
+def test_a_list_of_letters_of_any_state_says_why_nothing_can_be_done_with_all_and_leads_to_the_open_ones(
+    client: Any, mine: Graveyard
+):
+    key = buried(mine, [NEW])
+    at = "/admin/dead-letters/list/"
+    any_state = client.get(f"{at}?flt0_state=&flt1_queue=collection-transforms").text
+    assert "Replay all that match" not in any_state
+    (link,) = re.findall(r'href="([^"]+)">Show the open ones', any_state)
+    opened = client.get(link.replace("&amp;", "&")).text
+    assert "Only open letters" not in opened
+    assert all(words in opened for words in ("Replay all that match", f"/admin/dead-letters/{key}"))
+    assert 'name="filter-queue" value="collection-transforms"' in opened
+
+
+def test_more_causes_than_a_page_holds_are_told_of(
+    client: Any, mine: Graveyard, monkeypatch: pytest.MonkeyPatch
+):
+    buried(mine, [NEW])
+    assert "struck last;" not in client.get("/admin/dead-letters/").text
+    monkeypatch.setattr(letters, "_MOST_GROUPS", 1)
+    assert "struck last;" in client.get("/admin/dead-letters/").text
 
 
 def test_the_list_searches_and_filters_and_keeps_both_in_its_address(client: Any, mine: Graveyard):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
-from app.jobs.admission import READY_AHEAD
+from app.errors import ProviderPausedError, ProviderUnavailableError
+from app.jobs.admission import MOST_PUT_OFF, MOST_RETRYING, READY_AHEAD
 from app.jobs.contracts import COLLECTIONS, ExtractFile
 from app.jobs.outbox import Outbox
+from app.services.jobs import Jobs, Run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Job
 from tests.support.domain import Recorder, World
@@ -51,3 +55,53 @@ def test_jobs_whose_sending_failed_keep_no_place_and_those_that_were_sent_do(
     change_sent(database, recorder, published_at=None, updated_at=long_ago)
     recorder.admit(COLLECTIONS)
     assert len(recorder.sent) == 2 * READY_AHEAD
+
+
+def put_off(jobs: Jobs, run: Run) -> None:
+    assert jobs.put_off(run, ProviderPausedError("left alone"), delay_seconds=30, retries=0)
+
+
+def fail_for_now(jobs: Jobs, run: Run) -> None:
+    jobs.retry_later(run, ProviderUnavailableError("away"), delay_seconds=30)
+
+
+def work(jobs: Jobs, recorder: Recorder, end: Callable[[Jobs, Run], None]) -> None:
+    """Begin what was sent and is due, and what is sent meanwhile."""
+    for envelope in recorder.sent:
+        run = None
+        if not envelope.delay_seconds:
+            run = jobs.begin(envelope.job_id, "test", publication=envelope.publication)
+        if run is not None:
+            end(jobs, run)
+
+
+def succeed(jobs: Jobs, run: Run) -> None:
+    with jobs.database.transaction() as session:
+        jobs.finish(session, run)
+
+
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.parametrize(("end", "most"), [(put_off, MOST_PUT_OFF), (fail_for_now, MOST_RETRYING)])
+def test_a_crowd_that_cannot_go_on_stays_held_and_keeps_nobody_waiting(
+    end: Callable[[Jobs, Run], None],
+    most: int,
+    database: Database,
+    outbox: Outbox,
+    jobs: Jobs,
+    recorder: Recorder,
+):
+    work(jobs, recorder, end)
+    tried = {envelope.job_id for envelope in recorder.sent}
+    assert most <= len(tried) <= most + READY_AHEAD
+    World(database, "bob")
+    with database.transaction() as session:
+        others = [
+            outbox.record(session, ExtractFile(2, 1, 1), owner_id="ada"),
+            outbox.record(session, ExtractFile(3, 1, 1), owner_id="bob"),
+        ]
+    assert {envelope.job_id for envelope in recorder.sent} == tried | set(others)
+    # It is back: what waits falls due, and lets the others go.
+    recorder.sent = [replace(envelope, delay_seconds=0) for envelope in recorder.sent]
+    work(jobs, recorder, succeed)
+    with database.transaction() as session:
+        assert session.scalars(select(Job.state).distinct()).all() == ["succeeded"]

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from app.errors import PermanentError
 from app.jobs.contracts import EmbedItems, ExtractFile
@@ -43,9 +43,12 @@ def job(database: Database, job_id: UUID) -> Job:
 
 
 def test_a_dead_job_waits_for_the_message_that_replays_its_letter(dead: UUID, jobs: Jobs, database: Database):
+    with database.transaction() as session:
+        session.execute(update(Job).values(put_off_at=func.now()))
     assert revive(jobs, dead, publication=1)
     row = job(database, dead)
     assert (row.state, row.error_message, row.finished_at, row.attempt) == ("pending", None, None, 0)
+    assert row.put_off_at is None, "else its patience would be at an end already"
     assert row.expected_by is not None, "else nobody would miss the message"
     assert jobs.begin(dead, "w", publication=0) is None
     assert jobs.begin(dead, "w", publication=1) is not None

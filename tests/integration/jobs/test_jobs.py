@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, update
 
-from app.errors import JobCancelledError, NotFoundError, ProviderUnavailableError, UnreadableFileError
+from app.errors import (
+    JobCancelledError,
+    NotFoundError,
+    ProviderPausedError,
+    ProviderUnavailableError,
+    UnreadableFileError,
+)
 from app.jobs.contracts import ExtractFile, PlanCollectionTransform, PlanDatasetTransform
 from app.jobs.outbox import Outbox
+from app.jobs.policy import PATIENCE
 from app.security.principal import Principal
 from app.services.cancelling import Cancelling
 from app.services.job_filters import JobFilter
@@ -120,7 +128,7 @@ def test_a_run_that_was_taken_over_can_write_nothing(job_id: UUID, database: Dat
     with database.transaction() as session:
         jobs.finish(session, fresh)
     assert row(database, job_id).state == "succeeded"
-    assert row(database, job_id).attempt == 2
+    assert row(database, job_id).attempt == 1, "nothing failed"
 
 
 def test_an_ended_job_does_not_begin_again(job_id: UUID, database: Database, jobs: Jobs):
@@ -136,6 +144,20 @@ def test_a_message_of_an_older_publication_starts_nothing(job_id: UUID, database
         session.execute(update(Job).where(Job.job_id == job_id).values(publication=1))
     assert jobs.begin(job_id, "w1", publication=0) is None
     assert jobs.begin(job_id, "w1", publication=1) is not None
+
+
+def test_a_job_has_patience_from_when_it_was_first_put_off(job_id: UUID, database: Database, jobs: Jobs):
+    ages: list[tuple[dict[str, Any], bool]] = [
+        ({"created_at": func.now() - PATIENCE * 2}, True),  # it was held for two days
+        ({"put_off_at": Job.put_off_at - PATIENCE / 2}, True),
+        ({"put_off_at": Job.put_off_at - PATIENCE / 2}, False),
+    ]
+    for publication, (age, waits) in enumerate(ages):
+        with database.transaction() as session:
+            session.execute(update(Job).values(**age))
+        run = jobs.begin(job_id, "w1", publication=publication)
+        assert run is not None
+        assert jobs.put_off(run, ProviderPausedError("x"), delay_seconds=1, retries=0) is waits
 
 
 def test_a_failed_attempt_waits_for_its_retry_with_the_cause(job_id: UUID, database: Database, jobs: Jobs):

@@ -82,14 +82,30 @@ def test_a_lost_retry_keeps_the_attempts_that_were_made(
     job_id: UUID, database: Database, jobs: Jobs, reconciler: Reconciler, recorder: Recorder
 ):
     fail(jobs, job_id)
-    fail(jobs, job_id)
+    fail(jobs, job_id, retries=1)
     change(database, expected_by=LONG_AGO)
     assert reconciler.run() == Finding(unpublished=0, overdue=1, lost_workers=0)
     assert [envelope.retries for envelope in recorder.sent] == [2]
 
 
-def fail(jobs: Jobs, job_id: UUID) -> None:
-    run = jobs.begin(job_id, "w1")
+def test_runs_that_were_interrupted_and_messages_that_were_lost_cost_no_attempt(
+    job_id: UUID, database: Database, jobs: Jobs, reconciler: Reconciler, recorder: Recorder
+):
+    fail(jobs, job_id)
+    for publication in (0, 2, 4):
+        assert jobs.begin(job_id, "w1", publication=publication, retries=1) is not None
+        change(database, started_at=LONG_AGO)
+        assert reconciler.run() == Finding(unpublished=0, overdue=0, lost_workers=1)
+        change(database, updated_at=LONG_AGO)
+        assert reconciler.run() == Finding(unpublished=1, overdue=0, lost_workers=0)
+    assert [envelope.retries for envelope in recorder.sent] == [1] * 6
+    run = jobs.begin(job_id, "w2", publication=6, retries=1)
+    assert run is not None
+    assert run.attempt == 2
+
+
+def fail(jobs: Jobs, job_id: UUID, retries: int = 0) -> None:
+    run = jobs.begin(job_id, "w1", retries=retries)
     assert run is not None
     jobs.retry_later(run, ProviderUnavailableError("429"), delay_seconds=30)
 

@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
+from dramatiq.middleware import Shutdown
+from prometheus_client import REGISTRY
 
 from app.errors import ProviderPausedError, ProviderUnavailableError, UnreadableFileError
 from app.jobs.contracts import ExtractFile, PlanCollectionTransform
@@ -95,6 +97,37 @@ def test_a_job_that_has_waited_for_a_day_fails_as_others_do(
     start(extract)
     dead = pool.wait_for("dead", seconds=60)
     assert (dead.attempt, dead.error_code) == (MAX_ATTEMPTS, "provider_paused")
+
+
+def test_runs_that_a_shutdown_interrupts_cost_no_attempt_and_are_no_successes(
+    pool: Pool, start: Start, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "tasks.scope")
+    before = {status: ended(status) for status in ("success", "interrupted", "failed")}
+    waits = REGISTRY.get_sample_value("worker_job_wait_seconds_count", {"worker": "collections"}) or 0
+    runs: list[int] = []
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        runs.append(run.attempt)
+        if len(runs) <= MAX_ATTEMPTS + 1:
+            raise Shutdown
+        finish(services, run)
+
+    start(extract)
+    assert pool.wait_for("succeeded").attempt == 1
+    pool.rest()
+    assert runs == [1] * (MAX_ATTEMPTS + 2)
+    counted = {status: ended(status) - number for status, number in before.items()}
+    assert counted == {"success": 1, "interrupted": MAX_ATTEMPTS + 1, "failed": 0}
+    told = [getattr(line, "status", "") for line in caplog.records if line.message == "run ended"]
+    assert told.count("interrupted") == MAX_ATTEMPTS + 1
+    # That of the plan and that of the file, each once.
+    assert REGISTRY.get_sample_value("worker_job_wait_seconds_count", {"worker": "collections"}) == waits + 2
+
+
+def ended(status: str) -> float:
+    labels = {"worker": "collections", "kind": ExtractFile.kind, "status": status}
+    return REGISTRY.get_sample_value("worker_jobs_total", labels) or 0
 
 
 def test_a_permanent_error_is_dead_at_once_with_row_letter_and_event(

@@ -64,7 +64,7 @@ class Job(Base):
     scope_kind: Mapped[str | None] = mapped_column(Text)
     scope_id: Mapped[int | None] = mapped_column(Integer)
     state: Mapped[str] = mapped_column(Text, server_default=text("'pending'"))
-    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # runs started
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # the latest; 0: none yet
     # Asked for again while running: a fresh job follows when this one ends.
     rerun: Mapped[bool] = mapped_column(server_default=text("false"))
     # Waits for its turn in Postgres, no message stands for it yet (jobs/admission).
@@ -77,6 +77,8 @@ class Job(Base):
     expected_by: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     # Somebody put its start off until then; its message is scheduled, and so is one that replaces it.
     not_before: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # When it was first put off for a provider that is not called just now; policy.PATIENCE counts from then.
+    put_off_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     # What came of it, in the kind's own words, e.g. {"chunks": 120, "split": 3}.
