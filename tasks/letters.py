@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 import dramatiq
@@ -22,22 +21,22 @@ from app.observability import metrics
 
 logger = logging.getLogger(__name__)
 
+THREADS = ("letter-index", "letter-bulks", "letter-ends")
 _WAIT_SECONDS = 2.0  # for the next letter, and between two looks for a bulk job
 _KEEP_SECONDS = 15.0  # between two looks for letters that are over
 _PAUSE_SECONDS = 5.0  # after a failure
 
 
 class LetterKeeping(Middleware):
-    """Two threads: one that indexes, and one for bulk jobs, which may take hours."""
+    """Three threads: to index, for bulk jobs, which may take hours, and to end what is over."""
 
     def __init__(self, container: Container) -> None:
         self._container = container
         self._stop = threading.Event()
-        self._keep_at = 0.0
 
     def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
         """Start; this runs after the fork."""
-        for name, work in (("letter-index", self._index), ("letter-bulks", self._work_off)):
+        for name, work in zip(THREADS, (self._index, self._work_off, self._keep), strict=True):
             threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True).start()
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
@@ -60,9 +59,6 @@ class LetterKeeping(Middleware):
         self._container.letter_index.take(wait_seconds=_WAIT_SECONDS)
 
     def _work_off(self) -> None:
-        if time.monotonic() >= self._keep_at:
-            self._keep()
-            self._keep_at = time.monotonic() + _KEEP_SECONDS
         if not self._container.bulk_runs.run_next(lambda: not self._stop.is_set()):
             self._stop.wait(_WAIT_SECONDS)
 
@@ -71,3 +67,4 @@ class LetterKeeping(Middleware):
         ends.keep()
         waiting = ends.waiting()
         metrics.set_dead_letters(open_letters=waiting.open, expiring_unread=waiting.expiring_unread)
+        self._stop.wait(_KEEP_SECONDS)

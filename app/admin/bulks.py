@@ -67,7 +67,7 @@ class BulksView(frame.Page):
             "preview": found,
             "bulk": found.bulk,
             "problems": bulks.problems(who, bulk_id, limit=_SHOWN),
-            "moving": found.bulk.state in _MOVING,
+            "moving": found.bulk.state in _MOVING or bool(found.successors and found.successors.waiting),
         }
 
 

@@ -109,6 +109,7 @@ class LetterList(Listing):
             _Field("worker", "Worker"),
             _Field("trace_id", "Trace"),
             _Field("argument", "Argument, e.g. file_id=7"),
+            _Field("bulk_id", "Bulk job that ended it"),
         ]
         super().__init__(
             DeadLetterRow,

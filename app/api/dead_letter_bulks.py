@@ -46,13 +46,13 @@ def list_bulks(query: Window) -> Response:
 
 @api.get(_ONE, responses={200: BulkPreviewReply})
 def get_bulk(path: BulkPath) -> Response:
-    """Read how far a bulk job is, and what it is about."""
+    """Read how far a bulk job is, what it is about, and how the letters fare that it sent again."""
     return reply(BulkPreviewReply(services().letter_bulks.preview(me(), path.bulk_id)))
 
 
 @api.get(f"{_ONE}/problems", responses={200: BulkProblems})
 def list_bulk_problems(path: BulkPath) -> Response:
-    """List letters that were passed over or failed, with the reason."""
+    """List letters that were passed over, failed or died again, with the reason."""
     problems = services().letter_bulks.problems(me(), path.bulk_id, limit=1000)
     return reply(BulkProblems(items=list(problems)))
 

@@ -35,9 +35,9 @@ def _prepare(container: Container, act: Act) -> click.Command:
     @click.command(act, help=f"Freeze the list of open letters that match, to {act} them; --start begins.")
     @filter_options
     @click.option("--why", required=True, help="For the record.")
-    @click.option("--per-second", default=50.0, show_default=True, help="Replays per second.")
+    @click.option("--per-second", default=50.0, show_default=True, help="Replays per second, 0.1 to 500.")
     @click.option("--canary", default=0, show_default=True, help="Pause after so many; 0: do not.")
-    @click.option("--stop-on-failure-share", type=float, help="Stop when more fail, 0 to 1.")
+    @click.option("--stop-on-failure-share", type=float, help="Stop when more fail or die again, 0 to 1.")
     @click.option("--start", is_flag=True, help="Begin at once.")
     @AS_JSON
     @as_operator
@@ -81,7 +81,7 @@ def _show(container: Container) -> click.Command:
     @AS_JSON
     @as_operator
     def show_bulk(*, bulk_id: int, as_json: bool) -> None:
-        """How far a bulk job is, and which letters made trouble."""
+        """How far a bulk job is, how its letters fare, and which of them made trouble."""
         bulks = container.services.letter_bulks
         show(bulks.preview(OPERATOR, bulk_id), as_json, _preview_text)
         for problem in bulks.problems(OPERATOR, bulk_id):
@@ -117,7 +117,15 @@ def _undo(container: Container) -> click.Command:
 
 def _preview_text(preview: BulkPreview) -> str:
     causes = [f"  {part.count:>7} {part.fingerprint}: {part.cause}" for part in preview.causes]
-    return "\n".join([_line(preview.bulk), *causes])
+    return "\n".join([_line(preview.bulk), *_fare(preview), *causes])
+
+
+def _fare(preview: BulkPreview) -> list[str]:
+    lines = [f"  waits for bulk {preview.waits_for}"] if preview.waits_for else []
+    if (fare := preview.successors) is not None and preview.bulk.done:
+        ways = f"{fare.succeeded} succeeded, {fare.died_again} died again, {fare.waiting} wait or run"
+        lines.append(f"  of those sent again {ways}, {fare.unknown} unknown")
+    return lines
 
 
 def _line(bulk: BulkView) -> str:

@@ -17,13 +17,14 @@ from datetime import timedelta
 from uuid import UUID
 
 from dramatiq.errors import BrokerConnectionError
-from sqlalchemy import BigInteger, Text, and_, cast, column, func, or_, select, update, values
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, column, func, or_, select, update, values
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
 from app.observability import job_metrics, tracing
 from app.observability.logging import bound
 from app.security.audit import Origin, acting
+from app.services import bulk_outcomes
 from app.services.audit_trail import AuditTrail
 from app.services.job_replay import obstacles
 from app.services.letter_ends import LetterEnds
@@ -145,6 +146,9 @@ class BulkRuns:
         return set(session.scalars(discarded))
 
     def _replay(self, task: Task, keep_on: Callable[[], bool]) -> None:
+        with self.database.transaction() as session:
+            if not self._settle(session, task, {}):  # what it sent before may have died again since
+                return
         try:
             work = _Replaying(self, task, keep_on, dead_feed.lifetime(self.broker).created)
             report = dead_letter.replay_many(
@@ -185,9 +189,11 @@ class BulkRuns:
         tried, share = bulk.done + bulk.failed, bulk.stop_on_failure_share
         if bulk.state != "running" or share is None or tried < _FEWEST_BEFORE_STOP:
             return
-        if bulk.failed / tried > share:
-            bulk.state, bulk.note = "stopped", f"{bulk.failed} of {tried} letters failed"
-            self._record(session, bulk, "dead_letter_bulk.stopped", failed=bulk.failed)
+        again = bulk_outcomes.died_again(session, bulk.bulk_id) if bulk.act == "replay" else 0
+        if (bulk.failed + again) / tried > share:
+            died = f", {again} of them by dying again" if again else ""
+            bulk.state, bulk.note = "stopped", f"{bulk.failed + again} of {tried} letters failed{died}"
+            self._record(session, bulk, "dead_letter_bulk.stopped", failed=bulk.failed, died_again=again)
 
     def _release(self, task: Task) -> None:
         """Say how it stands, and let go of it."""
@@ -265,20 +271,30 @@ class _Replaying:
         return goes_on
 
     def _all(self) -> Iterator[int]:
-        after = 0
-        while True:
-            with self.runs.database.transaction() as session:
-                rows = _waiting(session, self.task.bulk_id, after, _PAGE)
-                of_jobs = obstacles(session, (row.job_id for row in rows if row.job_id))
-            if not rows:
-                return
-            for row in rows:
-                after, verdict = row.dead_letter_id, self._hindrance(row, of_jobs)
+        """Looked at a tenth of a second before they are sent: a discard, or a pause, may come any time."""
+        few, after = max(1, min(_PAGE, int(self.task.per_second / 10))), 0
+        most = few
+        while found := self._look(after, most):
+            sent = 0
+            for key, sequence, verdict in found:
+                if sent == few:
+                    break
+                after = key
                 if verdict is not None:
-                    self.verdicts[row.dead_letter_id] = verdict
-                else:
-                    self.ids[row.sequence] = row.dead_letter_id
-                    yield row.sequence
+                    self.verdicts[key] = verdict
+                    continue
+                sent += 1
+                self.ids[sequence] = key
+                yield sequence
+            most = few if sent else min(_PAGE, 2 * most)  # many that ended meanwhile cost no time
+
+    def _look(self, after: int, most: int) -> list[tuple[int, int, Verdict | None]]:
+        """The next letters by id, with sequence and what hinders them; none once it is not ours to go on."""
+        ours = (DeadLetterBulk.state == "running", DeadLetterBulk.worker == self.runs.worker)
+        with self.runs.database.transaction() as session:
+            rows = _waiting(session, self.task.bulk_id, after, most, *ours)
+            of_jobs = obstacles(session, (row.job_id for row in rows if row.job_id))
+            return [(row.dead_letter_id, row.sequence, self._hindrance(row, of_jobs)) for row in rows]
 
     def _hindrance(self, row: DeadLetterRow, of_jobs: Mapping[UUID, str]) -> Verdict | None:
         """Why a letter is not sent at all."""
@@ -301,10 +317,13 @@ def _is_in(report: ReplayReport, sequence: int) -> bool:
     return sequence in report.replayed or sequence in report.failed or sequence in report.skipped
 
 
-def _waiting(session: Session, bulk_id: int, after: int, most: int) -> Sequence[DeadLetterRow]:
-    item, row = DeadLetterBulkItem, DeadLetterRow
+def _waiting(
+    session: Session, bulk_id: int, after: int, most: int, *bulk_is: ColumnElement[bool]
+) -> Sequence[DeadLetterRow]:
+    bulk, item, row = DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
     waiting = (item.bulk_id == bulk_id, item.state == "waiting", item.dead_letter_id > after)
-    statement = select(row).join(item, item.dead_letter_id == row.dead_letter_id).where(*waiting)
+    statement = select(row).join(item, item.dead_letter_id == row.dead_letter_id)
+    statement = statement.join(bulk, bulk.bulk_id == item.bulk_id).where(*waiting, *bulk_is)
     return session.scalars(statement.order_by(item.dead_letter_id).limit(most)).all()
 
 
@@ -327,6 +346,7 @@ def _mark_items(session: Session, bulk_id: int, verdicts: Mapping[int, Verdict])
 
 
 def _mark_replayed(session: Session, task: Task, sent: Mapping[int, str]) -> None:
+    """Also those discarded since they were sent: their messages must not seem to be held back."""
     if not sent:
         return
     row = DeadLetterRow

@@ -65,10 +65,15 @@ class LetterActs:
         with self.database.transaction() as session:
             row = letter_of(session, principal, dead_letter_id)
             self._refuse(session, row)
-        successor = self._send(row, check_why(why))
+        sent = self._send(row, check_why(why))
+        if not sent.stored:
+            self.ends.mirror([dead_letter_id])
         with self.database.transaction() as session:
             row = letter_of(session, principal, dead_letter_id, lock=True)
+            if not sent.stored and row.state == "replayed":
+                return _as_recorded(row)
             mark(row, "replayed", why)
+            successor = str(sent.message.message_id)
             row.successor_message_id, row.removed_at = successor, func.now()
             row.undo_until = None  # somebody may have discarded it meanwhile: its message is on its way
             self.trail.record(session, "dead_letter.replayed", **about(row, successor=successor))
@@ -164,10 +169,10 @@ class LetterActs:
             raise InvalidInputError("nothing was changed: replay the letter as it is", field="arguments")
         return job, contract
 
-    def _send(self, row: DeadLetterRow, why: str) -> str:
+    def _send(self, row: DeadLetterRow, why: str) -> dead_letter.Replayed:
         try:
             self._refuse_other_stream(row)
-            sent = dead_letter.replay(
+            return dead_letter.replay_once(
                 self.broker, row.sequence, by=origin().actor, why=why, max_replays=self.max_replays
             )
         except DeadLetterNotFoundError as error:
@@ -177,11 +182,17 @@ class LetterActs:
             raise UnavailableError(f"NATS: {error}") from error
         except BrokerError as error:  # not a message, replayed too often, queue unknown, key held, too large
             raise ConflictError(str(error)) from error
-        return str(sent.message_id)
 
     def _refuse_other_stream(self, row: DeadLetterRow) -> None:
         if dead_feed.lifetime(self.broker).created != row.stream_life:
             raise ConflictError("the letter is gone with its stream, which was made anew since")
+
+
+def _as_recorded(row: DeadLetterRow) -> DeadLetterView:
+    """For one whose call sent nothing: somebody did at the same moment, or they themselves before a crash."""
+    if row.ended_by != origin().actor:
+        refuse_ended(row)
+    return view(DeadLetterView, row)
 
 
 def check_why(why: str, *, needed: bool = False) -> str:

@@ -17,7 +17,9 @@ from app.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoun
 from app.jobs.outbox import cause_of_now
 from app.security.audit import origin
 from app.security.principal import Principal, Role
+from app.services import bulk_outcomes
 from app.services.audit_trail import AuditTrail
+from app.services.bulk_outcomes import BulkProblem, Successors
 from app.services.dead_letter_filters import LetterFilter, visible_to
 from app.services.letter_acts import check_why
 from app.services.paging import Page, check_window
@@ -29,7 +31,7 @@ from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, Dead
 Act = Literal["replay", "discard"]
 
 MOST_LETTERS = 100_000
-MOST_PER_SECOND = 500.0
+LEAST_PER_SECOND, MOST_PER_SECOND = 0.1, 500.0
 _SHOWN = 20
 _PREPARING_SECONDS = 120
 _ENDED = frozenset({"finished", "cancelled", "stopped"})
@@ -40,9 +42,10 @@ _UNFINISHED = ("prepared", "running", "paused", "stopped")
 class BulkOrder:
     """How to go about it.
 
-    per_second             letters per second, at most 500
+    per_second             letters per second, 0.1 to 500
     canary                 pause after so many, to see how they fare; 0: do not
-    stop_on_failure_share  stop once more than this share (0 to 1) of at least ten letters failed
+    stop_on_failure_share  stop once more than this share (0 to 1) of at least ten letters failed or,
+                           replayed, died again
     """
 
     act: Act
@@ -89,13 +92,17 @@ class BulkPart:
 class BulkPreview:
     """What a bulk job would do, the most frequent causes first, and whether a second person must start it.
 
-    `can_be_undone`: letters that it discarded can still be taken back.
+    can_be_undone  letters that it discarded can still be taken back
+    successors     how those fare that it sent again; None for a discard
+    waits_for      the bulk job that workers are busy with, where this one is to run and nobody is at it
     """
 
     bulk: BulkView
     causes: tuple[BulkPart, ...]
     needs_second_person: bool
     can_be_undone: bool
+    successors: Successors | None
+    waits_for: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +111,6 @@ class BulkUndone:
 
     bulk: BulkView
     restored: int
-
-
-@dataclass(frozen=True, slots=True)
-class BulkProblem:
-    """A letter that a bulk job could not end, and why."""
-
-    dead_letter_id: int
-    state: str
-    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +159,14 @@ class LetterBulks:
             return Page(tuple(view(BulkView, row) for (row,) in rows), total, limit, offset)
 
     def problems(self, principal: Principal, bulk_id: int, *, limit: int = 100) -> tuple[BulkProblem, ...]:
-        """Letters that failed or were skipped, the oldest first; raises NotFoundError, InvalidInputError."""
+        """Letters that failed, were skipped or died again, the oldest first.
+
+        Raises NotFoundError, InvalidInputError.
+        """
         check_window(limit)
-        item = DeadLetterBulkItem
         with self.database.transaction() as session:
             _of(session, principal, bulk_id)
-            rows = session.scalars(
-                select(item)
-                .where(item.bulk_id == bulk_id, item.state.in_(("failed", "skipped")))
-                .order_by(item.dead_letter_id)
-                .limit(limit)
-            )
+            rows = bulk_outcomes.problems(session, bulk_id, limit)
             return tuple(view(BulkProblem, row) for row in rows)
 
     def unfinished(self) -> dict[str, int]:
@@ -196,17 +191,24 @@ class LetterBulks:
             return self._told(session, bulk, "started")
 
     def pause(self, principal: Principal, bulk_id: int) -> BulkView:
-        """Stop for now; what is under way at this moment still happens. Raises as `start`."""
+        """Stop for now; what is being sent at this moment still happens. Raises as `start`."""
         with self.database.transaction() as session:
             bulk = self._steered(session, principal, bulk_id, {"running"}, "paused")
             bulk.note = f"paused by {origin().actor}"
             return self._told(session, bulk, "paused")
 
     def resume(self, principal: Principal, bulk_id: int) -> BulkView:
-        """Go on after a pause, a canary, or a stop for failures. Raises as `start`."""
+        """Go on after a pause, a canary, or a stop for failures: it does not stop for those again.
+
+        Raises as `start`.
+        """
         with self.database.transaction() as session:
+            was_stopped = _of(session, principal, bulk_id, lock=True).state == "stopped"
             bulk = self._steered(session, principal, bulk_id, {"paused", "stopped"}, "running")
             bulk.note = bulk.finished_at = None
+            if was_stopped:
+                bulk.stop_on_failure_share = None
+                bulk.note = f"resumed by {origin().actor} after it had stopped: it does not stop again"
             bulk.trace = cause_of_now()
             return self._told(session, bulk, "resumed")
 
@@ -278,15 +280,19 @@ class LetterBulks:
         ).all()
         parts = tuple(BulkPart(**cause._asdict()) for cause in causes)
         undoable = bulk.act == "discard" and bulk.state in _ENDED and _can_be_undone(session, bulk.bulk_id)
-        return BulkPreview(view(BulkView, bulk), parts, self._needs_second(bulk), undoable)
+        fare = bulk_outcomes.successors(session, bulk.bulk_id) if bulk.act == "replay" else None
+        ahead = bulk_outcomes.waits_for(session, bulk)
+        return BulkPreview(view(BulkView, bulk), parts, self._needs_second(bulk), undoable, fare, ahead)
 
 
 def _check(order: BulkOrder, wanted: LetterFilter) -> None:
     check_why(order.why, needed=True)
     if wanted.state != "open":
         raise InvalidInputError("only open letters are replayed or discarded", field="state")
-    if not 0 < order.per_second <= MOST_PER_SECOND:
-        raise InvalidInputError(f"per_second must lie above 0, up to {MOST_PER_SECOND:g}", field="per_second")
+    if not LEAST_PER_SECOND <= order.per_second <= MOST_PER_SECOND:
+        raise InvalidInputError(
+            f"per_second must lie between {LEAST_PER_SECOND:g} and {MOST_PER_SECOND:g}", field="per_second"
+        )
     if order.canary < 0:
         raise InvalidInputError("canary must not be negative", field="canary")
     share = order.stop_on_failure_share

@@ -32,6 +32,7 @@ _Done = dict[int, Replayed | BrokerError]
 _PAGE, _MOST_AT_ONCE = 500, 20
 _LONGEST_LAG_SECONDS = 1.0
 _LANE_PER_SECOND = 125
+_LOOK_SECONDS = 0.5  # between two questions whether to go on, in a long wait
 _FEWEST_BEFORE_STOP = 10  # a share of fewer letters than this says little
 
 
@@ -82,9 +83,14 @@ class _Pace:
         self._gap = 1 / per_second if per_second else 0.0
         self._due = time.monotonic()
 
-    def wait(self) -> None:
-        """Until the next message may be sent."""
-        time.sleep(max(0.0, self._due - time.monotonic()))
+    def wait(self, goes_on: Callable[[], bool]) -> bool:
+        """Until the next message may be sent; False once `goes_on`, which a long wait asks often, says no."""
+        is_long = self._due - time.monotonic() > _LOOK_SECONDS
+        while (left := self._due - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+            if is_long and not goes_on():
+                return False
+        return True
 
     def spend(self, messages: int) -> None:
         """So many were sent; what sends nothing costs no time."""
@@ -116,7 +122,6 @@ def replay_many(
     """Replay the letters a few at a time; see dead_letter.replay_many."""
     report, begin, pace = ReplayReport(), time.monotonic(), _Pace(per_second)
     left = itertools.islice(ids, limit)
-    chunks = iter(lambda: list(itertools.islice(left, _at_once(per_second))), [])
     lanes = _Lanes(broker, order, report, _most_lanes(per_second))
 
     def goes_on() -> bool:
@@ -129,8 +134,8 @@ def replay_many(
 
     try:
         with lanes:
-            for chunk in chunks:
-                pace.wait()
+            # The ids are taken after the wait: whoever hands them out may decide at the last moment.
+            while pace.wait(goes_on) and (chunk := list(itertools.islice(left, _at_once(per_second)))):
                 pace.spend(lanes.send(chunk))
                 if not goes_on():
                     break

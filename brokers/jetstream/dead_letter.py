@@ -18,7 +18,7 @@ from brokers.jetstream.bulk_replay import LetterFilter, ReplayReport
 from brokers.jetstream.burial import DeadLetter, read_letter
 from brokers.jetstream.connection import Session
 from brokers.jetstream.dead_records import EndedLetter, Outcome
-from brokers.jetstream.replaying import Order
+from brokers.jetstream.replaying import Order, Replayed
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
@@ -28,6 +28,7 @@ __all__ = [
     "EndedLetter",
     "Outcome",
     "ReplayReport",
+    "Replayed",
     "discard",
     "ended",
     "get",
@@ -35,6 +36,7 @@ __all__ = [
     "list_ended",
     "replay",
     "replay_many",
+    "replay_once",
 ]
 
 
@@ -131,10 +133,22 @@ def replay(
     NotUniqueError, PublishRefusedError, QueueNotFound, and Dramatiq's connection errors; the letter
     stays then.
     """
+    return replay_once(broker, dead_letter_id, by=by, why=why, max_replays=max_replays).message
+
+
+def replay_once(
+    broker: JetStreamBroker,
+    dead_letter_id: int,
+    *,
+    by: str = "",
+    why: str = "",
+    max_replays: int | None = None,
+) -> Replayed:
+    """As `replay`; says whether this call stored the successor, or an earlier one, or another's, had."""
     done = replaying.replay(broker, [dead_letter_id], Order(by, why, max_replays))[dead_letter_id]
     if isinstance(done, BrokerError):
         raise done
-    return done.message
+    return done
 
 
 def replay_many(  # noqa: PLR0913 (all but the letters are options with a default)
@@ -157,7 +171,10 @@ def replay_many(  # noqa: PLR0913 (all but the letters are options with a defaul
     per_second             new messages per second; None: as fast as it goes
     limit                  look at the first so many letters only, for a trial of a few
     stop_on_failure_share  stop when more than this share of at least ten letters failed (0 to 1)
-    on_progress            called with the report after every few letters; returning False cancels
+    on_progress            called with the report after every few letters, and twice a second in a long
+                           wait; returning False cancels
+
+    `ids` is read a few at a time, each time just before those are sent.
 
     A letter that fails (not a message, over max_replays, queue unknown, unique key held) stays dead
     and is reported. When the server goes away the run stops, and says so in the report; calling it again

@@ -26,7 +26,7 @@ from app.container import Container
 from app.jobs.contracts import ExtractFile
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem
 from brokers import dead_feed, inspect
-from tasks.letters import LetterKeeping
+from tasks.letters import THREADS, LetterKeeping
 from tests.support.app_processes import free_port
 
 _PATIENCE_SECONDS = 60
@@ -88,7 +88,7 @@ def chores(container: Container) -> Iterator[None]:
     finally:
         keeping.before_worker_shutdown(container.broker, worker)
         for thread in threading.enumerate():
-            if thread.name in {"letter-index", "letter-bulks"}:
+            if thread.name in THREADS:
                 thread.join(10)
 
 

@@ -8,10 +8,11 @@ from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, Field, RootModel
 
 from app.api.schemas.base import Body, Moment, QueryString
+from app.services.bulk_outcomes import BulkProblem
 from app.services.dead_letter_filters import LetterFilter
 from app.services.dead_letters import DeadLetterPage, DeadLetterView, LetterDetail, LetterGroups
 from app.services.letter_acts import Edited
-from app.services.letter_bulks import BulkOrder, BulkPreview, BulkProblem, BulkUndone, BulkView
+from app.services.letter_bulks import BulkOrder, BulkPreview, BulkUndone, BulkView
 from app.services.letter_import import ImportReport
 from app.services.letter_moves import Destination
 from app.services.paging import Page
@@ -169,7 +170,7 @@ class BulkReply(RootModel[BulkView]):
 
 
 class BulkPreviewReply(RootModel[BulkPreview]):
-    """What a bulk job is about."""
+    """What a bulk job is about, how far it is, and how the letters fare that it sent again."""
 
 
 class BulkUndoneReply(RootModel[BulkUndone]):
@@ -191,6 +192,6 @@ class BulkList(BaseModel):
 
 
 class BulkProblems(BaseModel):
-    """Letters that a bulk job passed over or could not end, at most 1,000, the oldest first."""
+    """Letters that a bulk job passed over, could not end, or that died again: at most 1,000, oldest first."""
 
     items: list[BulkProblem]

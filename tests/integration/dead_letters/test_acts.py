@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from dramatiq.message import Message
 from sqlalchemy import delete, func, update
 
 from app.container import Container
@@ -14,7 +15,9 @@ from app.services.job_replay import revive
 from app.services.letter_acts import LetterActs
 from app.storage.postgres.tables import DeadLetterRow, Job
 from brokers import dead_letter
-from tests.integration.dead_letters.conftest import ADMIN, FROZEN, Graveyard
+from brokers.jetstream import replaying
+from brokers.jetstream.replaying import Replayed
+from tests.integration.dead_letters.conftest import ADMIN, FROZEN, Graveyard, as_
 from tests.support.domain import World
 
 
@@ -75,6 +78,26 @@ def test_a_replay_that_would_start_nothing_is_refused_with_the_reason(
     with pytest.raises(ConflictError, match="the job is running"):
         acts.replay(ADMIN, alive.dead_letter_id)
     assert graves.waiting() == 2
+
+
+def test_of_two_who_replay_a_letter_at_once_one_is_on_record(
+    graves: Graveyard, acts: LetterActs, container: Container, monkeypatch: pytest.MonkeyPatch
+):
+    letter, store = graves.one(), replaying.replay
+    stored = dead_letter.get(container.broker, letter.sequence)
+
+    def store_after_frank(*args: Any) -> Any:
+        monkeypatch.setattr(replaying, "replay", store)
+        with as_("frank"):
+            acts.replay(ADMIN, letter.dead_letter_id, why="paid")
+        # What the broker answers to whoever read the letter before it went, and found the mark.
+        return {letter.sequence: Replayed(Message.decode(stored.payload or b""), stored=False)}
+
+    monkeypatch.setattr(replaying, "replay", store_after_frank)
+    with pytest.raises(ConflictError, match="was replayed by frank already"):
+        acts.replay(ADMIN, letter.dead_letter_id, why="hope")
+    assert graves.acts() == [("frank", "dead_letter.replayed")]
+    assert graves.indexed(state="replayed")[0].ended_why == "paid"
 
 
 def test_a_letter_of_a_replay_knows_its_parent_and_the_line_has_an_end(

@@ -238,7 +238,8 @@ def test_a_bulk_job_holds_only_what_its_maker_may_see(
     with pytest.raises(NotFoundError):
         bulks.start(BOB, mine.bulk_id)
     assert bulks.list(BOB).items == ()
-    wrong: list[dict[str, Any]] = [{"why": " "}, {"per_second": 501}, {"canary": -1}]
+    wrong: list[dict[str, Any]] = [{"why": " "}, {"canary": -1}]
+    wrong += [{"per_second": rate} for rate in (501, 0.09, 1e-9, 0, float("nan"))]
     for order in (replace(REPLAY, **more) for more in wrong):
         with pytest.raises(InvalidInputError):
             bulks.prepare(ADA, EVERYTHING, order)

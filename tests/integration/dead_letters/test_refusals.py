@@ -40,7 +40,7 @@ ADDRESSES = [
 BULKS = [
     ({"canary": "999999999999"}, "canary must be at most 100000"),
     ({"canary": "-1"}, "canary must not be negative"),
-    ({"per_second": "nan"}, "per_second must lie above 0"),
+    ({"per_second": "nan"}, "per_second must lie between 0.1 and 500"),
     ({"why": "a\0b"}, "why must not hold NUL"),
     ({"filter-worker": "a\0"}, "worker must not hold NUL"),
     ({"filter-argument": "x=NaN"}, "argument must not hold a number without end"),
