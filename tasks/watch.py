@@ -2,8 +2,9 @@
 
 One thread per worker process asks Postgres every two seconds, in one query, which of the process's runs
 still hold their job, and raises `RunStopped` in the threads of the others. The exception arrives as soon as
-such a thread runs Python code again: a wait for a child process polls for it, a call to a server returns
-first. A run that it reaches too late changes nothing either: every write is fenced by the run's token.
+such a thread runs Python code again: a wait for a child process or for a provider's answer polls for it, a
+call to another server returns first. A run that it reaches too late changes nothing either: every write is
+fenced by the run's token.
 """
 
 from __future__ import annotations

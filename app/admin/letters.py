@@ -17,6 +17,7 @@ from app.errors import ExplorerError, InvalidInputError
 from app.security.marks import least_role
 from app.security.principal import Role
 from app.services.dead_letters import LetterDetail
+from app.services.storable import check_storable
 
 if TYPE_CHECKING:
     from app.container import Services
@@ -163,6 +164,7 @@ def _arguments(text: str) -> dict[str, Any]:
         found = json.loads(text)
     except (RecursionError, ValueError) as error:
         raise InvalidInputError(f"the arguments are not valid JSON: {error}", field="arguments") from None
+    check_storable(found, "arguments")
     if not isinstance(found, dict):
         raise InvalidInputError("the arguments must be a JSON object", field="arguments")
     return found

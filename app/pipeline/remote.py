@@ -24,6 +24,7 @@ from app.security.outbound import OutboundClient, OutboundResponse, OutboundStre
 _LOG = logging.getLogger(__name__)
 
 _MESSAGE_CHARACTERS = 300
+_STEP_SECONDS = 0.5
 # Bad Request, Conflict, Content Too Large, Unprocessable, Unavailable For Legal Reasons: other texts may do.
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
 TOO_MANY_REQUESTS, _FIRST_FAILURE = 429, 400
@@ -70,7 +71,7 @@ class Remote:
             if attempt == most or wait > self.retry.longest_wait_seconds:
                 raise answer
             _LOG.info("provider call failed, trying again", extra={"attempt": attempt, "wait_seconds": wait})
-            time.sleep(wait)
+            _pause(wait)
         raise AssertionError("at least one attempt is made")
 
     @contextmanager
@@ -172,6 +173,13 @@ class Remote:
         if self.api_key:
             text = text.replace(self.api_key, "[key]")
         return text[:_MESSAGE_CHARACTERS] or "no message"
+
+
+def _pause(seconds: float) -> None:
+    """In steps, because what stops a run from another thread reaches this one only between them."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _STEP_SECONDS))
 
 
 def _outcome(status: int) -> str:

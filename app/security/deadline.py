@@ -49,9 +49,13 @@ class Deadline(threading.local):
         return min(left, timeout)
 
     def step(self, timeout: float | None) -> float | None:
-        """As `cap`, and short where somebody may stop the request meanwhile."""
+        """As `cap`, and within a request short: only between steps it is seen to be stopped.
+
+        That is by `stopped`, or by an exception that another thread raises in this one: Python delivers it
+        no sooner than the wait for the socket returns.
+        """
         capped = self.cap(timeout)
-        return capped if self.stopped is None or capped is None else min(capped, _STEP_SECONDS)
+        return capped if self.at is None or capped is None else min(capped, _STEP_SECONDS)
 
 
 class TimedStream(httpcore.NetworkStream):
@@ -67,9 +71,8 @@ class TimedStream(httpcore.NetworkStream):
             try:
                 return self._stream.read(max_bytes, self._deadline.step(timeout))
             except httpcore.ReadTimeout:
-                if self._deadline.stopped is None:
+                if self._deadline.remaining() is None:  # raises where that was the end, and not a step
                     raise
-                self._deadline.remaining()  # raises where that was the end, and not a step
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""

@@ -115,7 +115,8 @@ class OutboundClient:
 
         The body is `json`, or `content` as it is, with its type in `headers`. Any status is returned, also
         3xx. Raises InvalidInputError(field="base_url") when the address is not allowed,
-        ProviderUnavailableError when there is no complete answer in time or it is too large.
+        ProviderUnavailableError when there is no complete answer in time or it is too large. An exception
+        that another thread raises in this one ends the call within a second once it is connected.
         """
         parsed, request = self._prepared(method, url, json, content, headers, timeout_seconds)
         self._deadline.start(timeout_seconds)

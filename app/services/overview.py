@@ -94,6 +94,7 @@ class CollectionOverview:
     transform_ids: tuple[int, ...]
     dataset_ids: tuple[int, ...]
     files: Progress
+    files_to_read: int  # by at least one transform; among them files that another one could not read
     items: int
     passages: int
     embedded: tuple[EmbeddedOverview, ...]
@@ -104,7 +105,7 @@ class CollectionOverview:
     def is_busy(self) -> bool:
         """Whether anything is still to be done by itself."""
         return bool(
-            (self.files.left and self.transform_ids)
+            self.files_to_read
             or any(one.passages.left for one in self.embedded)
             or any(one.is_building for one in self.maps)
         )
@@ -141,12 +142,17 @@ class CollectionOverview:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Raw counts by collection id (or by the pair of collection and embedded dataset)."""
+    """Raw counts by collection id (or by the pair of collection and dataset, plain or embedded)."""
 
     files: dict[int, Any]
     outcomes: dict[int, Any]
-    items: dict[int, Any]
+    items: dict[tuple[int, int], Any]
     vectors: dict[tuple[int, int], Any]
+
+    def read_into(self, collection_id: int, dataset_ids: Iterable[int]) -> tuple[int, int]:
+        """Items and passages that these datasets hold of a collection."""
+        rows = [self.items[pair] for one in dataset_ids if (pair := (collection_id, one)) in self.items]
+        return sum(row.items for row in rows), sum(int(row.passages) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +203,11 @@ def _overviews(session: Session, rows: Iterable[Collection]) -> list[CollectionO
     activity = _activity(session, collections.values())
     result = []
     for key, row in collections.items():
-        passages = int(counts.items[key].passages) if key in counts.items else 0
+        items, passages = counts.read_into(key, datasets.get(key, ()))
         own = [one for dataset in datasets.get(key, ()) for one in embedded.get(dataset, ())]
-        overviews = tuple(_embedded_overview(one, key, passages, counts.vectors) for one in own)
+        overviews = tuple(_embedded_overview(one, key, counts) for one in own)
         own_maps = tuple(m for one in own for m in maps.get(one.embedded_dataset_id, ()))
-        files = counts.files.get(key)
+        files, outcome = counts.files.get(key), counts.outcomes.get(key)
         transform_ids = tuple(t.collection_transform_id for t in transforms.get(key, ()))
         scopes = [("collection_transform", one) for one in transform_ids]
         scopes += [("embedded_dataset", one.embedded_dataset_id) for one in own]
@@ -215,8 +221,9 @@ def _overviews(session: Session, rows: Iterable[Collection]) -> list[CollectionO
                 size_bytes=int(files.size_bytes) if files else 0,
                 transform_ids=transform_ids,
                 dataset_ids=datasets.get(key, ()),
-                files=_progress("files", files.files if files else 0, counts.outcomes.get(key)),
-                items=int(counts.items[key].items) if key in counts.items else 0,
+                files=_progress("files", files.files if files else 0, outcome),
+                files_to_read=outcome.to_read if outcome else 0,
+                items=items,
                 passages=passages,
                 embedded=overviews,
                 maps=own_maps,
@@ -243,7 +250,9 @@ def _count(session: Session, ids: list[int]) -> _Counts:
     return _Counts(
         files={row.collection_id: row for row in session.execute(counts_of.file_counts(ids))},
         outcomes={row.collection_id: row for row in session.execute(counts_of.outcome_counts(ids))},
-        items={row.collection_id: row for row in session.execute(counts_of.item_counts(ids))},
+        items={
+            (row.collection_id, row.dataset_id): row for row in session.execute(counts_of.item_counts(ids))
+        },
         vectors={(row.collection_id, row.embedded_dataset_id): row for row in vectors},
     )
 
@@ -282,15 +291,16 @@ def _embedded(session: Session, dataset_ids: set[int]) -> dict[int, list[Any]]:
     return grouped
 
 
-def _embedded_overview(
-    row: Any, collection_id: int, passages: int, vectors: dict[tuple[int, int], Any]
-) -> EmbeddedOverview:
+def _embedded_overview(row: Any, collection_id: int, counts: _Counts) -> EmbeddedOverview:
+    _, passages = counts.read_into(collection_id, [row.source_dataset_id])
     return EmbeddedOverview(
         embedded_dataset_id=row.embedded_dataset_id,
         dataset_transform_id=row.dataset_transform_id,
         title=row.title,
         embedder_name=row.name,
-        passages=_progress("passages", passages, vectors.get((collection_id, row.embedded_dataset_id))),
+        passages=_progress(
+            "passages", passages, counts.vectors.get((collection_id, row.embedded_dataset_id))
+        ),
     )
 
 

@@ -95,10 +95,14 @@ def test_forms_that_cannot_be_meant_are_refused_with_field_and_rule(client: Any,
 
 
 def test_arguments_that_cannot_be_stored_are_refused_beside_the_field(client: Any, letter: str):
-    typed = '{"file_id": 1, "file_version": 1, "collection_transform_id": 1, "version": "\\u0000"}'
-    for text in (typed, '{"file_id": NaN}', '{"file_id": 99999999999999999999999}'):
+    typed = {
+        '{"file_id": 1, "keys": ["\\u0000"]}': "arguments must not hold NUL",
+        '{"file_id": NaN}': "arguments must not hold a number without end",
+        '{"file_id": 99999999999999999999999}': "extract_file needs",
+    }
+    for text, words in typed.items():
         answer = client.post(f"{letter}/edit", data={"arguments": text}, headers=OWN)
-        assert answer.status_code == 400, (text, said(answer)[-300:])
+        assert (answer.status_code, words in said(answer)) == (400, True), (text, said(answer)[-300:])
 
 
 def test_bytes_that_are_no_message_are_hidden_on_the_page_until_they_are_revealed(

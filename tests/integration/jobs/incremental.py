@@ -129,6 +129,9 @@ class Pipeline:
     def retry(self) -> int:
         return self.services.dataset_transforms.retry_failed(ADA, self.items_transform)
 
+    def retry_files(self) -> int:
+        return self.services.collection_transforms.retry_failed(ADA, self.files_transform)
+
     def work(self) -> list[str]:
         """Carry out all jobs that wait, oldest first, and a failed attempt again at once; their kinds."""
         kinds = []

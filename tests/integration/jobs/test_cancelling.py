@@ -49,10 +49,6 @@ def cancel_items(pipeline: Pipeline) -> Cancelled:
     return pipeline.services.cancelling.dataset_transform(ADA, pipeline.items_transform)
 
 
-def retry_files(pipeline: Pipeline) -> int:
-    return pipeline.services.collection_transforms.retry_failed(ADA, pipeline.files_transform)
-
-
 def files(pipeline: Pipeline) -> list[tuple[str, str | None]]:
     """State and code of every file's extraction, by file."""
     with pipeline.container.database.transaction() as session:
@@ -101,7 +97,7 @@ def test_cancelled_files_are_read_only_once_somebody_retries(pipeline: Pipeline,
     assert "extract_file" not in pipeline.work()
     assert files(pipeline) == [CANCELLED, CANCELLED]
     assert cancel_files(pipeline) == Cancelled(0, 0, 0)
-    assert retry_files(pipeline) == 2
+    assert pipeline.retry_files() == 2
     pipeline.work()
     pipeline.check()
 
@@ -116,7 +112,7 @@ def test_files_that_no_plan_has_reached_are_cancelled_too_and_later_ones_are_not
     pipeline.upload("b.txt", "another text, changed")
     pipeline.work()
     assert files(pipeline) == [CANCELLED, ("succeeded", None), ("succeeded", None)]
-    retry_files(pipeline)
+    pipeline.retry_files()
     pipeline.work()
     pipeline.check()
 
@@ -161,7 +157,7 @@ def test_a_run_that_is_cancelled_at_work_writes_nothing(
     assert (files if moment == "reading" else items)(pipeline) == [CANCELLED]
     assert pipeline.points(pipeline.targets()[0].collection_name) == set()
     assert active(pipeline) == []
-    retry_files(pipeline)
+    pipeline.retry_files()
     pipeline.retry()
     pipeline.work()
     pipeline.check()
@@ -317,7 +313,7 @@ def test_a_retry_waits_for_the_cancellation_and_brings_everything_back(pipeline:
         with pipeline.container.database.transaction() as session:
             pipeline.services.jobs.cancel(session, Job.job_id == job.job_id)  # so that the other one waits
             cancelling = while_it_waits(pipeline, pool, lambda: cancel_files(pipeline))
-            retrying = pool.submit(lambda: retry_files(pipeline))
+            retrying = pool.submit(pipeline.retry_files)
             wait_until_somebody_waits(pipeline.container.database, 2)
         assert (cancelling.result(30).affected, retrying.result(30)) == (1, 1)
     pipeline.work()

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.container import Container
-from app.errors import ProviderRefusedError, ProviderUnavailableError
+from app.errors import InputRefusedError, ProviderRefusedError, ProviderUnavailableError
 from app.services.uploads import Upload
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import File
@@ -54,6 +54,18 @@ def test_a_batch_given_up_in_the_middle_is_done_whole_when_the_owner_retries_it(
     assert len(pipeline.points(pipeline.targets()[0].collection_name)) == 64
     assert pipeline.retry() == 1
     pipeline.work()
+    pipeline.check()
+
+
+def test_a_file_that_failed_and_is_retried_right_away_is_read(pipeline: Pipeline):
+    pipeline.upload("a.txt", "alpha beta gamma")
+    pipeline.reading.append(fail(InputRefusedError("it is damaged")))
+    pipeline.work()
+    assert pipeline.retry_files() == 1
+    assert pipeline.retry_files() == 0  # it is under way
+    pipeline.work()
+    assert [job.state for job in pipeline.jobs("extract_file")] == ["dead", "succeeded"]
+    assert pipeline.found("alpha") == ["alpha beta gamma"]
     pipeline.check()
 
 

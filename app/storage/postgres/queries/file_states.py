@@ -31,14 +31,14 @@ def file_states(which: ColumnElement[bool]) -> Select[tuple[int, int, int, int |
             func.max(FileExtraction.error_message).filter(failed).label("error_message"),
         )
         .outerjoin(CollectionTransform, CollectionTransform.collection_id == File.collection_id)
-        .outerjoin(FileExtraction, _current())
+        .outerjoin(FileExtraction, current_extraction())
         .outerjoin(Job, Job.job_id == FileExtraction.job_id)
         .where(which)
         .group_by(File.file_id)
     )
 
 
-def _current() -> ColumnElement[bool]:
+def current_extraction() -> ColumnElement[bool]:
     """The run that did this version of the file with the transform's present configuration."""
     return and_(
         FileExtraction.collection_transform_id == CollectionTransform.collection_transform_id,

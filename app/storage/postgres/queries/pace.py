@@ -11,6 +11,8 @@ from sqlalchemy import ColumnElement, Label, and_, case, func
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.functions import FunctionElement
 
+_Moment = ColumnElement[datetime | None] | InstrumentedAttribute[datetime | None]
+
 _WINDOW = timedelta(minutes=5)
 _SHORTEST_SECONDS = 3.0  # what ended just now says little about the next minutes
 
@@ -73,8 +75,8 @@ def pace(
     amount: FunctionElement[Any],
     which: ColumnElement[bool],
     *,
-    ended: InstrumentedAttribute[datetime | None],
-    started: InstrumentedAttribute[datetime | None],
+    ended: _Moment,
+    started: _Moment,
 ) -> tuple[Label[Any], Label[Any]]:
     """Columns `recent` (what of `amount` ended lately) and `seconds` (since the first of it moved; or null).
 
