@@ -115,6 +115,7 @@ def test_all_letters_of_a_filter_are_replayed_after_a_trial(panel: Page) -> None
     dialog = panel.get_by_role("dialog")
     dialog.get_by_label("Try so many first").fill("3")
     dialog.get_by_label("Letters a second").fill("200")
+    dialog.get_by_label("Stop if more fail or die again").fill("")  # nothing was mended: they will
     dialog.get_by_label("Why").fill("the reader was mended")
     dialog.get_by_role("button", name="Preview").click()
     expect(panel.get_by_text("Nothing has been done yet")).to_be_visible()
@@ -124,6 +125,7 @@ def test_all_letters_of_a_filter_are_replayed_after_a_trial(panel: Page) -> None
     expect(state).to_have_text("paused", timeout=_SOON_MS)
     panel.get_by_role("button", name="Resume").click()
     expect(state).to_have_text("finished", timeout=_SOON_MS)
+    expect(panel.locator("#fare .badge.bad")).to_contain_text("died again", timeout=_SOON_MS)
 
 
 def test_a_pause_counts_down_without_reload_and_ends_by_hand(page: Page, dead: Dead) -> None:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dramatiq.errors import ConnectionFailed
 
 from app.events import bus as bus_module
 from app.events.bus import StatusBus
 from app.events.types import Connected, Reset, StatusEvent, Told
 from brokers import BrokerOptions, JetStreamBroker, publish_event, topology
 from tests.integration.broker.server import NatsServer
+from tests.integration.broker.workers import wait_until
 
 ADA = "ada@example.org"
 EVENT = StatusEvent(
@@ -251,6 +253,14 @@ def test_listeners_that_came_while_the_server_was_away_go_on_once_it_is_back(
     broker.close()
 
 
+def _is_stored(broker: JetStreamBroker, number: int) -> bool:
+    try:
+        store(broker, number)
+    except ConnectionFailed:  # not connected again yet
+        return False
+    return True
+
+
 def test_an_outage_costs_a_listener_nothing_that_the_stream_holds(server: NatsServer):
     broker = connect(server.url)
     topology.apply(broker.options, [])
@@ -262,7 +272,7 @@ def test_an_outage_costs_a_listener_nothing_that_the_stream_holds(server: NatsSe
     returning = Listener(bus, after=0)
     assert next(returning.told) is None
     server.start()
-    store(broker, 1)
+    wait_until(lambda: _is_stored(broker, 1), 30)
     assert (listener.numbers(1), returning.numbers(2)) == ([1], [0, 1])
     bus.close()
     broker.close()
