@@ -37,6 +37,11 @@ def pulses_of(pid: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(pid).children(recursive=True) if _is_pulse(child)]
 
 
+def own_pulses() -> list[psutil.Process]:
+    """Those of a worker in this process; its children can be other tests' workers, with pulses of theirs."""
+    return [child for child in psutil.Process().children() if _is_pulse(child)]
+
+
 def _is_pulse(process: psutil.Process) -> bool:
     try:
         return any(part.endswith("pulse.py") for part in process.cmdline())
@@ -135,10 +140,10 @@ def test_a_pulse_that_ended_by_itself_is_replaced_and_close_ends_it(
     monkeypatch.setattr(lifeline, "_AGAIN_SECONDS", 0.1)
     declare(broker, lambda: None, actor_name="job")
     start_worker()
-    (first,) = wait_until(lambda: pulses_of(os.getpid()))
+    (first,) = wait_until(own_pulses)
     with caplog.at_level(logging.WARNING):
         first.kill()
-        (second,) = wait_until(lambda: [pulse for pulse in pulses_of(os.getpid()) if pulse != first])
+        (second,) = wait_until(lambda: [pulse for pulse in own_pulses() if pulse != first])
     assert "ended by itself" in caplog.text
     broker.close()
     assert not second.is_running()
@@ -158,7 +163,7 @@ def test_where_no_memory_without_a_name_is_allowed_the_pulse_has_a_file(
     monkeypatch.setattr(os, "memfd_create", _forbidden)
     declare(broker, lambda: None, actor_name="job")
     start_worker()
-    wait_until(lambda: pulses_of(os.getpid()))
+    wait_until(own_pulses)
 
 
 def test_a_worker_that_gets_no_memory_to_share_works_without_a_pulse_and_says_what_that_means(
@@ -175,7 +180,7 @@ def test_a_worker_that_gets_no_memory_to_share_works_without_a_pulse_and_says_wh
         start_worker()
         wait_until(lambda: done)
     assert "no pulse; a process that native code freezes past ack_wait loses what it runs" in caplog.text
-    assert pulses_of(os.getpid()) == []
+    assert own_pulses() == []
 
 
 def _forbidden(*_: object) -> int:
