@@ -19,8 +19,6 @@ from app.pipeline.extraction.base import SourceFile
 from app.pipeline.extraction.context import ExtractionContext
 from app.pipeline.extraction.members import LimitReachedError, Member, MemberReader
 
-_ENCRYPTED_FLAG = 0x1
-
 
 def _gzip(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.GzipFile(path))
