@@ -11,11 +11,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from dramatiq.message import Message
+from flask import Flask
 from sqlalchemy import select
 
+from app import cli
 from app.config import Settings
 from app.container import Container, build
 from app.errors import ExplorerError, ProviderRefusedError
+from app.factory import create_app
 from app.jobs.contracts import ExtractFile
 from app.jobs.letter_index import LetterIndex
 from app.jobs.outbox import Outbox
@@ -46,6 +49,14 @@ def container(
     yield made
     made.close()
     made.broker.close()
+
+
+@pytest.fixture
+def app(container: Container) -> Flask:
+    """The whole application with its commands."""
+    made = create_app(container)
+    cli.register(made, container)
+    return made
 
 
 @dataclass

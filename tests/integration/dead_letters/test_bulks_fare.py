@@ -8,9 +8,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from app import cli
 from app.container import Container
-from app.factory import create_app
 from app.security.principal import SINGLE_USER
 from app.services.bulk_outcomes import Successors
 from app.services.dead_letter_filters import LetterFilter
@@ -27,13 +25,6 @@ TRIAL = BulkOrder("replay", "is it mended?", per_second=500, canary=11, stop_on_
 def graves(container: Container) -> Graveyard:
     """Letters of the jobs of whoever looks at the page."""
     return Graveyard(container, World(container.database, SINGLE_USER.owner_id))
-
-
-@pytest.fixture
-def app(container: Container) -> Flask:
-    made = create_app(container)
-    cli.register(made, container)
-    return made
 
 
 @pytest.fixture

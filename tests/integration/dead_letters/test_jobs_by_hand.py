@@ -12,20 +12,11 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import select
 
-from app import cli
 from app.container import Container
-from app.factory import create_app
 from app.storage.postgres.tables import AuditEvent
 from tests.integration.dead_letters.conftest import Graveyard
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def app(container: Container) -> Flask:
-    made = create_app(container)
-    cli.register(made, container)
-    return made
 
 
 @pytest.fixture

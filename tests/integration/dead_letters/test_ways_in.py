@@ -14,20 +14,11 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import delete
 
-from app import cli
 from app.container import Container
-from app.factory import create_app
 from app.storage.postgres.tables import DeadLetterRow
 from tests.integration.dead_letters.conftest import Graveyard
 
 Flow = Callable[..., Any]
-
-
-@pytest.fixture
-def app(container: Container) -> Flask:
-    made = create_app(container)
-    cli.register(made, container)
-    return made
 
 
 @pytest.fixture
