@@ -11,17 +11,21 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from sqlalchemy import case
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from app.jobs.contracts import Contract
 from app.observability import tracing
 from app.observability.logging import bound_fields
+from app.storage.postgres.given import given, insert_given
 from app.storage.postgres.session import after_commit
 from app.storage.postgres.tables.jobs import Job
 
 _INSERTS_PER_STATEMENT = 500
+_COLUMNS = (
+    "job_id", "owner_id", "kind", "unique_key", "queue", "arguments",
+    "scope_kind", "scope_id", "held", "trace",
+)  # fmt: skip
 _QUEUES = "queues_with_held_jobs"  # of the transaction at hand
 
 
@@ -83,7 +87,7 @@ class Outbox:
         fresh: list[Envelope] = []
         for start in range(0, len(distinct), _INSERTS_PER_STATEMENT):
             part = dict(distinct[start : start + _INSERTS_PER_STATEMENT])
-            for job_id, kind, key, queue in session.execute(_upsert(list(part.values()))):
+            for job_id, kind, key, queue in session.execute(_UPSERT, given(list(part.values()))):
                 ids[kind, key] = job_id
                 if part[kind, key]["held"]:
                     self.admit_after(session, queue)
@@ -131,9 +135,8 @@ def _key(row: dict[str, Any]) -> tuple[str, str]:
     return row["kind"], row["unique_key"]
 
 
-def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str, str]]:
-    # A single one as such: a statement with a list of values is compiled anew each time.
-    statement = insert(Job).values(rows if len(rows) > 1 else rows[0])
+def _upsert() -> ReturningInsert[tuple[UUID, str, str, str]]:
+    statement = insert_given(Job, _COLUMNS)
     return statement.on_conflict_do_update(
         index_elements=["kind", "unique_key"],
         index_where=Job.state.in_(("pending", "running", "retrying")),
@@ -141,3 +144,6 @@ def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str,
         # that is asked for all the time must still look old to the reconciler when it was never published.
         set_={"rerun": case((Job.state == "running", True), else_=Job.rerun)},
     ).returning(Job.job_id, Job.kind, Job.unique_key, Job.queue)
+
+
+_UPSERT = _upsert()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, exists, select
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.orm import Session
 
 from app.events.ports import StatusPublisher
@@ -22,6 +21,7 @@ from app.jobs.contracts import DeleteItemVectors, EmbedItems, ExtractFile
 from app.jobs.outbox import Outbox
 from app.services.jobs import Jobs, Run
 from app.services.status import Subject, tell
+from app.storage.postgres.given import given, insert_given
 from app.storage.postgres.queries.settled import settled_file, settled_item
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -127,13 +127,7 @@ class Planning:
             }
             for (file_id, version), job_id in zip(files, jobs, strict=True)
         ]
-        statement = insert(FileExtraction).values(rows)
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["collection_transform_id", "file_id"],
-                set_=_replaced(statement, "file_version", "config_hash", "state", "job_id"),
-            )
-        )
+        session.execute(_EXTRACTIONS, given(rows))
 
     def _plan_embeddings(self, run: Run, target: EmbeddedDataset) -> int:
         planned, last_item_id = 0, 0
@@ -170,13 +164,7 @@ class Planning:
             for batch, job_id in zip(batches, job_ids, strict=True)
             for item in batch
         ]
-        statement = insert(ItemEmbedding).values(rows)
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["embedded_dataset_id", "item_id"],
-                set_=_replaced(statement, "content_hash", "state", "job_id", "chunk_count"),
-            )
-        )
+        session.execute(_EMBEDDINGS, given(rows))
 
     def _plan_removals(self, run: Run, target: EmbeddedDataset) -> None:
         gone = select(ItemEmbedding.item_id).where(
@@ -199,8 +187,22 @@ class Planning:
             last_item_id = item_ids[-1]
 
 
-def _replaced(statement: Insert, *names: str) -> dict[str, Any]:
-    return {name: statement.excluded[name] for name in names} | {"error_code": None, "error_message": None}
+def _pending(model: type[FileExtraction | ItemEmbedding], *names: str) -> Insert:
+    """Write rows under the first two columns; those that are there get the others, and lose their errors."""
+    statement = insert_given(model, names)
+    replaced = {name: statement.excluded[name] for name in names[2:]}
+    return statement.on_conflict_do_update(
+        index_elements=names[:2], set_=replaced | {"error_code": None, "error_message": None}
+    )
+
+
+_EXTRACTIONS = _pending(
+    FileExtraction,
+    "collection_transform_id", "file_id", "file_version", "config_hash", "state", "job_id",
+)  # fmt: skip
+_EMBEDDINGS = _pending(
+    ItemEmbedding, "embedded_dataset_id", "item_id", "content_hash", "state", "job_id", "chunk_count"
+)
 
 
 def _files_to_do(transform: CollectionTransform, after: int) -> Select[tuple[int, int]]:
