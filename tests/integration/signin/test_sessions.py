@@ -10,10 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from flask import Flask
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select, update
 
 from app.api import sse, who
 from app.container import Container
+from app.errors import UnavailableError
 from app.security import kept
 from app.security.tokens import digest
 from app.storage.postgres.tables import ApiToken, SessionRow, User
@@ -297,3 +299,18 @@ def test_a_token_needs_no_proof_of_where_it_comes_from_and_wins_over_a_cookie(ad
     answer = ada.get(ME, headers={"Authorization": f"Bearer {secret}"})
     assert (answer.json or {})["username"] == "bob"
     assert ada.get(ME, headers={"Authorization": "Bearer sxp_wrong"}).status_code == 401
+
+
+def test_requests_that_fail_because_no_session_can_be_looked_up_are_counted(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+):
+    """An outage of Postgres must be seen by the alert on errors, which asks for this number."""
+
+    def fail() -> None:
+        raise UnavailableError("Postgres is away")
+
+    labels = {"method": "GET", "path": ME, "status": "503"}
+    before = REGISTRY.get_sample_value("http_requests_total", labels) or 0
+    monkeypatch.setattr(who, "find", fail)
+    assert ada.get(ME).status_code == 503
+    assert REGISTRY.get_sample_value("http_requests_total", labels) == before + 1
