@@ -177,3 +177,12 @@ def get_collection_transform_run(path: CollectionRunPath) -> Response:
             services().transform_runs.get(me(), "collection", path.collection_transform_id, key)
         )
     )
+
+
+@api.post(f"{_ONE}/runs/<run_id>/cancel", responses={200: CancelledReply})
+def cancel_collection_transform_run(path: CollectionRunPath) -> Response:
+    """Stop one run; what it has not done is marked as cancelled until somebody retries it."""
+    key = uuid_of(path.run_id, "run")
+    return reply(
+        CancelledReply(services().cancelling.collection_run(me(), path.collection_transform_id, key))
+    )

@@ -202,3 +202,10 @@ def get_dataset_transform_run(path: DatasetRunPath) -> Response:
     return reply(
         TransformRunReply(services().transform_runs.get(me(), "dataset", path.dataset_transform_id, key))
     )
+
+
+@api.post(f"{_ONE}/runs/<run_id>/cancel", responses={200: CancelledReply})
+def cancel_dataset_transform_run(path: DatasetRunPath) -> Response:
+    """Stop one run; what it has not done is marked as cancelled until somebody retries it."""
+    key = uuid_of(path.run_id, "run")
+    return reply(CancelledReply(services().cancelling.dataset_run(me(), path.dataset_transform_id, key)))

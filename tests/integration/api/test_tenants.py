@@ -217,6 +217,10 @@ CALLS: dict[str, Call] = {
     "transform_runs.list of items": lambda of, who, a: of.transform_runs.list(
         who, "dataset", a.dataset_transform
     ),
+    "cancelling.collection_run": lambda of, who, a: of.cancelling.collection_run(
+        who, a.collection_transform, a.job
+    ),
+    "cancelling.dataset_run": lambda of, who, a: of.cancelling.dataset_run(who, a.dataset_transform, a.job),
     "transform_runs.get": lambda of, who, a: of.transform_runs.get(
         who, "collection", a.collection_transform, a.job
     ),

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from app.container import Container
+from app.storage.postgres.tables import Job
 from tests.integration.api.conftest import Api
 from tests.support.domain import Recorder
 from tests.support.providers import EmbeddingServer, Fault
@@ -166,3 +168,32 @@ def test_each_run_says_how_far_it_is(api: Api, provider: EmbeddingServer, work: 
     assert (stats["current_run_id"], stats["current_run_started_at"]) == (None, None)
     assert api.get(f"{files}/runs/{runs[0]['run_id']}", 404)["code"] == "not_found"
     assert api.get(f"{files}/runs/nothing", 404)["code"] == "not_found"
+
+
+def test_a_run_of_a_dataset_transform_is_cancelled_planned_or_not(
+    api: Api, provider: EmbeddingServer, work: Callable[[], list[str]], container: Container
+):
+    dataset = api.dataset()
+    api.push(dataset, moons=["The moon pulls."])
+    body = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [api.embedder(provider)]}
+    made = api.post("/api/dataset-transforms", body, 201)["transform"]
+    items = f"/api/dataset-transforms/{made['dataset_transform_id']}"
+    (planning,) = api.get(f"{items}/runs")["items"]
+    cancel = f"{items}/runs/{planning['run_id']}/cancel"
+    assert api.post(cancel) == {"waiting": 0, "running": 0, "affected": 1}
+    assert work() == ["plan_dataset_transform"]
+    api.push(dataset, suns=["The sun shines."])
+    with container.database.transaction() as session:
+        plan_id = session.scalars(select(Job.job_id).where(Job.state == "pending")).one()
+    plan = container.services.jobs.begin(plan_id, "test")
+    assert plan is not None
+    container.services.planning.plan_dataset_transform(plan, made["dataset_transform_id"])
+    (run,) = api.get(f"{items}/runs")["items"]
+    assert (run["status"], run["progress"]["left"]) == ("processing", 1)
+    cancel = f"{items}/runs/{run['run_id']}/cancel"
+    assert api.post(cancel) == {"waiting": 1, "running": 0, "affected": 1}
+    assert work() == []
+    assert api.get(f"{items}/runs/{run['run_id']}")["status"] == "cancelled"
+    assert api.post(f"{items}/retry-failed") == {"retried_count": 2}
+    work()
+    assert api.get(f"{items}/stats")["status"] == "completed"

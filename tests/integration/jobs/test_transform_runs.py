@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.errors import NotFoundError, UnreadableFileError
+from app.errors import JobCancelledError, NotFoundError, UnreadableFileError
 from app.jobs.contracts import ExtractFile, PlanCollectionTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
+from app.services.cancelling import Cancelled, Cancelling
 from app.services.failures import mark_failed
 from app.services.jobs import Jobs, Run
 from app.services.planning import Planning
@@ -177,3 +178,38 @@ def test_events_name_their_run(crowd: Crowd, database: Database):
         (subject,) = mark_failed(session, run.job_id, UnreadableFileError("it is broken"))
     assert planned.detail == {"planned": 1, "run_id": str(run_id)}
     assert subject.run_id == run.planned_by == run_id
+
+
+@pytest.fixture
+def cancelling(crowd: Crowd) -> Cancelling:
+    return Cancelling(crowd.database, crowd.jobs, crowd.recorder)
+
+
+def test_a_run_is_cancelled_without_the_others(crowd: Crowd, cancelling: Cancelling):
+    crowd.upload(4)
+    first = crowd.plan()
+    crowd.finish(crowd.begin())
+    at_work = crowd.begin()
+    crowd.upload(1, "later")
+    second = crowd.plan()
+    stopped = cancelling.collection_run(ADA, crowd.transform, first)
+    assert stopped == Cancelled(waiting=2, running=1, affected=3)
+    assert figures(crowd.run(first)) == ("completed_with_errors", 4, 1, 3, 0, 0)
+    assert crowd.run(first).progress.cancelled == 3
+    assert figures(crowd.run(second)) == ("processing", 1, 0, 0, 0, 1)
+    with pytest.raises(JobCancelledError):
+        crowd.finish(at_work)
+    assert crowd.recorder.told[-1].detail == {"cancelled": 3, "run_id": str(first)}
+    assert figures(crowd.run(crowd.plan())) == ("completed", 0, 0, 0, 0, 0)  # nothing comes back by itself
+    assert cancelling.collection_run(ADA, crowd.transform, first) == Cancelled(0, 0, 0)
+    with pytest.raises(NotFoundError):
+        cancelling.collection_run(ADA, crowd.transform, at_work.job_id)
+
+
+def test_a_run_that_is_cancelled_before_it_is_planned_asks_for_nothing(crowd: Crowd, cancelling: Cancelling):
+    crowd.upload(2)
+    with crowd.database.transaction() as session:
+        run_id = crowd.outbox.record(session, PlanCollectionTransform(crowd.transform), owner_id="ada")
+    assert cancelling.collection_run(ADA, crowd.transform, run_id) == Cancelled(1, 0, affected=2)
+    assert crowd.run(run_id).status == "cancelled"
+    assert figures(crowd.run(crowd.plan())) == ("completed", 0, 0, 0, 0, 0)
