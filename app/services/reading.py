@@ -13,7 +13,7 @@ from sqlalchemy.orm import undefer
 
 from app.errors import JobCancelledError, NotFoundError
 from app.security.principal import Principal
-from app.storage.postgres.queries.file_states import STATES, deciding_transform
+from app.storage.postgres.queries.file_states import STATES, deciding_transform, file_states
 from app.storage.postgres.queries.pages import count
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -193,24 +193,28 @@ class Reading:
         offset: int = 0,
     ) -> FilePage:
         """Files newest first; `state` failed (cancelled ones, too), read or waiting (to come) narrows."""
-        plain = select(File.file_id).where(
+        wanted = select(File.file_id).where(
             File.collection_id == collection_id, File.owner_id == principal.owner_id
         )
         if name:
-            plain = plain.where(File.name.icontains(name, autoescape=True))
-        found = _with_states(plain)
+            wanted = wanted.where(File.name.icontains(name, autoescape=True))
         if state is not None:
-            found = found.where(
-                found.selected_columns.rank.in_([STATES.index(one) for one in _NARROWED[state]])
-            )
+            wanted = wanted.where(File.file_id.in_(_in_state(collection_id, state)))
+        window = wanted.order_by(File.file_id.desc()).limit(limit).offset(offset)
         with self.database.transaction() as session:
-            total = count(session, plain if state is None else found)
-            rows = session.execute(found.order_by(File.file_id.desc()).limit(limit).offset(offset)).all()
+            total = count(session, wanted)
+            rows = session.execute(_with_states(window).order_by(File.file_id.desc())).all()
         return FilePage(tuple(_file_state(row) for row in rows), total)
 
 
-def _with_states(files: Select[tuple[int]]) -> Select[Any]:
-    """With what became of each file, and with its document as the transform that decides this left it."""
+def _in_state(collection_id: int, state: str) -> Select[tuple[int]]:
+    states = file_states(File.collection_id == collection_id).subquery().c
+    ranks = [STATES.index(one) for one in _NARROWED[state]]
+    return select(states.file_id).where(states.rank.in_(ranks))
+
+
+def _with_states(window: Select[tuple[int]]) -> Select[Any]:
+    """What became of each of these files, and its document as the transform that decides this left it."""
     decides = deciding_transform()
     document = and_(
         Item.dataset_id == decides.c.dataset_id,
@@ -218,6 +222,7 @@ def _with_states(files: Select[tuple[int]]) -> Select[Any]:
         Item.file_id == File.file_id,
     )
     columns = (
+        File.file_id,
         File.name,
         File.media_type,
         File.size_bytes,
@@ -235,7 +240,10 @@ def _with_states(files: Select[tuple[int]]) -> Select[Any]:
         Item.warnings,
     )
     return (
-        files.add_columns(*columns).outerjoin_from(File, decides, true()).outerjoin_from(File, Item, document)
+        select(*columns)
+        .outerjoin_from(File, decides, true())
+        .outerjoin_from(File, Item, document)
+        .where(File.file_id.in_(window.correlate(None)))
     )
 
 
