@@ -13,6 +13,7 @@ from app.api.context import me, services
 from app.api.identifiers import uuid_of
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
+from app.api.run_stream import follow_run
 from app.api.schemas.base import PROBLEMS, KeyedWindow, Message, RetriedCount
 from app.api.schemas.collection_transforms import (
     CollectionStreamQuery,
@@ -186,3 +187,10 @@ def cancel_collection_transform_run(path: CollectionRunPath) -> Response:
     return reply(
         CancelledReply(services().cancelling.collection_run(me(), path.collection_transform_id, key))
     )
+
+
+@api.get(f"{_ONE}/runs/<run_id>/stream", responses=answers("text/event-stream"))
+@budget("stream")
+def stream_collection_transform_run(path: CollectionRunPath) -> Response:
+    """Follow how far one run is until it has ended (server-sent events)."""
+    return follow_run("collection", path.collection_transform_id, uuid_of(path.run_id, "run"))

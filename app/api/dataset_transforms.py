@@ -13,6 +13,7 @@ from app.api.context import me, services
 from app.api.identifiers import uuid_of
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
+from app.api.run_stream import follow_run
 from app.api.schemas.base import PROBLEMS, KeyedWindow, Message, RetriedCount
 from app.api.schemas.dataset_transforms import (
     BatchList,
@@ -209,3 +210,10 @@ def cancel_dataset_transform_run(path: DatasetRunPath) -> Response:
     """Stop one run; what it has not done is marked as cancelled until somebody retries it."""
     key = uuid_of(path.run_id, "run")
     return reply(CancelledReply(services().cancelling.dataset_run(me(), path.dataset_transform_id, key)))
+
+
+@api.get(f"{_ONE}/runs/<run_id>/stream", responses=answers("text/event-stream"))
+@budget("stream")
+def stream_dataset_transform_run(path: DatasetRunPath) -> Response:
+    """Follow how far one run is until it has ended (server-sent events)."""
+    return follow_run("dataset", path.dataset_transform_id, uuid_of(path.run_id, "run"))
