@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any
 
 from flask import Response, current_app, request
@@ -25,13 +26,25 @@ _ASK_AGAIN_SECONDS = 15.0
 
 def follow(matches: Callable[[StatusEvent], bool]) -> Response:
     """Stream the owner's events that match, from `Last-Event-ID` on where the client names one."""
-    owner_id = me().owner_id
-    draining = current_app.extensions.get(DRAINING, lambda: False)
     after = _last_event_id()
+    return stream(matches, lambda told: _lines(told, after), after_sequence=after)
+
+
+def stream(
+    matches: Callable[[StatusEvent], bool],
+    lines: Callable[[Iterator[Told | None]], Iterator[str]],
+    *,
+    after_sequence: int | None = None,
+) -> Response:
+    """Stream what `lines` makes of the owner's events that match, and of the None that comes every second.
+
+    It ends when the server stops, and when whoever asked is signed out.
+    """
+    draining = current_app.extensions.get(DRAINING, lambda: False)
     told = container().feed.listen(
-        owner_id, matches, after_sequence=after, heartbeat_seconds=_LOOK_UP_SECONDS
+        me().owner_id, matches, after_sequence=after_sequence, heartbeat_seconds=_LOOK_UP_SECONDS
     )
-    return respond(_while_allowed(_lines(told, after, draining), who.still_stands()))
+    return respond(_while_allowed(_until_drained(told, lines, draining), who.still_stands()))
 
 
 def respond(lines: Iterator[str]) -> Response:
@@ -56,17 +69,20 @@ def _last_event_id() -> int | None:
     return int(given)
 
 
-def _lines(
+def _until_drained(
     told: Iterator[Told | None],
-    after_sequence: int | None,
+    lines: Callable[[Iterator[Told | None]], Iterator[str]],
     draining: Callable[[], bool],
 ) -> Iterator[str]:
-    """The stream itself; it looks up every second, so that a stopping server need not wait for readers."""
+    """It looks up every second, so that a stopping server need not wait for readers."""
+    yield from lines(takewhile(lambda _: not draining(), told))
+    if draining():
+        yield event("closed", {"reason": "the server is stopping"})
+
+
+def _lines(told: Iterator[Told | None], after_sequence: int | None) -> Iterator[str]:
     spoke = time.monotonic()
     for one in told:
-        if draining():
-            yield event("closed", {"reason": "the server is stopping"})
-            return
         if one is None and time.monotonic() - spoke < _HEARTBEAT_SECONDS:
             continue
         spoke = time.monotonic()

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import ConflictError, JobCancelledError
+from app.errors import ConflictError, JobCancelledError, NotFoundError
 from app.events.ports import StatusPublisher
 from app.jobs.contracts import (
     BuildVisualization,
@@ -28,7 +28,7 @@ from app.security.principal import Principal
 from app.services.failures import mark_failed
 from app.services.jobs import Jobs, JobView, owned_job
 from app.services.status import Subject, tell
-from app.storage.postgres.queries.cancelled import mark_files, mark_items
+from app.storage.postgres.queries.cancelled import mark_files, mark_items, mark_of_run
 from app.storage.postgres.queries.owned import held, owned
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -36,6 +36,7 @@ from app.storage.postgres.tables import (
     CollectionTransform,
     DatasetTransform,
     EmbeddedDataset,
+    FileExtraction,
     ItemEmbedding,
     Job,
     Visualization,
@@ -108,6 +109,33 @@ class Cancelling:
         subject = Subject("dataset", dataset_transform_id, row.source_dataset_id, row.owner_id)
         return self._told(subject, _cancelled(states, marked), _ITEMS)
 
+    def collection_run(self, principal: Principal, collection_transform_id: int, run_id: UUID) -> Cancelled:
+        """Stop one run of it: the plan, and the files that it asked for; raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = held(session, CollectionTransform, collection_transform_id, principal.owner_id)
+            _expect_run(session, PlanCollectionTransform(collection_transform_id), run_id)
+            plan = self.jobs.cancel(session, Job.job_id == run_id)
+            states = [*plan, *self.jobs.cancel(session, Job.planned_by == run_id)]
+            marked = mark_of_run(session, FileExtraction, run_id, _FILES)
+            if plan:  # and those that it had not reached
+                marked += mark_files(session, row, _FILES, job_id=run_id)
+        subject = Subject("collection", collection_transform_id, row.collection_id, row.owner_id, run_id)
+        return self._told(subject, _cancelled(states, marked), _FILES)
+
+    def dataset_run(self, principal: Principal, dataset_transform_id: int, run_id: UUID) -> Cancelled:
+        """Stop the embedding that one run of it asked for, and would ask for; raises NotFoundError."""
+        with self.database.transaction() as session:
+            row = held(session, DatasetTransform, dataset_transform_id, principal.owner_id)
+            targets = _hold_targets(session, dataset_transform_id)
+            _hold_plan(session, dataset_transform_id)
+            plan_state = _expect_run(session, PlanDatasetTransform(dataset_transform_id), run_id)
+            states = self.jobs.cancel(session, Job.planned_by == run_id)
+            marked = mark_of_run(session, ItemEmbedding, run_id, _ITEMS)
+            for target in targets if plan_state in ACTIVE_STATES else ():
+                marked += mark_items(session, target, _ITEMS, job_id=run_id, is_enabled=row.is_enabled)
+        subject = Subject("dataset", dataset_transform_id, row.source_dataset_id, row.owner_id, run_id)
+        return self._told(subject, _cancelled(states, marked), _ITEMS)
+
     def visualization_transform(self, principal: Principal, visualization_transform_id: int) -> Cancelled:
         """Stop the map that it makes; raises NotFoundError."""
         with self.database.transaction() as session:
@@ -159,6 +187,15 @@ class Cancelling:
 
 def _scope(contract: type[Contract], ids: Sequence[int]) -> tuple[ColumnElement[bool], ...]:
     return Job.scope_kind == contract.scope_kind, Job.scope_id.in_(ids)
+
+
+def _expect_run(session: Session, plan: Contract, run_id: UUID) -> str:
+    """The state of the run's plan; raises NotFoundError where it is none of this transform."""
+    which = Job.job_id == run_id, Job.kind == plan.kind, Job.scope_id == plan.scope_id
+    state = session.scalar(select(Job.state).where(*which))
+    if state is None:
+        raise NotFoundError(f"no run {run_id} of this transform")
+    return state
 
 
 def _cancelled(states: Sequence[str], affected: int) -> Cancelled:

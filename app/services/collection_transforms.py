@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
+from uuid import UUID
 
 from sqlalchemy import Row, Select, Text, and_, cast, delete, func, select
 from sqlalchemy.orm import Session
@@ -19,10 +20,12 @@ from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
+from app.storage.postgres.queries.file_states import current_extraction
 from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pace import Progress, pace, progress, rate_of
 from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.run_progress import current_run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     Collection,
@@ -77,6 +80,8 @@ class CollectionTransformStats:
     total_chunks_created: int
     avg_processing_duration_ms: float | None
     last_run_at: datetime | None
+    current_run_id: UUID | None  # the newest that has not ended
+    current_run_started_at: datetime | None
     progress: Progress  # in files
 
 
@@ -241,7 +246,8 @@ class CollectionTransforms:
             files = session.scalar(
                 select(func.count()).select_from(File).where(File.collection_id == row.collection_id)
             )
-            return _stats(collection_transform_id, files or 0, session.execute(_counts(row)).one())
+            current = current_run(session, PlanCollectionTransform.kind, collection_transform_id)
+            return _stats(row, files or 0, session.execute(_counts(row)).one(), current)
 
     def processed_files(
         self,
@@ -253,7 +259,7 @@ class CollectionTransforms:
         cursor: str | None = None,
         state: FileState | None = None,
     ) -> Page[ProcessedFile]:
-        """What it did with each file, last first; raises NotFoundError."""
+        """What it did with each file as both are now, last first; raises NotFoundError."""
         check_window(limit, offset)
         statement = _processed(collection_transform_id)
         if state is not None:
@@ -316,9 +322,13 @@ def _view(row: CollectionTransform, collection_title: str, dataset_title: str) -
     return view(CollectionTransformView, row, collection_title=collection_title, dataset_title=dataset_title)
 
 
-def _stats(collection_transform_id: int, files: int, done: Row[Any]) -> CollectionTransformStats:
+def _stats(
+    row: CollectionTransform, files: int, done: Row[Any], current: Row[Any] | None
+) -> CollectionTransformStats:
     return CollectionTransformStats(
-        collection_transform_id=collection_transform_id,
+        collection_transform_id=row.collection_transform_id,
+        current_run_id=current.job_id if current else None,
+        current_run_started_at=current.started_at if current else None,
         total_files=files,
         total_files_processed=done.succeeded + done.failed,
         successful_files=done.succeeded,
@@ -381,6 +391,8 @@ def _processed(collection_transform_id: int) -> Select[Any]:
             FileExtraction.duration_ms,
             FileExtraction.processed_at,
         )
+        .select_from(FileExtraction)
         .join(File, File.file_id == FileExtraction.file_id)
+        .join(CollectionTransform, current_extraction())
         .where(FileExtraction.collection_transform_id == collection_transform_id)
     )

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
 
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
 from app.storage.postgres.queries.pace import Progress, together
@@ -30,14 +34,16 @@ class DatasetTransformStats:
     total_chunks_failed: int
     first_processing_at: datetime | None
     last_run_at: datetime | None
+    current_run_id: UUID | None  # the newest that has not ended
+    current_run_started_at: datetime | None
     progress: Progress  # in passages, once for each embedder
     per_embedder: tuple[EmbeddingProgress, ...]
 
 
 def dataset_transform_stats(
-    dataset_transform_id: int, parts: Sequence[EmbeddingProgress]
+    dataset_transform_id: int, parts: Sequence[EmbeddingProgress], current: Row[Any] | None
 ) -> DatasetTransformStats:
-    """Add up what the embedded datasets of one transform have done."""
+    """Add up what the embedded datasets of one transform have done; `current` is a row of `current_run`."""
     starts = [part.first_processing_at for part in parts if part.first_processing_at]
     ends = [part.last_run_at for part in parts if part.last_run_at]
     total, embedded, failed = (
@@ -61,6 +67,8 @@ def dataset_transform_stats(
         total_chunks_failed=failed,
         first_processing_at=min(starts, default=None),
         last_run_at=max(ends, default=None),
+        current_run_id=current.job_id if current else None,
+        current_run_started_at=current.started_at if current else None,
         progress=together([part.progress for part in parts], "passages"),
         per_embedder=tuple(parts),
     )

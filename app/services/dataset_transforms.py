@@ -6,24 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Select, delete, select, update
+from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
+from app.services.batch_views import Batch, BatchSortBy, BatchState, batch_of, batch_order
 from app.services.dataset_progress import DatasetTransformStats, dataset_transform_stats
 from app.services.described import TITLE_LENGTH, check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.postgres.queries.embedding_progress import embedding_progress
-from app.storage.postgres.queries.keyset import Key, keyed_page
+from app.storage.postgres.queries.keyset import keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.run_progress import current_run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     Dataset,
@@ -35,10 +37,6 @@ from app.storage.postgres.tables import (
 )
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at"]
-BatchState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
-BatchSortBy = Literal[
-    "created_at", "batch_key", "status", "chunk_count", "processing_duration_ms", "processed_at"
-]
 _MOST_EMBEDDERS = 20
 
 
@@ -57,24 +55,6 @@ class DatasetTransformView:
     embedded_dataset_ids: list[int]
     created_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One embedding job."""
-
-    batch_key: UUID
-    embedded_dataset_id: int | None
-    status: str
-    item_count: int
-    chunk_count: int | None
-    processing_duration_ms: int | None
-    attempt: int
-    error_code: str | None
-    error_message: str | None
-    created_at: datetime
-    started_at: datetime | None
-    processed_at: datetime | None
 
 
 class DatasetTransformChanges(TypedDict, total=False):
@@ -227,7 +207,8 @@ class DatasetTransforms:
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
             parts = embedding_progress(session, EmbeddedDataset.dataset_transform_id == dataset_transform_id)
-        return dataset_transform_stats(dataset_transform_id, parts)
+            current = current_run(session, PlanDatasetTransform.kind, dataset_transform_id)
+        return dataset_transform_stats(dataset_transform_id, parts, current)
 
     def batches(
         self,
@@ -280,44 +261,6 @@ class DatasetTransforms:
 
     def _plan(self, session: Session, principal: Principal, dataset_transform_id: int) -> None:
         self.outbox.record(session, PlanDatasetTransform(dataset_transform_id), owner_id=principal.owner_id)
-
-
-def batch_order(sort_by: BatchSortBy, *, descending: bool) -> tuple[Key, Key]:
-    """Embedding jobs by one of their columns."""
-    column: ColumnElement[Any] | InstrumentedAttribute[Any] = {
-        "created_at": Job.created_at,
-        "batch_key": Job.job_id,
-        "status": Job.state,
-        "chunk_count": Job.outcome["chunks"].as_integer(),
-        "processing_duration_ms": Job.finished_at - Job.started_at,
-        "processed_at": Job.finished_at,
-    }[sort_by]
-    nullable = sort_by in {"chunk_count", "processing_duration_ms", "processed_at"}
-    return Key(sort_by, column, descending, nullable), Key("batch_key", Job.job_id)
-
-
-def batch_of(job: Job) -> Batch:
-    """An embedding job as a batch."""
-    return Batch(
-        batch_key=job.job_id,
-        embedded_dataset_id=job.scope_id,
-        status=job.state,
-        item_count=len(job.arguments.get("item_ids", ())),
-        chunk_count=job.outcome.get("chunks"),
-        processing_duration_ms=_duration_ms(job),
-        attempt=job.attempt,
-        error_code=job.error_code,
-        error_message=job.error_message,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        processed_at=job.finished_at,
-    )
-
-
-def _duration_ms(job: Job) -> int | None:
-    if job.started_at is None or job.finished_at is None:
-        return None
-    return round((job.finished_at - job.started_at).total_seconds() * 1000)
 
 
 def _add_embedder(

@@ -13,13 +13,7 @@ from sqlalchemy import Select, select
 from app.errors import NotFoundError
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.dataset_transforms import (
-    Batch,
-    BatchSortBy,
-    BatchState,
-    batch_of,
-    batch_order,
-)
+from app.services.batch_views import Batch, BatchSortBy, BatchState, batch_of, batch_order
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal

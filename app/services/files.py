@@ -23,7 +23,7 @@ from app.services.described import check_search
 from app.services.paging import Page, after_token, check_window, continuation_token
 from app.services.removal import Removal
 from app.services.uploads import Received, Upload, received
-from app.storage.postgres.queries.file_states import STATES, file_states
+from app.storage.postgres.queries.file_states import STATES, current_extraction, file_states
 from app.storage.postgres.queries.listing import PATTERN, mentioning, pattern
 from app.storage.postgres.queries.owned import expect_readable, owned, readable
 from app.storage.postgres.queries.pages import counting, page
@@ -215,7 +215,7 @@ class Files:
     def failed_files(
         self, principal: Principal, collection_id: int, *, limit: int = 20, offset: int = 0
     ) -> Page[FailedFile]:
-        """What could not be extracted and why, newest first; raises NotFoundError."""
+        """What could not be extracted as it is now and why, newest first; raises NotFoundError."""
         check_window(limit, offset)
         with self.database.transaction() as session:
             owned(session, Collection, collection_id, principal.owner_id)
@@ -368,11 +368,9 @@ def _failures(collection_id: int) -> Select[Any]:
             FileExtraction.error_message,
             FileExtraction.processed_at,
         )
-        .join(FileExtraction, FileExtraction.file_id == File.file_id)
-        .join(
-            CollectionTransform,
-            CollectionTransform.collection_transform_id == FileExtraction.collection_transform_id,
-        )
+        .select_from(File)
+        .join(CollectionTransform, CollectionTransform.collection_id == File.collection_id)
+        .join(FileExtraction, current_extraction())
         .where(File.collection_id == collection_id, FileExtraction.state == "failed")
         .order_by(FileExtraction.processed_at.desc().nulls_last(), File.file_id)
     )

@@ -7,9 +7,10 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, RootModel
 
 from app.api.schemas.base import Body, JsonObject, KeyedWindow, QueryString, SortedWindow, Title
+from app.services.batch_views import Batch, BatchSortBy, BatchState
 from app.services.batches import BatchStats
 from app.services.dataset_progress import DatasetTransformStats
-from app.services.dataset_transforms import Batch, BatchSortBy, BatchState, DatasetTransformView, SortBy
+from app.services.dataset_transforms import DatasetTransformView, SortBy
 from app.services.embedded_datasets import EmbeddedDatasetView
 from app.services.paging import Page
 

@@ -4,16 +4,18 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask import Flask
 
-from app.api import sse
+from app.api import run_stream, sse
 from app.api.sse import DRAINING
 from app.config import Settings
 from app.container import Container, build
 from app.events.types import StatusEvent
 from app.factory import create_app
+from tests.integration.api.conftest import Api, _work
 
 
 @pytest.fixture
@@ -151,3 +153,28 @@ def test_a_silent_stream_says_that_it_lives(app: Flask, live: Container, monkeyp
 def test_a_made_up_position_is_refused(app: Flask):
     answer = app.test_client().get("/api/events", headers={"Last-Event-ID": "seven"})
     assert answer.status_code == 400
+
+
+def test_a_run_is_followed_from_its_rows_until_it_has_ended(
+    app: Flask, live: Container, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_stream, "_PAUSE_SECONDS", 0.0)
+    live.blobs.ensure_bucket()
+    api = Api(app.test_client())
+    collection = api.collection()
+    transform = f"/api/collection-transforms/{api.collection_transform(collection, api.dataset())}"
+    list(_work(live))
+    api.upload(collection, ("a.txt", b"The tide rises."), ("b.txt", b"And falls."))
+    (run,) = api.get(f"{transform}/runs")["items"]
+    stream = Stream(app, f"{transform}/runs/{run['run_id']}/stream")
+    assert [stream.next()[:2], stream.next()[:2]] == [
+        ("connected", {"resumed_after": None}),
+        ("progress", run),
+    ]
+    list(_work(live))
+    seen = [run]
+    while (told := stream.next())[0] == "progress":
+        seen.append(told[1])
+    assert (told[0], told[1]["reason"]) == ("closed", "the run has ended")
+    assert (seen[-1]["status"], seen[-1]["progress"]["done"]) == ("completed", 2)
+    assert app.test_client().get(f"{transform}/runs/{uuid4()}/stream").status_code == 404

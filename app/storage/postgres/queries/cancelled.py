@@ -10,7 +10,18 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, exists, func, literal, select, true
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Select,
+    exists,
+    func,
+    literal,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -28,6 +39,7 @@ from app.storage.postgres.tables import (
     FileExtraction,
     Item,
     ItemEmbedding,
+    Job,
 )
 
 
@@ -86,6 +98,24 @@ def mark_items(
     )
     names = ("embedded_dataset_id", "item_id", "content_hash", "chunk_count", "job_id")
     return _upsert(session, ItemEmbedding, names, to_do)
+
+
+def mark_of_run(
+    session: Session, table: type[FileExtraction | ItemEmbedding], run_id: UUID, error: JobCancelledError
+) -> int:
+    """What waits for the cancelled jobs of a run; how many."""
+    stopped = select(Job.job_id).where(Job.planned_by == run_id, Job.state == "cancelled")
+    waiting = (table.state == "pending", table.job_id.in_(stopped))
+    key = table.__mapper__.primary_key
+    # Locked in the order of their keys, as others lock them.
+    held = select(*key).where(*waiting).order_by(*key).with_for_update()
+    result = session.execute(
+        update(table)
+        .where(tuple_(*key).in_(held), *waiting)
+        .values(dict(zip(_OUTCOME, _outcome(error), strict=True)))
+        .execution_options(synchronize_session=False)
+    )
+    return cast("CursorResult[Any]", result).rowcount
 
 
 _OUTCOME = ("state", "error_code", "error_message", "processed_at")
