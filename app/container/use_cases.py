@@ -228,6 +228,7 @@ class Services:
             self.dataset_transforms,
             self.visualization_transforms,
             self.overview,
+            self.embedded_datasets,
         )
 
     @once
