@@ -57,6 +57,7 @@ def list_visualization_transforms(query: VisualizationTransformQuery) -> Respons
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         embedded_dataset_id=query.embedded_dataset_id,
         sort_by=query.sort_by,
@@ -144,6 +145,7 @@ def list_runs(path: VisualizationTransformPath, query: VisualizationsQuery) -> R
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         visualization_transform_id=path.visualization_transform_id,
     )
     return reply(VisualizationList.of(page))
@@ -167,6 +169,6 @@ def download_run(path: RunPath) -> Response:
 
 def _run(path: RunPath) -> MapSource:
     source = services().visualizations.get(me(), path.visualization_id)
-    if source.visualization.visualization_transform_id != path.visualization_transform_id:
+    if source.visualization_transform_id != path.visualization_transform_id:
         raise NotFoundError(f"no visualization {path.visualization_id} of this transform")
     return source

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
+from app.services.batch_view import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
 from app.services.dataset_progress import DatasetTransformStats, dataset_transform_stats
 from app.services.described import TITLE_LENGTH, check_search, check_title
 from app.services.paging import Page, check_window
@@ -23,7 +24,7 @@ from app.services.views import view
 from app.storage.postgres.queries.embedding_progress import embedding_progress
 from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import mentions
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     Dataset,
@@ -35,10 +36,6 @@ from app.storage.postgres.tables import (
 )
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at"]
-BatchState = Literal["pending", "running", "retrying", "succeeded", "dead", "cancelled"]
-BatchSortBy = Literal[
-    "created_at", "batch_key", "status", "chunk_count", "processing_duration_ms", "processed_at"
-]
 _MOST_EMBEDDERS = 20
 
 
@@ -57,24 +54,6 @@ class DatasetTransformView:
     embedded_dataset_ids: list[int]
     created_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One embedding job."""
-
-    batch_key: UUID
-    embedded_dataset_id: int | None
-    status: str
-    item_count: int
-    chunk_count: int | None
-    processing_duration_ms: int | None
-    attempt: int
-    error_code: str | None
-    error_message: str | None
-    created_at: datetime
-    started_at: datetime | None
-    processed_at: datetime | None
 
 
 class DatasetTransformChanges(TypedDict, total=False):
@@ -99,6 +78,7 @@ class DatasetTransforms:
         *,
         limit: int = 10,
         offset: int = 0,
+        cursor: str | None = None,
         search: str | None = None,
         dataset_id: int | None = None,
         sort_by: SortBy = "created_at",
@@ -111,15 +91,17 @@ class DatasetTransforms:
             statement = statement.where(DatasetTransform.source_dataset_id == dataset_id)
         if term := check_search(search):
             statement = statement.where(mentions(term, DatasetTransform.title))
-        column = getattr(DatasetTransform, sort_by)
-        ordered = statement.order_by(
-            column.desc() if descending else column, DatasetTransform.dataset_transform_id
+        order = (
+            Key(sort_by, getattr(DatasetTransform, sort_by), descending),
+            Key("dataset_transform_id", DatasetTransform.dataset_transform_id),
         )
         with self.database.transaction() as session:
             if dataset_id is not None:
                 owned(session, Dataset, dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(_views(session, [row for (row,) in rows]), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(_views(session, [row for (row,) in rows]), total, limit, offset, following)
 
     def get(self, principal: Principal, dataset_transform_id: int) -> DatasetTransformView:
         """One transform; raises NotFoundError."""
@@ -227,7 +209,8 @@ class DatasetTransforms:
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
             parts = embedding_progress(session, EmbeddedDataset.dataset_transform_id == dataset_transform_id)
-        return dataset_transform_stats(dataset_transform_id, parts)
+            run = session.execute(_last_plan(dataset_transform_id)).tuples().one_or_none()
+        return dataset_transform_stats(dataset_transform_id, parts, run)
 
     def batches(
         self,
@@ -237,7 +220,7 @@ class DatasetTransforms:
         limit: int = 20,
         offset: int = 0,
         cursor: str | None = None,
-        state: BatchState | None = None,
+        status: BatchFilter | None = None,
         sort_by: BatchSortBy = "created_at",
         descending: bool = True,
     ) -> Page[Batch]:
@@ -248,8 +231,8 @@ class DatasetTransforms:
             Job.scope_kind == EmbedItems.scope_kind,
             Job.scope_id.in_(_embedded_ids(dataset_transform_id)),
         )
-        if state is not None:
-            statement = statement.where(Job.state == state)
+        if status is not None:
+            statement = statement.where(has_status(status))
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
             order = batch_order(sort_by, descending=descending)
@@ -272,6 +255,8 @@ class DatasetTransforms:
         dropped = (EmbeddedDataset.dataset_transform_id == row.dataset_transform_id) & (
             EmbeddedDataset.embedder_id.in_(present - set(wanted))
         )
+        # They are rows of their own, but whoever edits the transform has read them as a part of it.
+        row.updated_at = func.now()  # the database says when
         Removal(session, self.outbox, principal.owner_id).embedded_datasets(dropped)
         session.execute(delete(EmbeddedDataset).where(dropped))
         for embedder_id in wanted:
@@ -280,44 +265,6 @@ class DatasetTransforms:
 
     def _plan(self, session: Session, principal: Principal, dataset_transform_id: int) -> None:
         self.outbox.record(session, PlanDatasetTransform(dataset_transform_id), owner_id=principal.owner_id)
-
-
-def batch_order(sort_by: BatchSortBy, *, descending: bool) -> tuple[Key, Key]:
-    """Embedding jobs by one of their columns."""
-    column: ColumnElement[Any] | InstrumentedAttribute[Any] = {
-        "created_at": Job.created_at,
-        "batch_key": Job.job_id,
-        "status": Job.state,
-        "chunk_count": Job.outcome["chunks"].as_integer(),
-        "processing_duration_ms": Job.finished_at - Job.started_at,
-        "processed_at": Job.finished_at,
-    }[sort_by]
-    nullable = sort_by in {"chunk_count", "processing_duration_ms", "processed_at"}
-    return Key(sort_by, column, descending, nullable), Key("batch_key", Job.job_id)
-
-
-def batch_of(job: Job) -> Batch:
-    """An embedding job as a batch."""
-    return Batch(
-        batch_key=job.job_id,
-        embedded_dataset_id=job.scope_id,
-        status=job.state,
-        item_count=len(job.arguments.get("item_ids", ())),
-        chunk_count=job.outcome.get("chunks"),
-        processing_duration_ms=_duration_ms(job),
-        attempt=job.attempt,
-        error_code=job.error_code,
-        error_message=job.error_message,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        processed_at=job.finished_at,
-    )
-
-
-def _duration_ms(job: Job) -> int | None:
-    if job.started_at is None or job.finished_at is None:
-        return None
-    return round((job.finished_at - job.started_at).total_seconds() * 1000)
 
 
 def _add_embedder(
@@ -357,6 +304,20 @@ def refuse_disabled(row: DatasetTransform) -> None:
     """Raise InvalidInputError for a transform that plans nothing."""
     if not row.is_enabled:
         raise InvalidInputError("the transform is disabled: enable it first", field="is_enabled")
+
+
+def _last_plan(dataset_transform_id: int) -> Select[tuple[UUID, datetime]]:
+    """The job that last looked for what is to be done, and when it was asked for."""
+    return (
+        select(Job.job_id, Job.created_at)
+        .where(
+            Job.scope_kind == PlanDatasetTransform.scope_kind,
+            Job.scope_id == dataset_transform_id,
+            Job.kind == PlanDatasetTransform.kind,
+        )
+        .order_by(Job.created_at.desc())
+        .limit(1)
+    )
 
 
 def _embedded_ids(dataset_transform_id: int) -> Select[tuple[int]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import QueryString, Window
-from app.services.paging import Page
+from app.api.schemas.base import KeyedWindow, PageReply, QueryString, Window
 from app.services.visualizations import ClusterView, MapSource, VisualizationView
 
 
@@ -17,7 +16,7 @@ class VisualizationPath(BaseModel):
     visualization_id: int
 
 
-class VisualizationsQuery(Window):
+class VisualizationsQuery(KeyedWindow):
     """Which maps."""
 
     limit: int = Field(50, ge=1, le=200)
@@ -43,18 +42,10 @@ class MapSourceReply(RootModel[MapSource]):
     """One map and what it was drawn from."""
 
 
-class VisualizationList(BaseModel):
+class VisualizationList(PageReply):
     """A page of maps, newest first."""
 
     items: list[VisualizationView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[VisualizationView]) -> Self:
-        """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
 class RecentMaps(BaseModel):

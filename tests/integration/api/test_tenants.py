@@ -254,8 +254,9 @@ def test_nothing_of_adas_is_there_for_bob(container: Container, adas: Things):
 
 def test_passages_of_several_items_come_for_ones_own_only(container: Container, adas: Things):
     items = container.services.items
-    assert items.first_chunks(ADA, [adas.item], most=2)[adas.item]
-    assert items.first_chunks(BOB, [adas.item], most=2) == {adas.item: []}
+    page = items.list(ADA, adas.dataset).items
+    assert [one.chunks != [] for one in items.with_chunks(ADA, page, most=2)] == [True]
+    assert [one.chunks for one in items.with_chunks(BOB, page, most=2)] == [[]]
 
 
 def test_every_verb_that_takes_an_id_is_tried(container: Container):
@@ -266,7 +267,7 @@ def test_every_verb_that_takes_an_id_is_tried(container: Container):
         "ensure",
         "complete",
         "public",
-        "first_chunks",  # leaves out what is not theirs, tried below
+        "with_chunks",  # leaves out what is not theirs, tried below
     }  # take no id of somebody's, or are tried above where they do
     for noun in {name.split(".")[0] for name in CALLS}:
         service = getattr(container.services, noun)

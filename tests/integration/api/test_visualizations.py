@@ -105,7 +105,7 @@ def test_a_finished_map_gives_points_topics_and_itself(
     assert len(whole["points"]) == 5
     assert whole["visualization"]["embedded_dataset_id"] == transform["embedded"]
     (recent,) = api.get("/api/visualizations/recent")["items"]
-    assert recent["visualization"]["visualization_id"] == run
+    assert recent["visualization_id"] == run
 
 
 def test_another_run_follows_and_deletion_takes_the_files(
