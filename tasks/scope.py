@@ -22,6 +22,7 @@ from app.errors import (
     PermanentError,
     ProviderPausedError,
     TransientError,
+    UnavailableError,
 )
 from app.jobs import message_trace, messages, policy
 from app.observability import job_metrics, metrics, tracing
@@ -30,12 +31,14 @@ from app.observability.redaction import hashed
 from app.services.failures import mark_failed, tell_failed
 from app.services.job_replay import revive
 from app.services.jobs import Run
+from brokers import JetStreamMessage
 from tasks.actor import Handler
 from tasks.watch import RunStopped, Watch
 
 logger = logging.getLogger(__name__)
 
 _SHORTEST_WAIT_SECONDS = 1.0
+_AWAY_SECONDS = 5.0  # where Postgres does not answer, until the message is looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,14 @@ class Scope:
         return run_job
 
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
-        run = self._begin(kind, job_id, publication)
+        try:
+            run = self._begin(kind, job_id, publication)
+            if run is None:
+                self._repeat_death(job_id, publication)
+        except UnavailableError as error:
+            _hand_back(error)
+            return
         if run is None:
-            self._repeat_death(job_id, publication)
             logger.info("nothing to do: the job has ended, is gone, or a newer message stands for it")
             return
         with log_context.bound(**_origin(run)):
@@ -114,7 +122,7 @@ class Scope:
             except (JobCancelledError, RunStopped):
                 raise
             except (Exception, TimeLimitExceeded) as error:
-                if isinstance(error, ProviderPausedError) and self._put_off(run, error):
+                if isinstance(error, ProviderPausedError) and self._waits(run, error):
                     return "put_off"
                 self._failed(run, _as_ours(error))
                 raise
@@ -141,6 +149,14 @@ class Scope:
         cause = self.container.letters.cause_untold(job_id, publication + _replays_so_far())
         if cause is not None:
             raise PermanentError(cause)
+
+    def _waits(self, run: Run, error: ProviderPausedError) -> bool:
+        """False when the job has waited too long. Where Postgres is away, too, the message waits instead."""
+        try:
+            return self._put_off(run, error)
+        except UnavailableError as away:
+            _hand_back(away)
+            return True
 
     def _put_off(self, run: Run, error: ProviderPausedError) -> bool:
         """A provider that is not called just now costs no attempt; False when the job has waited too long."""
@@ -171,6 +187,19 @@ class Scope:
             logger.info("the job was cancelled or taken over meanwhile")
         else:
             tell_failed(self.container.feed, subjects, run.job_id, error)
+
+
+def _hand_back(error: UnavailableError) -> None:
+    """Let the message come again as it is: nothing of the job has begun, so no attempt has failed.
+
+    Raises the error where no message of the broker is at hand.
+    """
+    message: object = CurrentMessage.get_current_message()
+    if not isinstance(message, JetStreamMessage):
+        raise error
+    delay = _AWAY_SECONDS * random.uniform(1.0, 1.5)  # noqa: S311 - not all at once
+    message.hand_back(delay)
+    logger.warning("not begun, looked at again in %.0f s: %s", delay, error)
 
 
 def worker_name() -> str:

@@ -10,9 +10,10 @@ from flask_openapi3.models.tag import Tag
 
 from app.api import sse
 from app.api.context import me, services
+from app.api.identifiers import uuid_of
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, Message, RetriedCount
+from app.api.schemas.base import PROBLEMS, KeyedWindow, Message, RetriedCount
 from app.api.schemas.collection_transforms import (
     CollectionStreamQuery,
     CollectionTransformList,
@@ -26,6 +27,7 @@ from app.api.schemas.collection_transforms import (
     UpdateCollectionTransform,
 )
 from app.api.schemas.jobs import CancelledReply
+from app.api.schemas.transform_runs import CollectionRunPath, TransformRunList, TransformRunReply
 from app.security.marks import budget
 from app.services.collection_transforms import CollectionTransformChanges
 
@@ -143,3 +145,28 @@ def list_processed_files(path: CollectionTransformPath, query: ProcessedFilesQue
         status=query.status,
     )
     return reply(ProcessedFileList.of(page))
+
+
+@api.get(f"{_ONE}/runs", responses={200: TransformRunList})
+def list_collection_transform_runs(path: CollectionTransformPath, query: KeyedWindow) -> Response:
+    """List its runs with how far each is, newest first; plans that found nothing to do are left out."""
+    page = services().transform_runs.list(
+        me(),
+        "collection",
+        path.collection_transform_id,
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
+    )
+    return reply(TransformRunList.of(page))
+
+
+@api.get(f"{_ONE}/runs/<run_id>", responses={200: TransformRunReply})
+def get_collection_transform_run(path: CollectionRunPath) -> Response:
+    """Read one run: done, failed, running and left, the rate, and the seconds that it will take."""
+    key = uuid_of(path.run_id, "run")
+    return reply(
+        TransformRunReply(
+            services().transform_runs.get(me(), "collection", path.collection_transform_id, key)
+        )
+    )

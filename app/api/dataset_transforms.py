@@ -13,7 +13,7 @@ from app.api.context import me, services
 from app.api.identifiers import uuid_of
 from app.api.openapi import answers
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, Message, RetriedCount
+from app.api.schemas.base import PROBLEMS, KeyedWindow, Message, RetriedCount
 from app.api.schemas.dataset_transforms import (
     BatchList,
     BatchPath,
@@ -31,6 +31,7 @@ from app.api.schemas.dataset_transforms import (
     UpdateDatasetTransform,
 )
 from app.api.schemas.jobs import CancelledReply
+from app.api.schemas.transform_runs import DatasetRunPath, TransformRunList, TransformRunReply
 from app.security.marks import budget
 from app.services.dataset_transforms import DatasetTransformChanges
 
@@ -179,3 +180,26 @@ def retry_batch(path: BatchPath) -> Response:
     key = uuid_of(path.batch_key, "batch")
     count = services().batches.retry(me(), path.dataset_transform_id, key)
     return reply(RetriedCount(retried_count=count))
+
+
+@api.get(f"{_ONE}/runs", responses={200: TransformRunList})
+def list_dataset_transform_runs(path: DatasetTransformPath, query: KeyedWindow) -> Response:
+    """List its runs with how far each is, newest first; plans that found nothing to do are left out."""
+    page = services().transform_runs.list(
+        me(),
+        "dataset",
+        path.dataset_transform_id,
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
+    )
+    return reply(TransformRunList.of(page))
+
+
+@api.get(f"{_ONE}/runs/<run_id>", responses={200: TransformRunReply})
+def get_dataset_transform_run(path: DatasetRunPath) -> Response:
+    """Read one run: done, failed, running and left, the rate, and the seconds that it will take."""
+    key = uuid_of(path.run_id, "run")
+    return reply(
+        TransformRunReply(services().transform_runs.get(me(), "dataset", path.dataset_transform_id, key))
+    )

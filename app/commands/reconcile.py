@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 import click
 
@@ -61,7 +60,7 @@ def _reconcile(container: Container, *, dry_run: bool, streams_lost: bool) -> No
 
 def _send_again(container: Container, *, dry_run: bool, streams_lost: bool) -> Finding:
     """Passes until one finds less than it may; a dry run is one pass."""
-    lost_at = datetime.now(UTC) if streams_lost else None
+    lost_at = container.database.now() if streams_lost else None
     total = Finding(0, 0, 0)
     while True:
         found = container.reconciler.run(dry_run=dry_run, streams_lost_at=lost_at)

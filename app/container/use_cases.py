@@ -61,6 +61,7 @@ from app.services.reading import Reading
 from app.services.search import Search
 from app.services.standalone import Standalone
 from app.services.topic_naming import TopicNamer
+from app.services.transform_runs import TransformRuns
 from app.services.usage import Usages
 from app.services.visualization_runs import VisualizationRuns
 from app.services.visualization_transforms import VisualizationTransforms
@@ -153,6 +154,11 @@ class Services:
         return DatasetTransforms(self._of.database, self._of.outbox)
 
     @once
+    def transform_runs(self) -> TransformRuns:
+        """How far each run of a transform is."""
+        return TransformRuns(self._of.database)
+
+    @once
     def batches(self) -> Batches:
         """Embedding jobs of a transform."""
         return Batches(self._of.database, self._of.outbox)
@@ -221,15 +227,10 @@ class Services:
     def quickstart(self) -> Quickstart:
         """A complete pipeline in one go."""
         return Quickstart(
-            self.collections,
-            self.datasets,
-            self.collection_transforms,
-            self.embedders,
-            self.dataset_transforms,
-            self.visualization_transforms,
-            self.overview,
+            self.collections, self.datasets, self.collection_transforms, self.embedders,
+            self.dataset_transforms, self.visualization_transforms, self.overview,
             self.embedded_datasets,
-        )
+        )  # fmt: skip
 
     @once
     def idempotency(self) -> Idempotency:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from dramatiq.errors import BrokerConnectionError, DecodeError
@@ -51,7 +51,7 @@ class LettersAndRows:
 
         Raises UnavailableError.
         """
-        found, known, since = LettersFound(), set[UUID](), datetime.now(UTC) - _PATIENCE
+        found, known, since = LettersFound(), set[UUID](), self.database.now() - _PATIENCE
         before = since
         with _nats():
             for page in self._pages():

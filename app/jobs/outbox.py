@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import case
+from sqlalchemy import case, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
@@ -57,10 +57,19 @@ class Outbox:
         self._sender = sender
 
     def record(
-        self, session: Session, contract: Contract, *, owner_id: str | None, delay_seconds: float = 0.0
+        self,
+        session: Session,
+        contract: Contract,
+        *,
+        owner_id: str | None,
+        delay_seconds: float = 0.0,
+        planned_by: UUID | None = None,
     ) -> UUID:
         """Write one job; see `record_many`."""
-        return self.record_many(session, [contract], owner_id=owner_id, delay_seconds=delay_seconds)[0]
+        (job_id,) = self.record_many(
+            session, [contract], owner_id=owner_id, delay_seconds=delay_seconds, planned_by=planned_by
+        )
+        return job_id
 
     def record_many(
         self,
@@ -69,14 +78,16 @@ class Outbox:
         *,
         owner_id: str | None,
         delay_seconds: float = 0.0,
+        planned_by: UUID | None = None,
     ) -> list[UUID]:
         """Write the jobs in the caller's transaction; they are sent once it has committed.
 
         Where the same work is active already no second job is made: one that still waits will see
         the caller's changes anyway, one that runs is marked to run once more. The ids come back in
         the order of `contracts`. Workers see a job after `delay_seconds` at the earliest, held ones apart.
+        `planned_by` names the plan whose run they belong to, also where they are active already.
         """
-        rows = [_row(contract, owner_id) for contract in contracts]
+        rows = [_row(contract, owner_id, planned_by) for contract in contracts]
         # In one order everywhere: transactions that ask for the same jobs must not wait for each other.
         distinct = sorted({_key(row): row for row in rows}.items())
         ids: dict[tuple[str, str], UUID] = {}
@@ -112,7 +123,7 @@ def cause_of_now() -> dict[str, str]:
     return tracing.inject() | ({"request_id": str(request_id)} if request_id else {})
 
 
-def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
+def _row(contract: Contract, owner_id: str | None, planned_by: UUID | None) -> dict[str, Any]:
     return {
         "job_id": uuid4(),
         "owner_id": owner_id,
@@ -123,6 +134,7 @@ def _row(contract: Contract, owner_id: str | None) -> dict[str, Any]:
         "scope_kind": contract.scope_kind,
         "scope_id": contract.scope_id,
         "held": contract.held and owner_id is not None,
+        "planned_by": planned_by,
         "trace": cause_of_now(),
     }
 
@@ -137,7 +149,10 @@ def _upsert(rows: list[dict[str, Any]]) -> ReturningInsert[tuple[UUID, str, str,
     return statement.on_conflict_do_update(
         index_elements=["kind", "unique_key"],
         index_where=Job.state.in_(("pending", "running", "retrying")),
-        # A waiting job has not looked yet, so it will see what the caller wrote. Nothing else changes: a job
+        # A waiting job has not looked yet, so it will see what the caller wrote. No moment changes: a job
         # that is asked for all the time must still look old to the reconciler when it was never published.
-        set_={"rerun": case((Job.state == "running", True), else_=Job.rerun)},
+        set_={
+            "rerun": case((Job.state == "running", True), else_=Job.rerun),
+            "planned_by": func.coalesce(statement.excluded.planned_by, Job.planned_by),
+        },
     ).returning(Job.job_id, Job.kind, Job.unique_key, Job.queue)

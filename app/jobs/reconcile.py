@@ -2,6 +2,8 @@
 
 One runs in the fleet at a time (a Postgres advisory lock). A job is overdue when it was never published,
 or when nothing was heard of it after the moment its row names (`expected_by`).
+What time it is, Postgres says, as it wrote the rows: were the clock of this process an hour ahead, every
+running job would be taken from its worker.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select, text, update
@@ -79,7 +81,7 @@ class Reconciler:
         with self._database.transaction() as session:
             if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK}):
                 return None
-            late = session.execute(self._late(datetime.now(UTC), streams_lost_at)).all()
+            late = session.execute(self._late(streams_lost_at)).all()
             finding = _count(late)
             if late and not dry_run:
                 envelopes = [_republish(session, row) for row in late]
@@ -99,15 +101,15 @@ class Reconciler:
         for pool in POOLS.values():
             self._sender.admit(pool.queue)
 
-    def _late(self, now: datetime, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
+    def _late(self, streams_lost_at: datetime | None):  # type: ignore[no-untyped-def]  # noqa: ANN202  a Select of eight columns
         unpublished = and_(
             Job.state == "pending",
             ~Job.held,
             Job.published_at.is_(None),
-            Job.updated_at < now - _PUBLISH_GRACE,
+            Job.updated_at < func.now() - _PUBLISH_GRACE,
         )
-        overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < now)
-        missed = or_(unpublished, overdue, self._lost(now))
+        overdue = and_(Job.state.in_(("pending", "retrying")), Job.expected_by < func.now())
+        missed = or_(unpublished, overdue, self._lost())
         if streams_lost_at is not None:
             missed = and_(Job.state.in_(ACTIVE_STATES), ~Job.held, Job.updated_at < streams_lost_at)
         columns = (
@@ -122,12 +124,12 @@ class Reconciler:
             .with_for_update(skip_locked=True)
         )
 
-    def _lost(self, now: datetime) -> ColumnElement[bool]:
+    def _lost(self) -> ColumnElement[bool]:
         limits = {kind: self._policies.of(kind).time_limit_ms / 1000 for kind in CONTRACTS}
         longest = case(limits, value=Job.kind, else_=max(limits.values()))
         silence = case(_ACK_WAIT_SECONDS, value=Job.queue, else_=max(_ACK_WAIT_SECONDS.values()))
         limit = func.make_interval(0, 0, 0, 0, 0, 0, longest + silence)
-        return and_(Job.state == "running", Job.started_at + limit < now)
+        return and_(Job.state == "running", Job.started_at + limit < func.now())
 
 
 def _republish(session: Session, row: Row[tuple[object, ...]]) -> Envelope:

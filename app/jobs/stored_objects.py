@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby, islice
 from typing import Any
 
@@ -61,7 +61,7 @@ class StoredObjects:
 
     def compare(self) -> Compared:
         """One pass over everything, which changes nothing. Raises UnavailableError."""
-        before = datetime.now(UTC) - self._min_age
+        before = self._database.now() - self._min_age
         found = Compared()
         for prefix, rows, lost in (("files/", _files, found.files), ("visualizations/", _maps, found.maps)):
             differing = self._side_by_side(prefix, self._rows(rows, before), before)

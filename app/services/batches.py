@@ -14,7 +14,7 @@ from app.errors import NotFoundError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.batch_view import Batch, batch_of
+from app.services.batch_views import Batch, batch_of
 from app.services.dataset_transforms import refuse_disabled
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.session import Database

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
+from uuid import UUID
 
 from sqlalchemy import Row, Select, and_, delete, func, select
 from sqlalchemy.orm import Session
@@ -24,6 +25,7 @@ from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pace import Progress, pace, progress, rate_of
 from app.storage.postgres.queries.pages import mentions
+from app.storage.postgres.queries.run_progress import current_run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     Collection,
@@ -72,6 +74,8 @@ class CollectionTransformStats:
     total_chunks_created: int
     avg_processing_duration_ms: float | None
     last_run_at: datetime | None
+    current_run_id: UUID | None  # the newest that has not ended
+    current_run_started_at: datetime | None
     progress: Progress  # in files
 
 
@@ -221,7 +225,8 @@ class CollectionTransforms:
             files = session.scalar(
                 select(func.count()).select_from(File).where(File.collection_id == row.collection_id)
             )
-            return _stats(collection_transform_id, files or 0, session.execute(_counts(row)).one())
+            current = current_run(session, PlanCollectionTransform.kind, collection_transform_id)
+            return _stats(row, files or 0, session.execute(_counts(row)).one(), current)
 
     def processed_files(
         self,
@@ -233,7 +238,7 @@ class CollectionTransforms:
         cursor: str | None = None,
         status: FileStatus | None = None,
     ) -> Page[ProcessedFile]:
-        """What it did with each file, last first; raises NotFoundError."""
+        """What it did with each file as both are now, last first; raises NotFoundError."""
         check_window(limit, offset)
         statement = processed(collection_transform_id)
         if status is not None:
@@ -296,9 +301,13 @@ def _view(row: CollectionTransform, collection_title: str, dataset_title: str) -
     return view(CollectionTransformView, row, collection_title=collection_title, dataset_title=dataset_title)
 
 
-def _stats(collection_transform_id: int, files: int, done: Row[Any]) -> CollectionTransformStats:
+def _stats(
+    row: CollectionTransform, files: int, done: Row[Any], current: Row[Any] | None
+) -> CollectionTransformStats:
     return CollectionTransformStats(
-        collection_transform_id=collection_transform_id,
+        collection_transform_id=row.collection_transform_id,
+        current_run_id=current.job_id if current else None,
+        current_run_started_at=current.started_at if current else None,
         total_files=files,
         total_files_processed=done.succeeded + done.failed,
         successful_files=done.succeeded,

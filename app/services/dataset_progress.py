@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
+
+from sqlalchemy import Row
 
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
 from app.storage.postgres.queries.pace import Progress, together
-
-_UNDER_WAY = ("pending", "processing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,7 @@ class DatasetTransformStats:
     """All embedders together.
 
     `status` is idle, pending, processing, completed, completed_with_errors or failed. What is dispatched
-    went to workers, whatever came of it. A run is what one look for things to do (a job) led to; there is a
-    current one while something is to be done.
+    went to workers, whatever came of it.
     """
 
     dataset_transform_id: int
@@ -35,18 +35,18 @@ class DatasetTransformStats:
     total_chunks_processing: int
     total_chunks_failed: int
     total_chunks_dispatched: int
-    current_run_id: str | None
-    current_run_started_at: datetime | None
     first_processing_at: datetime | None
     last_run_at: datetime | None
+    current_run_id: UUID | None  # the newest that has not ended
+    current_run_started_at: datetime | None
     progress: Progress  # in passages, once for each embedder
     per_embedder: tuple[EmbeddingProgress, ...]
 
 
 def dataset_transform_stats(
-    dataset_transform_id: int, parts: Sequence[EmbeddingProgress], last_plan: tuple[UUID, datetime] | None
+    dataset_transform_id: int, parts: Sequence[EmbeddingProgress], current: Row[Any] | None
 ) -> DatasetTransformStats:
-    """Add up what the embedded datasets of one transform have done since its last planning job began."""
+    """Add up what the embedded datasets of one transform have done; `current` is a row of `current_run`."""
     starts = [part.first_processing_at for part in parts if part.first_processing_at]
     ends = [part.last_run_at for part in parts if part.last_run_at]
     total, embedded, failed = (
@@ -57,11 +57,9 @@ def dataset_transform_stats(
     active = sum(part.active_batches for part in parts)
     processing = sum(part.chunks_processing for part in parts)
     good, bad = sum(part.successful_batches for part in parts), sum(part.failed_batches for part in parts)
-    status = _status(total, embedded, failed, active)
-    run_id, run_started_at = last_plan if last_plan and status in _UNDER_WAY else (None, None)
     return DatasetTransformStats(
         dataset_transform_id=dataset_transform_id,
-        status=status,
+        status=_status(total, embedded, failed, active),
         embedder_count=len(parts),
         total_batches_processed=good + bad,
         total_batches_dispatched=good + bad + active,
@@ -73,10 +71,10 @@ def dataset_transform_stats(
         total_chunks_processing=processing,
         total_chunks_failed=failed,
         total_chunks_dispatched=embedded + processing + failed,
-        current_run_id=str(run_id) if run_id else None,
-        current_run_started_at=run_started_at,
         first_processing_at=min(starts, default=None),
         last_run_at=max(ends, default=None),
+        current_run_id=current.job_id if current else None,
+        current_run_started_at=current.started_at if current else None,
         progress=together([part.progress for part in parts], "passages"),
         per_embedder=tuple(parts),
     )

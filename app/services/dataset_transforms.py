@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from app.errors import InvalidInputError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.batch_view import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
+from app.services.batch_views import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
 from app.services.dataset_progress import DatasetTransformStats, dataset_transform_stats
 from app.services.described import TITLE_LENGTH, check_search, check_title
 from app.services.paging import Page, check_window
@@ -25,6 +25,7 @@ from app.storage.postgres.queries.embedding_progress import embedding_progress
 from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pages import mentions
+from app.storage.postgres.queries.run_progress import current_run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     Dataset,
@@ -209,8 +210,8 @@ class DatasetTransforms:
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
             parts = embedding_progress(session, EmbeddedDataset.dataset_transform_id == dataset_transform_id)
-            run = session.execute(_last_plan(dataset_transform_id)).tuples().one_or_none()
-        return dataset_transform_stats(dataset_transform_id, parts, run)
+            current = current_run(session, PlanDatasetTransform.kind, dataset_transform_id)
+        return dataset_transform_stats(dataset_transform_id, parts, current)
 
     def batches(
         self,
@@ -304,20 +305,6 @@ def refuse_disabled(row: DatasetTransform) -> None:
     """Raise InvalidInputError for a transform that plans nothing."""
     if not row.is_enabled:
         raise InvalidInputError("the transform is disabled: enable it first", field="is_enabled")
-
-
-def _last_plan(dataset_transform_id: int) -> Select[tuple[UUID, datetime]]:
-    """The job that last looked for what is to be done, and when it was asked for."""
-    return (
-        select(Job.job_id, Job.created_at)
-        .where(
-            Job.scope_kind == PlanDatasetTransform.scope_kind,
-            Job.scope_id == dataset_transform_id,
-            Job.kind == PlanDatasetTransform.kind,
-        )
-        .order_by(Job.created_at.desc())
-        .limit(1)
-    )
 
 
 def _embedded_ids(dataset_transform_id: int) -> Select[tuple[int]]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.errors import NotFoundError
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.batch_view import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
+from app.services.batch_views import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal

@@ -31,9 +31,10 @@ class Target:
     owner_id: str
     index: str
     dimensions: int
+    run_id: UUID | None  # of the transform: the plan that made the job
 
     @classmethod
-    def of(cls, row: EmbeddedDataset) -> Target:
+    def of(cls, row: EmbeddedDataset, run_id: UUID | None) -> Target:
         """The target that an embedded dataset is. Raises PermanentError for a standalone one."""
         if row.dataset_transform_id is None or row.source_dataset_id is None or row.embedder_id is None:
             raise PermanentError("the embedded dataset is standalone: nothing is embedded into it")
@@ -45,12 +46,13 @@ class Target:
             owner_id=row.owner_id,
             index=row.collection_name,
             dimensions=row.dimensions,
+            run_id=run_id,
         )
 
     @property
     def subject(self) -> Subject:
         """Whom its events are about."""
-        return Subject("dataset", self.transform_id, self.dataset_id, self.owner_id)
+        return Subject("dataset", self.transform_id, self.dataset_id, self.owner_id, self.run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Counts:
     refused: int = 0
     split: int = 0
     truncated: int = 0
+    items_refused: int = 0  # items with such a passage: they have failed though their batch has not
 
     def add(self, chunks: int, missing: int, result: Isolated) -> None:
         """Count a part of so many passages, `missing` of which were not in the index."""

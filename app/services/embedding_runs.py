@@ -127,7 +127,7 @@ class EmbeddingRuns:
                 )
                 .values(job_id=run.job_id)
             )
-        return Target.of(row), list(items)
+        return Target.of(row, run.planned_by), list(items)
 
     def _is_gone(self, run: Run, target: Target) -> bool:
         with self.database.transaction() as session:
@@ -177,6 +177,7 @@ class EmbeddingRuns:
         run, target = index.run, index.target
         with index.reopened(), index.held(ending=True) as (session, current):
             whole = [each for key, each in seen.items() if key in current and each.whole]
+            counts.items_refused = sum(bool(each.refused) for each in whole)
             index.keep_only(whole)
             _write_outcomes(session, target, whole)
             if self._left(session, run):  # edited meanwhile, and the plan for that may have counted on us

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 from sqlalchemy import Table, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -59,10 +60,11 @@ class _Work:
     dataset_id: int
     owner_id: str
     file: File
+    run_id: UUID | None = None  # of the transform: the plan that made the job
 
     @property
     def subject(self) -> Subject:
-        return Subject("collection", self.transform_id, self.collection_id, self.owner_id)
+        return Subject("collection", self.transform_id, self.collection_id, self.owner_id, self.run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class ExtractionRuns:
             dataset_id=transform.dataset_id,
             owner_id=transform.owner_id,
             file=file,
+            run_id=run.planned_by,
         )
 
     def _skip(self, session: Session, run: Run, contract: ExtractFile, *, disabled: bool = False) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import Select, func, select, tuple_, update
@@ -17,6 +18,7 @@ from app.storage.postgres.tables import (
     EmbeddedDataset,
     FileExtraction,
     ItemEmbedding,
+    Job,
     Visualization,
     VisualizationTransform,
 )
@@ -59,11 +61,13 @@ def mark_failed(session: Session, job_id: UUID, error: ExplorerError) -> list[Su
         .values(status="failed", completed_at=func.now(), error_message=message)
         .returning(Visualization.visualization_transform_id)
     ).all()
-    return [
+    subjects = [
         *_collections(session, collection_transforms),
         *_datasets(session, embedded_datasets),
         *_visualizations(session, visualization_transforms),
     ]
+    run_id = session.scalar(select(Job.planned_by).where(Job.job_id == job_id)) if subjects else None
+    return [replace(subject, run_id=run_id) for subject in subjects]
 
 
 def _waiting_items(job_id: UUID) -> Select[tuple[int, int]]:

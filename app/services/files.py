@@ -209,7 +209,7 @@ class Files:
         offset: int = 0,
         cursor: str | None = None,
     ) -> Page[FailedFile]:
-        """What could not be extracted and why, newest first; raises NotFoundError."""
+        """What could not be extracted as it is now and why, newest first; raises NotFoundError."""
         check_window(limit, offset)
         with self.database.transaction() as session:
             owned(session, Collection, collection_id, principal.owner_id)

@@ -50,6 +50,7 @@ class Run:
     owner_id: str | None
     attempt: int  # 1 and the attempts that failed: a run that was interrupted is made again as the same
     trace: Mapping[str, str] = field(default_factory=dict)  # the context that the job continues
+    planned_by: UUID | None = None  # the plan that made the job: the run of a transform that it is part of
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Jobs:
             owner_id=row.owner_id,
             attempt=row.attempt,
             trace=row.trace,
+            planned_by=row.planned_by,
         )
 
     def fence(self, session: Session, run: Run) -> None:
@@ -193,13 +195,14 @@ class Jobs:
                 run_token=None,
                 **_error_fields(error),
             )
-            .returning(Job.kind, Job.arguments, Job.owner_id, Job.rerun, Job.queue)
+            .returning(Job.kind, Job.arguments, Job.owner_id, Job.rerun, Job.queue, Job.planned_by)
         ).one_or_none()
         if row is not None:
             self.outbox.admit_after(session, row.queue)
         # A job that we cannot read was asked for again by a release that can: it will be asked for there.
         if row is not None and row.rerun and row.kind in contracts.CONTRACTS:
-            self.outbox.record(session, contracts.decode(row.kind, row.arguments), owner_id=row.owner_id)
+            contract = contracts.decode(row.kind, row.arguments)
+            self._follow(session, job_id, contract, owner_id=row.owner_id, planned_by=row.planned_by)
         return row is not None
 
     def list(
@@ -280,7 +283,7 @@ class Jobs:
         outcome: Mapping[str, Any] | None = None,
     ) -> None:
         session.info.pop(_FENCED, None)
-        rerun = session.scalar(
+        row = session.execute(
             update(_JOBS)
             .where(_JOBS.c.job_id == run.job_id)
             .values(
@@ -291,11 +294,19 @@ class Jobs:
                 outcome=dict(outcome or {}),
                 **_error_fields(error),
             )
-            .returning(_JOBS.c.rerun)
-        )
-        if rerun:
-            pause = run.contract.again_after_seconds
-            self.outbox.record(session, run.contract, owner_id=run.owner_id, delay_seconds=pause)
+            .returning(_JOBS.c.rerun, _JOBS.c.planned_by)
+        ).one()
+        if row.rerun:
+            self._follow(
+                session, run.job_id, run.contract, owner_id=run.owner_id, planned_by=row.planned_by,
+                delay_seconds=run.contract.again_after_seconds,
+            )  # fmt: skip
+
+    def _follow(self, session: Session, job_id: UUID, contract: Contract, **options: Any) -> None:
+        """Record a job anew that was asked for while it ran. It takes the place in the run that asked."""
+        self.outbox.record(session, contract, **options)
+        if options["planned_by"] is not None:
+            session.execute(update(_JOBS).where(_JOBS.c.job_id == job_id).values(planned_by=None))
 
 
 def _begin(
@@ -315,7 +326,7 @@ def _begin(
             updated_at=func.now(),
             expected_by=None,
         )
-        .returning(job.kind, job.arguments, job.owner_id, job.attempt, job.trace, job.queue)
+        .returning(job.kind, job.arguments, job.owner_id, job.attempt, job.trace, job.queue, job.planned_by)
     )
 
 

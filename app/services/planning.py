@@ -73,13 +73,17 @@ class Planning:
                     if transform.is_enabled
                     else []
                 )
-                self._record_extractions(session, transform, [(row.file_id, row.version) for row in files])
+                self._record_extractions(
+                    session, run, transform, [(row.file_id, row.version) for row in files]
+                )
                 planned += len(files)
                 if len(files) < _PAGE:
                     self.jobs.finish(session, run)
                     break
                 last_file_id = files[-1].file_id
-        subject = Subject("collection", collection_transform_id, transform.collection_id, transform.owner_id)
+        subject = Subject(
+            "collection", collection_transform_id, transform.collection_id, transform.owner_id, run.job_id
+        )
         if planned:
             tell(self.status, subject, "pending", job_id=run.job_id, planned=planned)
 
@@ -101,12 +105,14 @@ class Planning:
                 planned += self._plan_embeddings(run, target)
         with self.database.transaction() as session:
             self.jobs.finish(session, run)
-        subject = Subject("dataset", dataset_transform_id, transform.source_dataset_id, transform.owner_id)
+        subject = Subject(
+            "dataset", dataset_transform_id, transform.source_dataset_id, transform.owner_id, run.job_id
+        )
         if planned:
             tell(self.status, subject, "pending", job_id=run.job_id, planned=planned)
 
     def _record_extractions(
-        self, session: Session, transform: CollectionTransform, files: Sequence[tuple[int, int]]
+        self, session: Session, run: Run, transform: CollectionTransform, files: Sequence[tuple[int, int]]
     ) -> None:
         if not files:
             return
@@ -115,6 +121,7 @@ class Planning:
             session,
             [ExtractFile(transform_id, file_id, version) for file_id, version in files],
             owner_id=transform.owner_id,
+            planned_by=run.job_id,
         )
         rows = [
             {
@@ -142,7 +149,7 @@ class Planning:
                 if not self._hold(session, run, target):
                     return planned
                 items = [_PendingItem(*row) for row in session.execute(_items_to_do(target, last_item_id))]
-                self._record_embeddings(session, target, list(_batches(items)))
+                self._record_embeddings(session, run, target, list(_batches(items)))
             planned += len(items)
             if len(items) < _PAGE:
                 return planned
@@ -158,13 +165,17 @@ class Planning:
         return there is not None
 
     def _record_embeddings(
-        self, session: Session, target: EmbeddedDataset, batches: Sequence[Sequence[_PendingItem]]
+        self,
+        session: Session,
+        run: Run,
+        target: EmbeddedDataset,
+        batches: Sequence[Sequence[_PendingItem]],
     ) -> None:
         """All of a page at once: a job for each batch, then a row for each item."""
         if not batches:
             return
         contracts = [_embed(target, batch) for batch in batches]
-        job_ids = self.outbox.record_many(session, contracts, owner_id=target.owner_id)
+        job_ids = self.outbox.record_many(session, contracts, owner_id=target.owner_id, planned_by=run.job_id)
         rows = [
             _embedding_row(target, item, job_id)
             for batch, job_id in zip(batches, job_ids, strict=True)

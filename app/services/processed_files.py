@@ -1,4 +1,4 @@
-"""What collection transforms did with files, one row for each pair, in the words that clients know."""
+"""What collection transforms did with files, both as they are now, in the words that clients know."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, Text, case, cast, func, select
 
+from app.storage.postgres.queries.file_states import current_extraction
 from app.storage.postgres.queries.keyset import Key
 from app.storage.postgres.tables import CollectionTransform, File, FileExtraction
 
@@ -58,10 +59,6 @@ def failed(collection_id: int) -> Select[Any]:
     return (
         _rows()
         .add_columns(CollectionTransform.collection_transform_id, CollectionTransform.title)
-        .join(
-            CollectionTransform,
-            CollectionTransform.collection_transform_id == FileExtraction.collection_transform_id,
-        )
         .where(File.collection_id == collection_id, FileExtraction.state == "failed")
     )
 
@@ -87,4 +84,9 @@ def _rows() -> Select[Any]:
         FileExtraction.duration_ms,
         FileExtraction.processed_at,
     )
-    return select(*columns).select_from(File).join(FileExtraction, FileExtraction.file_id == File.file_id)
+    return (
+        select(*columns)
+        .select_from(File)
+        .join(CollectionTransform, CollectionTransform.collection_id == File.collection_id)
+        .join(FileExtraction, current_extraction())
+    )

@@ -8,25 +8,31 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, select, true
 from sqlalchemy.orm import undefer
 
 from app.errors import JobCancelledError, NotFoundError
 from app.security.principal import Principal
+from app.storage.postgres.queries.file_states import STATES, deciding_transform
+from app.storage.postgres.queries.pages import count
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ChunkRow,
     Collection,
     File,
-    FileExtraction,
     Item,
     ItemEmbedding,
-    Job,
     VisualizationTransform,
 )
 
 MAX_PASSAGES = 500
 _MOST_FACETS = 40
+# What the list is narrowed to, in the words of file_states; together they are all files.
+_NARROWED = {
+    "failed": ("failed",),
+    "read": ("succeeded",),
+    "waiting": ("stored", "pending", "processing"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,68 +193,54 @@ class Reading:
         offset: int = 0,
     ) -> FilePage:
         """Files newest first; `state` failed (cancelled ones, too), read or waiting (to come) narrows."""
-        query = _files(principal, collection_id)
+        plain = select(File.file_id).where(
+            File.collection_id == collection_id, File.owner_id == principal.owner_id
+        )
         if name:
-            query = query.where(File.name.icontains(name, autoescape=True))
-        if state == "failed":
-            query = query.where(FileExtraction.state == "failed")
-        elif state == "read":
-            query = query.where(FileExtraction.state == "succeeded")
-        elif state == "waiting":
-            query = query.where(func.coalesce(FileExtraction.state, "pending") == "pending")
+            plain = plain.where(File.name.icontains(name, autoescape=True))
+        found = _with_states(plain)
+        if state is not None:
+            found = found.where(
+                found.selected_columns.rank.in_([STATES.index(one) for one in _NARROWED[state]])
+            )
         with self.database.transaction() as session:
-            total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
-            rows = session.execute(query.order_by(File.file_id.desc()).limit(limit).offset(offset)).all()
+            total = count(session, plain if state is None else found)
+            rows = session.execute(found.order_by(File.file_id.desc()).limit(limit).offset(offset)).all()
         return FilePage(tuple(_file_state(row) for row in rows), total)
 
 
-def _files(principal: Principal, collection_id: int) -> Select[Any]:
-    # A file that several transforms read is shown by the one that touched it last.
-    last = (
-        select(func.max(FileExtraction.collection_transform_id))
-        .where(FileExtraction.file_id == File.file_id)
-        .correlate(File)
-        .scalar_subquery()
+def _with_states(files: Select[tuple[int]]) -> Select[Any]:
+    """With what became of each file, and with its document as the transform that decides this left it."""
+    decides = deciding_transform()
+    document = and_(
+        Item.dataset_id == decides.c.dataset_id,
+        Item.collection_transform_id == decides.c.collection_transform_id,
+        Item.file_id == File.file_id,
+    )
+    columns = (
+        File.name,
+        File.media_type,
+        File.size_bytes,
+        File.updated_at,
+        func.coalesce(decides.c.rank, STATES.index("stored")).label("rank"),
+        decides.c.error_code,
+        decides.c.error_message,
+        decides.c.chunk_count,
+        decides.c.job_state,
+        decides.c.attempt,
+        decides.c.job_error,
+        Item.item_id,
+        Item.page_count,
+        Item.language,
+        Item.warnings,
     )
     return (
-        select(
-            File.file_id,
-            File.name,
-            File.media_type,
-            File.size_bytes,
-            File.updated_at,
-            File.version,
-            FileExtraction.state,
-            FileExtraction.file_version,
-            FileExtraction.error_code,
-            FileExtraction.error_message,
-            FileExtraction.item_id,
-            FileExtraction.chunk_count,
-            Item.page_count,
-            Item.language,
-            Item.warnings,
-            Job.state.label("job_state"),
-            Job.attempt,
-            Job.error_message.label("job_error"),
-        )
-        .outerjoin(
-            FileExtraction,
-            (FileExtraction.file_id == File.file_id) & (FileExtraction.collection_transform_id == last),
-        )
-        .outerjoin(Item, Item.item_id == FileExtraction.item_id)
-        .outerjoin(Job, Job.job_id == FileExtraction.job_id)
-        .where(File.collection_id == collection_id, File.owner_id == principal.owner_id)
+        files.add_columns(*columns).outerjoin_from(File, decides, true()).outerjoin_from(File, Item, document)
     )
 
 
 def _file_state(row: Any) -> FileState:
-    current = row.state is not None and row.file_version == row.version
-    state = "waiting"
-    if current and row.state in {"succeeded", "failed"}:
-        cancelled = row.error_code == JobCancelledError.code
-        state = "read" if row.state == "succeeded" else "cancelled" if cancelled else "failed"
-    elif row.job_state in {"running", "retrying"}:
-        state = row.job_state
+    state = _state(row)
     return FileState(
         file_id=row.file_id,
         name=row.name,
@@ -264,6 +256,17 @@ def _file_state(row: Any) -> FileState:
         language=row.language,
         warnings=tuple(row.warnings or ()),
     )
+
+
+def _state(row: Any) -> str:
+    match STATES[row.rank]:
+        case "failed":
+            return "cancelled" if row.error_code == JobCancelledError.code else "failed"
+        case "succeeded":
+            return "read"
+        case "processing":
+            return str(row.job_state)  # running or retrying
+    return "waiting"
 
 
 def _passage(chunk: ChunkRow, title: str) -> Passage:

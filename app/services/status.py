@@ -13,12 +13,13 @@ from app.events.types import StatusEvent
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The transform an event is about, and what that transform reads."""
+    """The transform an event is about, what that transform reads, and of which of its runs the event is."""
 
     transform_type: str  # collection, dataset or visualization
     transform_id: int
     resource_id: int
     owner_id: str
+    run_id: UUID | None = None  # of a map it is named by its job
 
 
 def tell(
@@ -32,7 +33,12 @@ def tell(
     error: str | None = None,
     **detail: Any,
 ) -> None:
-    """Publish one event; `status` is pending, processing, success or failed."""
+    """Publish one event; `status` is pending, processing, success or failed.
+
+    Its detail has the run's id as `run_id`, beside what else is given.
+    """
+    if subject.run_id is not None:
+        detail["run_id"] = str(subject.run_id)
     publisher.publish(
         StatusEvent(
             transform_type=subject.transform_type,

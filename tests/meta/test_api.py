@@ -63,7 +63,7 @@ def test_every_route_is_documented_with_each_of_its_methods(app: Flask, document
 def test_every_id_in_a_path_is_typed(app: Flask, document: dict[str, Any]):
     for rule in api_rules(app):
         for name in rule.arguments:
-            texts = {"chunk_id", "point_id", "job_id", "batch_key", "queue"}
+            texts = {"chunk_id", "point_id", "job_id", "batch_key", "queue", "run_id"}
             wanted = "string" if name in texts else "integer"
             path = rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
             for operation in document["paths"][path].values():

@@ -15,7 +15,7 @@ from app.api.schemas.base import (
     SortedWindow,
     Title,
 )
-from app.services.batch_view import Batch, BatchFilter, BatchSortBy
+from app.services.batch_views import Batch, BatchFilter, BatchSortBy
 from app.services.batches import BatchStats
 from app.services.dataset_progress import DatasetTransformStats
 from app.services.dataset_transforms import DatasetTransformView, SortBy

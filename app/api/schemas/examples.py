@@ -113,6 +113,7 @@ _OTHERS: Json = {
     "point_id": _UUID,
     "job_id": _UUID,
     "batch_key": _UUID,
+    "run_id": _UUID,
     "queue": "collection-transforms",
 }
 _PLACEHOLDER = re.compile(r"<(\w+)>")

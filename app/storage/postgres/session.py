@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 from sqlalchemy.orm import Session, sessionmaker
@@ -110,6 +111,15 @@ class Database:
             if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
                 raise _as_unavailable(error) from error
             raise
+
+    def now(self) -> datetime:
+        """The time by Postgres's clock, to compare with what rows say; raises UnavailableError.
+
+        A clock of our own may be wrong by hours, and rows are written by the clock of Postgres.
+        """
+        with self.reading() as connection:
+            moment: datetime = connection.execute(select(func.now())).scalar_one()
+        return moment
 
     def ping(self) -> None:
         """One round trip; raises UnavailableError."""

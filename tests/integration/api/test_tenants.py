@@ -211,6 +211,15 @@ CALLS: dict[str, Call] = {
     "batches.get": lambda of, who, a: of.batches.get(who, a.dataset_transform, a.job),
     "batches.stats": lambda of, who, a: of.batches.stats(who, a.dataset_transform),
     "batches.retry": lambda of, who, a: of.batches.retry(who, a.dataset_transform, a.job),
+    "transform_runs.list of files": lambda of, who, a: of.transform_runs.list(
+        who, "collection", a.collection_transform
+    ),
+    "transform_runs.list of items": lambda of, who, a: of.transform_runs.list(
+        who, "dataset", a.dataset_transform
+    ),
+    "transform_runs.get": lambda of, who, a: of.transform_runs.get(
+        who, "collection", a.collection_transform, a.job
+    ),
     "exports.dataset": lambda of, who, a: of.exports.dataset(who, a.dataset),
     "exports.embedded_dataset": lambda of, who, a: of.exports.embedded_dataset(who, a.embedded, vectors=True),
     "exports.map_points": lambda of, who, a: of.exports.map_points(who, a.visualization),

@@ -67,8 +67,15 @@ def test_a_new_configuration_makes_every_file_new(api: Api, work: Callable[[], l
     work()
     api.patch(f"/api/collection-transforms/{key}", {"title": "renamed"})
     assert "extract_file" not in work()
+    processed = f"/api/collection-transforms/{key}/processed-files"
+    assert [row["name"] for row in api.get(processed)["items"]] == ["good.txt"]
     api.patch(f"/api/collection-transforms/{key}", {"chunk_size": 150})
+    assert (
+        api.get(processed)["items"],
+        api.get(f"/api/collection-transforms/{key}/stats")["pending_files"],
+    ) == ([], 1)
     assert "extract_file" in work()
+    assert [row["state"] for row in api.get(processed)["items"]] == ["succeeded"]
 
 
 def test_a_disabled_transform_is_not_triggered(api: Api, recorder: Recorder):
@@ -128,3 +135,34 @@ def test_every_id_in_a_body_must_be_somebodys_own(api: Api, provider: EmbeddingS
     assert api.post("/api/visualization-transforms", wrong, 404)["field"] == "embedded_dataset_id"
     wrong = {"query": "x", "embedded_dataset_ids": [1]}
     assert api.post("/api/search", wrong, 404)["field"] == "embedded_dataset_ids"
+
+
+def test_each_run_says_how_far_it_is(api: Api, provider: EmbeddingServer, work: Callable[[], list[str]]):
+    collection, dataset = api.collection(), api.dataset()
+    files = f"/api/collection-transforms/{api.collection_transform(collection, dataset)}"
+    body = {"title": "t", "source_dataset_id": dataset, "embedder_ids": [api.embedder(provider)]}
+    made = api.post("/api/dataset-transforms", body, 201)["transform"]
+    items = f"/api/dataset-transforms/{made['dataset_transform_id']}"
+    work()
+    assert api.get(f"{files}/runs")["items"] == api.get(f"{items}/runs")["items"] == []
+    api.upload(collection, ("good.txt", TEXT), ("bad.pdf", b"%PDF-1.7\nthis is not a PDF\n"))
+    (planning,) = api.get(f"{files}/runs")["items"]
+    stats = api.get(f"{files}/stats")
+    assert (planning["status"], stats["current_run_id"]) == ("planning", planning["run_id"])
+    provider.refused_word = "moon"
+    api.push(dataset, moons=["The moon pulls."], suns=["The sun shines."])
+    work()
+    run = api.get(f"{files}/runs/{planning['run_id']}")
+    assert (run["status"], run["progress"]["done"], run["progress"]["failed"]) == (
+        "completed_with_errors",
+        1,
+        1,
+    )
+    runs = api.get(f"{items}/runs")["items"]
+    assert [each["progress"]["unit"] for each in runs] == ["items"] * len(runs)
+    assert sum(each["progress"]["total"] for each in runs) == 3
+    stats = api.get(f"{items}/stats")
+    assert sum(each["progress"]["failed"] for each in runs) == stats["per_embedder"][0]["items_failed"] == 2
+    assert (stats["current_run_id"], stats["current_run_started_at"]) == (None, None)
+    assert api.get(f"{files}/runs/{runs[0]['run_id']}", 404)["code"] == "not_found"
+    assert api.get(f"{files}/runs/nothing", 404)["code"] == "not_found"

@@ -65,11 +65,11 @@ def test_an_embedded_dataset_removed_within_a_page_of_a_plan_waits_for_that_page
     record = Planning._record_embeddings
     removing: list[Future[None]] = []
 
-    def meanwhile(self: Planning, session: Any, target: EmbeddedDataset, batches: Any) -> None:
+    def meanwhile(self: Planning, session: Any, run: Run, target: EmbeddedDataset, batches: Any) -> None:
         if target.embedder_id == removed:
             removing.append(pool.submit(pipeline.use, kept))
             wait_until_somebody_waits(self.database)
-        record(self, session, target, batches)
+        record(self, session, run, target, batches)
 
     monkeypatch.setattr(Planning, "_record_embeddings", meanwhile)
     with ThreadPoolExecutor(1) as pool:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, text, update
 
 from app.errors import ProviderUnavailableError
+from app.jobs import reconcile
 from app.jobs.contracts import ExtractFile
 from app.jobs.outbox import Outbox
 from app.jobs.policy import Policies
@@ -14,6 +15,7 @@ from app.jobs.reconcile import Finding, Reconciler
 from app.services.jobs import Jobs
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import Job
+from tests.support.clocks import Ahead
 from tests.support.domain import Recorder, World
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
@@ -142,6 +144,16 @@ def test_a_running_job_is_lost_only_after_its_limit(
     assert reconciler.run() == Finding(unpublished=0, overdue=0, lost_workers=1)
     assert not jobs.is_current(run)
     assert jobs.begin(job_id, "w2", publication=recorder.sent[0].publication) is not None
+
+
+def test_a_worker_whose_clock_is_ahead_takes_no_run_away(
+    job_id: UUID, jobs: Jobs, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+):
+    run = jobs.begin(job_id, "w1")
+    assert run is not None
+    monkeypatch.setattr(reconcile, "datetime", Ahead)
+    assert reconciler.run() == Finding(0, 0, 0)
+    assert jobs.is_current(run)
 
 
 def test_a_dry_run_counts_and_changes_nothing(

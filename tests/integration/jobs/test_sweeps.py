@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 
 from app.cli import register
 from app.container import Container
+from app.jobs import stored_objects
 from app.jobs.contracts import Contract, DropVectorIndex, ExtractFile, PlanCollectionTransform
 from app.jobs.sweeps import Sweeps, Swept
 from app.storage.postgres.tables import (
@@ -23,6 +24,7 @@ from app.storage.postgres.tables import (
     Reconciliation,
 )
 from tasks import collections, datasets
+from tests.support.clocks import Ahead
 from tests.support.domain import World
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
@@ -157,7 +159,11 @@ def test_an_object_that_no_row_names_is_deleted(container: Container, world: Wor
     assert [blob.key for blob in container.blobs.list("")] == sorted([named, "notes/not-ours"])
 
 
-def test_a_young_object_may_be_an_upload_in_progress(container: Container, world: World):
+@pytest.mark.parametrize("clock", [datetime, Ahead])
+def test_a_young_object_may_be_an_upload_in_progress(
+    container: Container, world: World, monkeypatch: pytest.MonkeyPatch, clock: type[datetime]
+):
+    monkeypatch.setattr(stored_objects, "datetime", clock)
     container.blobs.put_bytes("files/uploading", b"x", media_type="text/plain")
     assert sweeps(container, timedelta(hours=1)).run().objects == []
 

@@ -89,6 +89,9 @@ ROUTES: dict[Kind, str] = {
         collection_transforms.list_processed_files collection_transforms.update_collection_transform
         collection_transforms.delete_collection_transform collection_transforms.trigger_collection_transform
         collection_transforms.cancel_collection_transform collection_transforms.retry_failed_files
+        collection_transforms.list_collection_transform_runs
+        collection_transforms.get_collection_transform_run dataset_transforms.list_dataset_transform_runs
+        dataset_transforms.get_dataset_transform_run
         dataset_transforms.get_dataset_transform dataset_transforms.get_dataset_transform_stats
         dataset_transforms.get_dataset_transform_detailed_stats dataset_transforms.list_batches
         dataset_transforms.update_dataset_transform dataset_transforms.delete_dataset_transform

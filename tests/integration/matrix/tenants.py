@@ -152,6 +152,10 @@ class Things:
         self.ids["message_id"] = json.loads(self.person.get(path).text)["messages"][-1]["message_id"]
         batches = self.person.get(f"/api/dataset-transforms/{self.ids['dataset_transform_id']}/batches")
         self.ids["batch_key"] = json.loads(batches.text)["items"][0]["batch_key"]
+        for kind in ("collection", "dataset"):
+            path = f"/api/{kind}-transforms/{self.ids[f'{kind}_transform_id']}/runs"
+            runs = json.loads(self.person.get(path).text)["items"]
+            self.ids[f"{kind}_transforms.run_id"] = runs[0]["run_id"]
 
     def _post(self, path: str, body: Any) -> Any:
         answer = self.person.send("POST", path, body)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID, uuid4
 
 import dramatiq
@@ -12,7 +13,12 @@ import pytest
 from dramatiq.middleware import Shutdown
 from prometheus_client import REGISTRY
 
-from app.errors import ProviderPausedError, ProviderUnavailableError, UnreadableFileError
+from app.errors import (
+    ProviderPausedError,
+    ProviderUnavailableError,
+    UnavailableError,
+    UnreadableFileError,
+)
 from app.jobs.contracts import ExtractFile, PlanCollectionTransform
 from app.jobs.policy import MAX_ATTEMPTS, Policy
 from app.security.principal import Principal
@@ -97,6 +103,51 @@ def test_a_job_that_has_waited_for_a_day_fails_as_others_do(
     start(extract)
     dead = pool.wait_for("dead", seconds=60)
     assert (dead.attempt, dead.error_code) == (MAX_ATTEMPTS, "provider_paused")
+
+
+def test_a_job_that_finds_postgres_away_before_it_begins_loses_no_attempt(
+    pool: Pool, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scope, "_AWAY_SECONDS", 0.1)
+    begin, refused = jobs.Jobs.begin, list[UUID]()
+
+    def away(self: jobs.Jobs, job_id: UUID, *more: Any, **which: Any) -> Run | None:
+        if which["kind"] == ExtractFile.kind and len(refused) <= MAX_ATTEMPTS + 1:
+            refused.append(job_id)
+            raise UnavailableError("Postgres: the server is starting")
+        return begin(self, job_id, *more, **which)
+
+    monkeypatch.setattr(jobs.Jobs, "begin", away)
+    runs: list[int] = []
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        runs.append(run.attempt)
+        finish(services, run)
+
+    start(extract)
+    assert pool.wait_for("succeeded").attempt == 1
+    pool.rest()
+    assert (runs, len(refused)) == ([1], MAX_ATTEMPTS + 2)
+    assert pool.dead_letters() == []
+
+
+def test_a_job_that_can_not_be_put_off_as_postgres_is_away_comes_again_as_it_was(
+    pool: Pool, start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scope, "_AWAY_SECONDS", 0.1)
+    away = UnavailableError("Postgres: the server is starting")
+    monkeypatch.setattr(jobs.Jobs, "put_off", Mock(side_effect=away))
+    runs: list[int] = []
+
+    def extract(services: Any, run: Run, contract: ExtractFile) -> None:
+        runs.append(run.attempt)
+        if len(runs) <= MAX_ATTEMPTS:
+            raise ProviderPausedError("it is left alone")
+        finish(services, run)
+
+    start(extract)
+    assert pool.wait_for("succeeded").attempt == 1
+    assert runs == [1] * (MAX_ATTEMPTS + 1)
 
 
 def test_runs_that_a_shutdown_interrupts_cost_no_attempt_and_are_no_successes(

@@ -15,6 +15,7 @@ from app.services.reading import Reading
 from app.storage.postgres.queries.pace import progress
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
+    CollectionTransform,
     File,
     FileExtraction,
     Item,
@@ -144,6 +145,41 @@ def test_files_are_narrowed_by_state_and_name(database: Database, world: World) 
     assert reading.files(ADA, collection, name="_").total == 2
     page = reading.files(ADA, collection, limit=1, offset=1)
     assert ([one.name for one in page.files], page.total) == (["b_2.txt"], 3)
+
+
+def test_the_list_of_files_says_what_the_counts_say(database: Database, world: World) -> None:
+    """Whatever several transforms, an older configuration and a disabled one made of each."""
+    collection = world.collection()
+    first, second, off = (world.collection_transform(collection, world.dataset()) for _ in range(3))
+    made: dict[str, list[tuple[int, str, dict[str, str]]]] = {
+        "read.txt": [(first, "succeeded", {}), (second, "succeeded", {})],
+        "failed.txt": [(first, "failed", {"error_message": "it is empty"}), (second, "succeeded", {})],
+        "older.txt": [(first, "succeeded", {}), (second, "failed", {"config_hash": "c0"})],
+        "half.txt": [(first, "succeeded", {})],
+        "stopped.txt": [(first, "failed", {"error_code": "cancelled"}), (second, "succeeded", {})],
+        "both.txt": [
+            (first, "failed", {"error_message": "it is broken"}),
+            (second, "failed", {"error_code": "cancelled"}),
+        ],
+        "new.txt": [],
+    }
+    with database.transaction() as session:
+        transform = session.get_one(CollectionTransform, off)
+        transform.is_enabled = False
+    for name, outcomes in made.items():
+        file = world.file(collection, name)
+        with database.transaction() as session:
+            session.add_all(_extraction(key, file, state, **more) for key, state, more in outcomes)
+    reading, counted = Reading(database), Overview(database).collection(ADA, collection).files
+    states = {one.name: one.state for one in reading.files(ADA, collection).files}
+    assert states == {
+        "read.txt": "read", "failed.txt": "failed", "older.txt": "waiting", "half.txt": "waiting",
+        "stopped.txt": "cancelled", "both.txt": "failed", "new.txt": "waiting",
+    }  # fmt: skip
+    narrowed = [reading.files(ADA, collection, state=state) for state in ("read", "failed", "waiting")]
+    assert [page.total for page in narrowed] == [counted.done, counted.failed, counted.left] == [1, 3, 3]
+    causes = {one.name: one.error_message for one in narrowed[1].files}
+    assert (causes["failed.txt"], causes["both.txt"]) == ("it is empty", "it is broken")
 
 
 def test_no_time_is_left_when_nothing_moves() -> None:

@@ -49,6 +49,15 @@ class Job(Base):
         Index("ix_jobs_created_at_job_id", "created_at", "job_id"),
         Index("ix_jobs_dead", "created_at", "job_id", postgresql_where=text("state = 'dead'")),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        Index("ix_jobs_planned_by", "planned_by", "state", postgresql_where=text("planned_by IS NOT NULL")),
+        Index(
+            "ix_jobs_plans",
+            "kind",
+            "scope_id",
+            "created_at",
+            "job_id",
+            postgresql_where=text("kind IN ('plan_collection_transform', 'plan_dataset_transform')"),
+        ),
     )
 
     job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -63,6 +72,9 @@ class Job(Base):
     # Which standing thing the job serves, for progress: e.g. ("collection_transform", 7).
     scope_kind: Mapped[str | None] = mapped_column(Text)
     scope_id: Mapped[int | None] = mapped_column(Integer)
+    # The plan that made it, or asked for it last: both are of one run of a transform. No foreign key: a job
+    # that is recorded again would hold the plan's row after its own, and cancellations lock that first.
+    planned_by: Mapped[UUID | None] = mapped_column(Uuid)
     state: Mapped[str] = mapped_column(Text, server_default=text("'pending'"))
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # the latest; 0: none yet
     # Asked for again while running: a fresh job follows when this one ends.
