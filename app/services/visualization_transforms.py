@@ -19,7 +19,7 @@ from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
-from app.services.visualizations import VisualizationView, visualization_view
+from app.services.visualizations import UNDER_WAY, VisualizationView, visualization_view
 from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.map_progress import runs_progress
 from app.storage.postgres.queries.owned import owned
@@ -29,7 +29,6 @@ from app.storage.postgres.session import Database
 from app.storage.postgres.tables import EmbeddedDataset, LlmRow, Visualization, VisualizationTransform
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "last_run_status"]
-_ACTIVE = ("pending", "processing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ class VisualizationTransforms:
             active = session.scalar(
                 select(Visualization.visualization_id).where(
                     Visualization.visualization_transform_id == visualization_transform_id,
-                    Visualization.status.in_(_ACTIVE),
+                    Visualization.status.in_(UNDER_WAY),
                 )
             )
             if active is not None:
@@ -220,7 +219,7 @@ class VisualizationTransforms:
                 total_runs=sum(counts.values()),
                 successful_runs=counts.get("completed", 0),
                 failed_runs=counts.get("failed", 0),
-                active_runs=sum(counts.get(status, 0) for status in _ACTIVE),
+                active_runs=sum(counts.get(status, 0) for status in UNDER_WAY),
                 progress=runs_progress(session, visualization_transform_id),
             )
 

@@ -30,6 +30,7 @@ from app.storage.postgres.tables import (
 from app.storage.s3 import BlobStore
 
 MOST_POINTS_PER_PAGE = 100_000
+UNDER_WAY = ("pending", "processing")
 _NEWEST_FIRST = (Key("visualization_id", Visualization.visualization_id, descending=True),)
 
 

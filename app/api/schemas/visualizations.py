@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -20,6 +20,12 @@ class VisualizationsQuery(KeyedWindow):
     """Which maps."""
 
     limit: int = Field(50, ge=1, le=200)
+
+
+class DownloadQuery(QueryString):
+    """Whether a browser, too, gets the file and not the page that shows it."""
+
+    download: Literal["true", "false"] = "false"
 
 
 class RecentQuery(QueryString):
