@@ -45,7 +45,7 @@ EXPECTED = dict.fromkeys({*SIGN_IN, *NOT_READY}, 409)
 DOWNLOAD = (
     "/api/visualization-transforms/{visualization_transform_id}/visualizations/{visualization_id}/download"
 )
-EXPECTED |= {DOWNLOAD: 202}
+EXPECTED |= {f"{RUN}/download": 202}
 EXPECTED |= {f"/api/{kind}-inference/models": 501 for kind in ("embedding", "llm")}  # no such services here
 ENDLESS = ("/stream", "/api/events")
 
