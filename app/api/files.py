@@ -120,7 +120,7 @@ def preview_file(path: FilePath, body: PreviewBody) -> Response:
 @api.delete(f"{_FILES}/<int:file_key>", responses={204: None})
 def delete_file(path: FilePath) -> Response:
     """Delete a file with what was made from it."""
-    services().files.delete(me(), path.collection_id, path.file_key)
+    services().files.delete(me(), path.file_key, collection_id=path.collection_id)
     return nothing()
 
 

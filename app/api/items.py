@@ -106,7 +106,7 @@ def list_chunks(path: ItemPath, query: ChunksQuery) -> Response:
 @api.delete(f"{_ITEMS}/<int:item_id>", responses={204: None})
 def delete_item(path: ItemPath) -> Response:
     """Delete an item with its chunks and vectors."""
-    services().items.delete(me(), path.dataset_id, path.item_id)
+    services().items.delete(me(), path.item_id, dataset_id=path.dataset_id)
     return nothing()
 
 

@@ -185,11 +185,11 @@ class Files:
         opener = partial(self.blobs.open, row.object_key)
         return Download(row.name, row.media_type, row.size_bytes, row.content_hash, opener)
 
-    def delete(self, principal: Principal, collection_id: int, file_id: int) -> None:
-        """Delete a file with the items, chunks and vectors made from it; raises NotFoundError."""
+    def delete(self, principal: Principal, file_id: int, *, collection_id: int | None = None) -> None:
+        """Delete a file with what was made from it; raises NotFoundError, also for another collection's."""
         with self.database.transaction() as session:
             row = owned(session, File, file_id, principal.owner_id, lock=True)
-            if row.collection_id != collection_id:
+            if collection_id not in {None, row.collection_id}:
                 raise NotFoundError(f"no file {file_id} in collection {collection_id}")
             removal = Removal(session, self.outbox, principal.owner_id)
             removal.objects([row.object_key])

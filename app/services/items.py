@@ -230,14 +230,17 @@ class Items:
                 Removal(session, self.outbox, principal.owner_id).replan([dataset_id])
         return Pushed(completed=len(ids), failed=0, item_ids=tuple(ids))
 
-    def delete(self, principal: Principal, dataset_id: int, item_id: int) -> None:
-        """Delete an item with its chunks; planning then deletes its vectors. Raises NotFoundError."""
+    def delete(self, principal: Principal, item_id: int, *, dataset_id: int | None = None) -> None:
+        """Delete an item with its chunks; planning then deletes its vectors.
+
+        Raises NotFoundError, also for an item of another dataset.
+        """
         with self.database.transaction() as session:
             row = owned(session, Item, item_id, principal.owner_id, lock=True)
-            if row.dataset_id != dataset_id:
+            if dataset_id not in {None, row.dataset_id}:
                 raise NotFoundError(f"no item {item_id} in dataset {dataset_id}")
             session.delete(row)
-            Removal(session, self.outbox, principal.owner_id).replan([dataset_id])
+            Removal(session, self.outbox, principal.owner_id).replan([row.dataset_id])
 
     def _write(self, session: Session, principal: Principal, dataset_id: int, item: PushedItem) -> int:
         row = session.scalars(

@@ -42,9 +42,7 @@ NOT_READY |= {"/api/visualizations/{visualization_id}/download"}
 # Nobody signs in here, and the map waits for a worker.
 SIGN_IN = {"/api/auth/sessions", "/api/auth/tokens", "/api/auth/authorize"}
 EXPECTED = dict.fromkeys({*SIGN_IN, *NOT_READY}, 409)
-DOWNLOAD = (
-    "/api/visualization-transforms/{visualization_transform_id}/visualizations/{visualization_id}/download"
-)
+RUN = "/api/visualization-transforms/{visualization_transform_id}/visualizations/{visualization_id}"
 EXPECTED |= {f"{RUN}/download": 202}
 EXPECTED |= {f"/api/{kind}-inference/models": 501 for kind in ("embedding", "llm")}  # no such services here
 ENDLESS = ("/stream", "/api/events")

@@ -91,7 +91,7 @@ CALLS: dict[str, Call] = {
     "files.list": lambda of, who, a: of.files.list(who, a.collection),
     "files.get": lambda of, who, a: of.files.get(who, a.collection, a.file),
     "files.open": lambda of, who, a: of.files.open(who, a.collection, a.file),
-    "files.delete": lambda of, who, a: of.files.delete(who, a.collection, a.file),
+    "files.delete": lambda of, who, a: of.files.delete(who, a.file),
     "files.failed_files": lambda of, who, a: of.files.failed_files(who, a.collection),
     "datasets.get": lambda of, who, a: of.datasets.get(who, a.dataset),
     "datasets.update": lambda of, who, a: of.datasets.update(who, a.dataset, {"title": "x"}),
@@ -104,7 +104,7 @@ CALLS: dict[str, Call] = {
     "items.push": lambda of, who, a: of.items.push(
         who, a.dataset, [PushedItem("i", [PushedChunk("mine now")])]
     ),
-    "items.delete": lambda of, who, a: of.items.delete(who, a.dataset, a.item),
+    "items.delete": lambda of, who, a: of.items.delete(who, a.item),
     "embedders.get": lambda of, who, a: of.embedders.get(who, a.embedder),
     "embedders.update": lambda of, who, a: of.embedders.update(who, a.embedder, {"name": "x"}),
     "embedders.delete": lambda of, who, a: of.embedders.delete(who, a.embedder),
