@@ -153,11 +153,11 @@ class EmbeddedDatasets:
     ) -> tuple[EmbeddingProgress, ...]:
         """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
         with self.database.transaction() as session:
-            rows = {
-                key: owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
-                for key in embedded_dataset_ids
-            }
             which = EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids)
+            mine = select(EmbeddedDataset).where(which, EmbeddedDataset.owner_id == principal.owner_id)
+            rows = {row.embedded_dataset_id: row for row in session.scalars(mine)}
+            if lacking := set(embedded_dataset_ids) - rows.keys():
+                raise NotFoundError(f"no embedded dataset {min(lacking)}", field="embedded_dataset_ids")
             found = embedding_progress(session, which)
         return tuple(self._with_pushed(rows[done.embedded_dataset_id], done) for done in found)
 
