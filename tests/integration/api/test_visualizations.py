@@ -95,6 +95,8 @@ def test_a_finished_map_gives_points_topics_and_itself(
     finish(container, run, tmp_path)
     shown = client.get(asked_for, headers={"Accept": "text/html,*/*;q=0.8"})
     assert (shown.status_code, shown.location) == (303, f"/maps/{transform['transform']}?run={run}")
+    page = client.get(shown.location).text
+    assert ('id="map"' in page, 'data-passages="/maps/passages"' in page) == (True, True)
     for headers, query in (({"Accept": "*/*"}, ""), ({"Accept": "text/html"}, "?download=true")):
         file = client.get(f"{asked_for}{query}", headers=headers)
         assert (file.status_code, file.headers["Content-Disposition"][:10]) == (200, "attachment")
