@@ -9,7 +9,7 @@ from flask_openapi3.models.tag import Tag
 from app.api.context import accounts
 from app.api.replies import nothing, reply
 from app.api.schemas.accounts import ApiTokenList, ApiTokenPath, CreateApiToken, NewApiTokenReply
-from app.api.schemas.base import WITH_CONFLICT, Window
+from app.api.schemas.base import WITH_CONFLICT, KeyedWindow
 from app.api.who import in_person
 from app.security.marks import least_role
 from app.security.principal import Role
@@ -24,14 +24,12 @@ api = APIBlueprint(
 
 
 @api.get("", responses={200: ApiTokenList})
-def list_api_tokens(query: Window) -> Response:
+def list_api_tokens(query: KeyedWindow) -> Response:
     """List the user's API tokens, newest first."""
-    page = accounts().api_tokens.list(in_person(), limit=query.limit, offset=query.offset)
-    return reply(
-        ApiTokenList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
+    page = accounts().api_tokens.list(
+        in_person(), limit=query.limit, offset=query.offset, cursor=query.cursor
     )
+    return reply(ApiTokenList.of(page))
 
 
 @api.post("", responses={201: NewApiTokenReply})

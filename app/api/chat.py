@@ -32,7 +32,6 @@ from app.api.schemas.chat import (
     RegenerateQuery,
 )
 from app.errors import ExplorerError, UnavailableError
-from app.security.marks import streams
 from app.services.chat import ChatMessageView
 from app.services.chat_events import Answer, ChatOptions, Done, Event, Failed, Piece, Retrieved, Stage
 
@@ -58,12 +57,8 @@ def create_chat_session(body: CreateChatSession) -> Response:
 @api.get("/sessions", responses={200: ChatSessionList})
 def list_chat_sessions(query: ChatWindow) -> Response:
     """List the owner's conversations, the one last spoken in first."""
-    page = services().chats.list(me(), limit=query.limit, offset=query.offset)
-    return reply(
-        ChatSessionList(
-            sessions=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
-    )
+    page = services().chats.list(me(), limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(ChatSessionList.of(page))
 
 
 @api.get(_SESSION, responses={200: ChatSessionReply})
@@ -82,12 +77,10 @@ def delete_chat_session(path: ChatSessionPath) -> Response:
 @api.get(f"{_SESSION}/messages", responses={200: ChatMessageList})
 def list_chat_messages(path: ChatSessionPath, query: MessageWindow) -> Response:
     """List what was said, oldest first, answers with their passages."""
-    page = services().chats.messages(me(), path.session_id, limit=query.limit, offset=query.offset)
-    return reply(
-        ChatMessageList(
-            messages=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
+    page = services().chats.messages(
+        me(), path.session_id, limit=query.limit, offset=query.offset, cursor=query.cursor
     )
+    return reply(ChatMessageList.of(page))
 
 
 @api.post(f"{_SESSION}/messages", responses={200: AnswerReply, **_WITH_PROVIDER})
@@ -97,7 +90,6 @@ def ask(path: ChatSessionPath, body: AskBody) -> Response:
 
 
 @api.post(f"{_SESSION}/messages/stream", responses={**answers("text/event-stream"), **_WITH_PROVIDER})
-@streams
 def ask_stream(path: ChatSessionPath, body: AskBody) -> Response:
     """Put a question and read the answer as it comes (connected, progress, content, complete or error)."""
     return _streamed(_asked(path, body))

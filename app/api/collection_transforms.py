@@ -49,6 +49,7 @@ def list_collection_transforms(query: CollectionTransformQuery) -> Response:
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         collection_id=query.collection_id,
         dataset_id=query.dataset_id,
@@ -142,17 +143,9 @@ def list_processed_files(path: CollectionTransformPath, query: ProcessedFilesQue
         limit=query.limit,
         offset=query.offset,
         cursor=query.cursor,
-        state=query.status,
+        status=query.status,
     )
-    return reply(
-        ProcessedFileList(
-            items=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-            next_cursor=page.next_cursor,
-        )
-    )
+    return reply(ProcessedFileList.of(page))
 
 
 @api.get(f"{_ONE}/runs", responses={200: TransformRunList})

@@ -88,6 +88,7 @@ def list_transforms_of_collection(path: CollectionPath, query: SortedWindow) -> 
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         collection_id=path.collection_id,
         descending=query.descending,
@@ -102,12 +103,4 @@ def count_files_by_state(path: CollectionPath) -> Response:
 
 
 def _page(page: Page[CollectionView]) -> Response:
-    return reply(
-        CollectionList(
-            collections=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-            next_cursor=page.next_cursor,
-        )
-    )
+    return reply(CollectionList.of(page))

@@ -53,6 +53,7 @@ def list_dataset_transforms(query: DatasetTransformQuery) -> Response:
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         dataset_id=query.dataset_id,
         sort_by=query.sort_by,
@@ -154,7 +155,7 @@ def list_batches(path: DatasetTransformPath, query: BatchQuery) -> Response:
         limit=query.limit,
         offset=query.offset,
         cursor=query.cursor,
-        state=query.status,
+        status=query.status,
         sort_by=query.sort_by,
         descending=query.descending,
     )

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SearchWindow, SortedWindow
+from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SortedWindow
 from app.api.schemas.collection_transforms import CollectionTransformList
 from app.api.schemas.dataset_transforms import DatasetTransformList
 from app.api.schemas.datasets import (
@@ -41,26 +41,16 @@ def list_datasets(query: KeyedSearchWindow) -> Response:
     page = services().datasets.list(
         me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
     )
-    return reply(
-        DatasetList(
-            items=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-            next_cursor=page.next_cursor,
-        )
-    )
+    return reply(DatasetList.of(page))
 
 
 @api.get("/embedders", responses={200: EmbedderList})
-def list_embedders_for_datasets(query: SearchWindow) -> Response:
+def list_embedders_for_datasets(query: KeyedSearchWindow) -> Response:
     """List the embedders that a dataset can go through: the owner's."""
-    page = services().embedders.list(me(), limit=query.limit, offset=query.offset, search=query.search)
-    return reply(
-        EmbedderList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
+    page = services().embedders.list(
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
     )
+    return reply(EmbedderList.of(page))
 
 
 @api.post("", responses={201: DatasetReply})
@@ -99,6 +89,7 @@ def list_transforms_of_dataset(path: DatasetPath, query: SortedWindow) -> Respon
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         dataset_id=path.dataset_id,
         descending=query.descending,
@@ -113,6 +104,7 @@ def list_transforms_into_dataset(path: DatasetPath, query: SortedWindow) -> Resp
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         dataset_id=path.dataset_id,
         descending=query.descending,
@@ -124,6 +116,6 @@ def list_transforms_into_dataset(path: DatasetPath, query: SortedWindow) -> Resp
 def list_embedded_datasets_of_dataset(path: DatasetPath, query: EmbeddedOfDatasetQuery) -> Response:
     """List the embedded datasets made from this dataset."""
     page = services().embedded_datasets.list(
-        me(), limit=query.limit, offset=query.offset, dataset_id=path.dataset_id
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, dataset_id=path.dataset_id
     )
     return reply(EmbeddedDatasetList.of(page))

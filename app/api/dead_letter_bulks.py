@@ -8,7 +8,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import reply
-from app.api.schemas.base import WITH_CONFLICT, Window
+from app.api.schemas.base import WITH_CONFLICT, KeyedWindow
 from app.api.schemas.dead_letters import (
     BulkBody,
     BulkList,
@@ -39,9 +39,10 @@ def prepare_bulk(body: BulkBody) -> Response:
 
 
 @api.get("", responses={200: BulkList})
-def list_bulks(query: Window) -> Response:
+def list_bulks(query: KeyedWindow) -> Response:
     """List bulk jobs, the newest first."""
-    return reply(BulkList.of(services().letter_bulks.list(me(), limit=query.limit, offset=query.offset)))
+    page = services().letter_bulks.list(me(), limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(BulkList.of(page))
 
 
 @api.get(_ONE, responses={200: BulkPreviewReply})

@@ -44,7 +44,7 @@ _ONE = "/<int:embedded_dataset_id>"
 def list_embedded_datasets(query: EmbeddedDatasetQuery) -> Response:
     """List the owner's embedded datasets."""
     page = services().embedded_datasets.list(
-        me(), limit=query.limit, offset=query.offset, search=query.search
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
     )
     return reply(EmbeddedDatasetList.of(page))
 
@@ -110,7 +110,7 @@ def list_processed_batches(path: EmbeddedDatasetPath, query: ProcessedBatchQuery
         limit=query.limit,
         offset=query.offset,
         cursor=query.cursor,
-        state=query.status,
+        status=query.status,
         sort_by=query.sort_by,
         descending=query.descending,
     )
@@ -123,6 +123,10 @@ def list_visualizations_of_embedded_dataset(
 ) -> Response:
     """List the maps drawn from it, newest first."""
     page = services().visualizations.list(
-        me(), limit=query.limit, offset=query.offset, embedded_dataset_id=path.embedded_dataset_id
+        me(),
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
+        embedded_dataset_id=path.embedded_dataset_id,
     )
     return reply(VisualizationList.of(page))

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import WITH_CONFLICT, SearchWindow
+from app.api.schemas.base import WITH_CONFLICT, KeyedSearchWindow
 from app.api.schemas.embedders import (
     CreateEmbedder,
     EmbedderList,
@@ -35,14 +35,12 @@ _ONE = "/<int:embedder_id>"
 
 
 @api.get("", responses={200: EmbedderList})
-def list_embedders(query: SearchWindow) -> Response:
+def list_embedders(query: KeyedSearchWindow) -> Response:
     """List the owner's embedders."""
-    page = services().embedders.list(me(), limit=query.limit, offset=query.offset, search=query.search)
-    return reply(
-        EmbedderList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
+    page = services().embedders.list(
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
     )
+    return reply(EmbedderList.of(page))
 
 
 @api.get("/providers", responses={200: ProviderList})

@@ -132,8 +132,16 @@ def _rule(item: Any) -> str:
         return "is required"
     if item["type"] == "model_type":
         return "must be a JSON object" if item["loc"] else "the body must be a JSON object"
-    message = str(item["msg"])
-    return message.removeprefix("Value error, ").removeprefix("Input ")
+    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return f"{message} (given: {shape(item['input'])})"
+
+
+def shape(value: Any) -> str:
+    """What kind of value it is and how long, and never the value itself: it may be a secret."""
+    if value is None:
+        return "null"
+    kind = next((words for kind, words in _KINDS if isinstance(value, kind)), "an object")
+    return f"{kind} of length {len(value)}" if isinstance(value, str | list) else kind
 
 
 def _too_large(_error: HTTPException) -> str:
@@ -151,6 +159,8 @@ def _wrong_method(error: HTTPException) -> str:
     return f"{request.method} is not possible at {request.path[:_SHOWN_PATH]}; use {possible}"
 
 
+# bool before int, which it is one of.
+_KINDS = ((bool, "true or false"), (int, "an integer"), (float, "a number"), (str, "text"), (list, "a list"))
 _WORDS: Mapping[HTTPStatus, Callable[[HTTPException], str]] = {
     HTTPStatus.NOT_FOUND: _unknown_address,
     HTTPStatus.METHOD_NOT_ALLOWED: _wrong_method,

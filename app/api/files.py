@@ -14,7 +14,7 @@ from app.api.guard import takes_bytes, takes_files
 from app.api.openapi import download
 from app.api.ranges import as_part, asked_part
 from app.api.replies import nothing, reply, stream
-from app.api.schemas.base import PROBLEMS, Problem, Window
+from app.api.schemas.base import PROBLEMS, KeyedWindow, Problem
 from app.api.schemas.files import (
     FailedFileList,
     FileList,
@@ -120,19 +120,17 @@ def preview_file(path: FilePath, body: PreviewBody) -> Response:
 @api.delete(f"{_FILES}/<int:file_key>", responses={204: None})
 def delete_file(path: FilePath) -> Response:
     """Delete a file with what was made from it."""
-    services().files.delete(me(), path.collection_id, path.file_key)
+    services().files.delete(me(), path.file_key, collection_id=path.collection_id)
     return nothing()
 
 
 @api.get("/collections/<int:collection_id>/failed-files", responses={200: FailedFileList})
-def list_failed_files(path: FilesPath, query: Window) -> Response:
+def list_failed_files(path: FilesPath, query: KeyedWindow) -> Response:
     """List the files that could not be read, with the cause."""
-    page = services().files.failed_files(me(), path.collection_id, limit=query.limit, offset=query.offset)
-    return reply(
-        FailedFileList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
+    page = services().files.failed_files(
+        me(), path.collection_id, limit=query.limit, offset=query.offset, cursor=query.cursor
     )
+    return reply(FailedFileList.of(page))
 
 
 @api.get("/collections-allowed-file-types", responses={200: AllowedTypes})

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
@@ -14,12 +15,14 @@ from flask import Flask, Response, current_app, g, request
 from app.api.context import me, services
 from app.errors import ExplorerError, InvalidInputError
 from app.security.marks import takes_idempotency_key
-from app.services.idempotency import Answer, Claim
+from app.services.idempotency import Answer, Claim, Idempotency
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _BLOCK_BYTES = 64 * 1024
+_EVENTS = "text/event-stream"
+_EVENT, _LAST_EVENT = "event: ", "event: complete\n"
 _log = logging.getLogger(__name__)
 
 
@@ -48,23 +51,63 @@ def _begin() -> Response | None:
     if isinstance(found, Claim):
         g.idempotency_claim = found
         return None
-    response = Response(found.body, found.status, mimetype="application/json")
-    response.headers[REPLAYED] = "true"
-    return response
+    return _replayed(found)
 
 
 def _end(response: Response) -> Response:
     claim: Claim | None = g.pop("idempotency_claim", None)
     if claim is None:
         return response
+    if response.mimetype == _EVENTS:
+        return _keeping_last(claim, response)
+    succeeded = response.is_json and response.status_code < 300  # noqa: PLR2004 - a success
+    answer = Answer(response.status_code, response.get_data()) if succeeded else None
+    _keep(services().idempotency, claim, answer)
+    return response
+
+
+def _keep(keeper: Idempotency, claim: Claim, answer: Answer | None) -> None:
+    """Keep the answer; without one the request did nothing, and may be sent again."""
     try:
-        if response.is_json and response.status_code < 300:  # noqa: PLR2004 - a success
-            services().idempotency.complete(claim, Answer(response.status_code, response.get_data()))
+        if answer is None:
+            keeper.release(claim)
         else:
-            services().idempotency.release(claim)
+            keeper.complete(claim, answer)
     except ExplorerError as error:
         # What was done is done: the client hears so, and a repetition hears 409 until the claim ends.
         _log.warning("the answer to %s is not kept: %s", claim.route, error.message)
+
+
+def _replayed(answer: Answer) -> Response:
+    """What was answered; of a stream its last event, which has all that came before."""
+    mimetype = _EVENTS if answer.body.startswith(_EVENT.encode()) else "application/json"
+    response = Response(answer.body, answer.status, mimetype=mimetype)
+    response.headers[REPLAYED] = "true"
+    return response
+
+
+def _keeping_last(claim: Claim, response: Response) -> Response:
+    """Keep the last event of a stream that comes to its end; one that does not may be asked for again."""
+    # Asked when the request is over, and with it what services() finds them by.
+    whole, keeper = False, services().idempotency
+    source: Any = response.response
+
+    def forget() -> None:
+        if not whole:
+            _keep(keeper, claim, None)
+
+    def lines() -> Iterator[str]:
+        nonlocal whole
+        with closing(source):
+            for line in source:
+                if line.startswith(_LAST_EVENT):
+                    whole = True
+                    _keep(keeper, claim, Answer(response.status_code, line.encode()))
+                yield line
+        forget()
+
+    response.response = lines()
+    response.call_on_close(forget)  # also where nobody read on
     return response
 
 

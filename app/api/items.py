@@ -24,7 +24,6 @@ from app.api.schemas.items import (
     ItemsPath,
     ItemsQuery,
     ItemTextReply,
-    ItemWithChunks,
     OneItemPath,
     PushedReply,
     PushItems,
@@ -62,11 +61,9 @@ def push_items(path: ItemsPath, body: PushItems) -> Response:
 def list_items(path: ItemsPath, query: ItemsQuery) -> Response:
     """List items with their first 100 chunks each."""
     page = _items(path, query)
-    chunks = services().items.first_chunks(me(), [item.item_id for item in page.items], most=_SHOWN_CHUNKS)
-    found = [ItemWithChunks(item=item, chunks=list(chunks[item.item_id])) for item in page.items]
     return reply(
         ItemChunksList(
-            items=found,
+            items=list(services().items.with_chunks(me(), page.items, most=_SHOWN_CHUNKS)),
             page=query.page,
             page_size=query.page_size,
             total_count=page.total_count,
@@ -96,17 +93,20 @@ def list_item_summaries(path: ItemsPath, query: ItemsQuery) -> Response:
 def list_chunks(path: ItemPath, query: ChunksQuery) -> Response:
     """List an item's chunks in reading order."""
     page = services().items.chunks(
-        me(), path.item_id, dataset_id=path.dataset_id, limit=query.limit, offset=query.offset
+        me(),
+        path.item_id,
+        dataset_id=path.dataset_id,
+        limit=query.limit,
+        offset=query.offset,
+        cursor=query.cursor,
     )
-    return reply(
-        ChunkList(chunks=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
-    )
+    return reply(ChunkList.of(page))
 
 
 @api.delete(f"{_ITEMS}/<int:item_id>", responses={204: None})
 def delete_item(path: ItemPath) -> Response:
     """Delete an item with its chunks and vectors."""
-    services().items.delete(me(), path.dataset_id, path.item_id)
+    services().items.delete(me(), path.item_id, dataset_id=path.dataset_id)
     return nothing()
 
 

@@ -10,7 +10,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import nothing, reply
-from app.api.schemas.base import WITH_CONFLICT, SearchWindow
+from app.api.schemas.base import WITH_CONFLICT, KeyedSearchWindow
 from app.api.schemas.llms import CreateLlm, LlmList, LlmPath, LlmReply, LlmTestReply, UpdateLlm
 from app.services.llms import LlmFields
 
@@ -25,12 +25,12 @@ _ONE = "/<int:llm_id>"
 
 
 @api.get("", responses={200: LlmList})
-def list_llms(query: SearchWindow) -> Response:
+def list_llms(query: KeyedSearchWindow) -> Response:
     """List the owner's LLMs."""
-    page = services().llms.list(me(), limit=query.limit, offset=query.offset, search=query.search)
-    return reply(
-        LlmList(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
+    page = services().llms.list(
+        me(), limit=query.limit, offset=query.offset, cursor=query.cursor, search=query.search
     )
+    return reply(LlmList.of(page))
 
 
 @api.post("", responses={201: LlmReply})

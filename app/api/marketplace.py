@@ -27,12 +27,8 @@ api = APIBlueprint(
 @api.get("/collections", responses={200: CollectionList})
 def list_public_collections(query: PublicWindow) -> Response:
     """List everybody's public collections, newest first."""
-    page = services().collections.public(limit=query.limit, offset=query.offset)
-    return reply(
-        CollectionList(
-            collections=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
-    )
+    page = services().collections.public(limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(CollectionList.of(page))
 
 
 @api.get("/collections/recent", responses={200: CollectionList})
@@ -55,12 +51,8 @@ def grab_collection(path: CollectionPath) -> Response:
 @api.get("/datasets", responses={200: DatasetList})
 def list_public_datasets(query: PublicWindow) -> Response:
     """List everybody's public datasets, newest first."""
-    page = services().datasets.public(limit=query.limit, offset=query.offset)
-    return reply(
-        DatasetList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
-    )
+    page = services().datasets.public(limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(DatasetList.of(page))
 
 
 @api.get("/datasets/recent", responses={200: DatasetList})
@@ -81,12 +73,8 @@ def grab_dataset(path: DatasetPath) -> Response:
 @api.get("/embedders", responses={200: EmbedderList})
 def list_public_embedders(query: PublicWindow) -> Response:
     """List everybody's public embedders, newest first."""
-    page = services().embedders.public(limit=query.limit, offset=query.offset)
-    return reply(
-        EmbedderList(
-            items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset
-        )
-    )
+    page = services().embedders.public(limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(EmbedderList.of(page))
 
 
 @api.get("/embedders/recent", responses={200: EmbedderList})
@@ -107,10 +95,8 @@ def grab_embedder(path: EmbedderPath) -> Response:
 @api.get("/llms", responses={200: LlmList})
 def list_public_llms(query: PublicWindow) -> Response:
     """List everybody's public LLMs, newest first."""
-    page = services().llms.public(limit=query.limit, offset=query.offset)
-    return reply(
-        LlmList(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
-    )
+    page = services().llms.public(limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(LlmList.of(page))
 
 
 @api.get("/llms/recent", responses={200: LlmList})

@@ -61,7 +61,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
         if path.startswith("/api/"):
             for method, operation in operations.items():
                 _complete(method, operation["responses"])
-                _conditional(method, operation)
+                _conditional(method, operation, readable="get" in operations)
     for path, method in _keyed(app):
         _take_key(described["paths"][path][method])
     for rule in app.url_map.iter_rules():
@@ -89,12 +89,12 @@ def _path(rule: Rule) -> str:
     return rule.rule.replace("<int:", "{").replace("<", "{").replace(">", "}")
 
 
-def _conditional(method: str, operation: dict[str, Any]) -> None:
+def _conditional(method: str, operation: dict[str, Any], *, readable: bool) -> None:
     """What app/api/etags.py does for reads and changes."""
     if method == "get" and "application/json" in operation["responses"]["200"].get("content", {}):
         operation["responses"].setdefault("304", {"description": "Not Modified"})
         _add_parameter(operation, _IF_NONE_MATCH)
-    if method in {"patch", "delete"}:
+    if method in {"patch", "delete"} and readable:
         _problem(operation["responses"], "412", "Precondition Failed")
         _add_parameter(operation, _IF_MATCH)
 

@@ -8,7 +8,7 @@ from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
 from app.api.replies import reply
-from app.api.schemas.base import PROBLEMS, Window
+from app.api.schemas.base import PROBLEMS, KeyedWindow
 from app.api.schemas.usage import UsageList, UsageReply
 from app.security.marks import least_role
 from app.security.principal import Role
@@ -26,9 +26,7 @@ def get_usage() -> Response:
 
 @api.get("/owners", responses={200: UsageList})
 @least_role(Role.ADMIN)
-def list_usage_by_owner(query: Window) -> Response:
+def list_usage_by_owner(query: KeyedWindow) -> Response:
     """Count what every owner has (for admins)."""
-    page = services().usages.all(limit=query.limit, offset=query.offset)
-    return reply(
-        UsageList(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
-    )
+    page = services().usages.all(limit=query.limit, offset=query.offset, cursor=query.cursor)
+    return reply(UsageList.of(page))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from flask import Response
+from flask import Response, request, url_for
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from flask_openapi3.types import ResponseDict
 
 from app.api import sse
 from app.api.context import me, services
@@ -26,6 +27,7 @@ from app.api.schemas.visualization_transforms import (
     VisualizationTransformStatsReply,
 )
 from app.api.schemas.visualizations import (
+    DownloadQuery,
     MapExport,
     MapSourceReply,
     VisualizationList,
@@ -38,7 +40,7 @@ from app.errors import NotFoundError
 from app.events.types import StatusEvent
 from app.security.marks import budget
 from app.services.visualization_transforms import VisualizationTransformChanges
-from app.services.visualizations import MapSource
+from app.services.visualizations import UNDER_WAY, MapSource
 
 api = APIBlueprint(
     "visualization_transforms",
@@ -48,6 +50,7 @@ api = APIBlueprint(
     abp_responses=WITH_CONFLICT,
 )
 _ONE = "/<int:visualization_transform_id>"
+_DOWNLOAD: ResponseDict = {200: MapExport, 202: MapSourceReply, 303: {"description": "See Other"}}
 
 
 @api.get("", responses={200: VisualizationTransformList})
@@ -57,6 +60,7 @@ def list_visualization_transforms(query: VisualizationTransformQuery) -> Respons
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         search=query.search,
         embedded_dataset_id=query.embedded_dataset_id,
         sort_by=query.sort_by,
@@ -144,6 +148,7 @@ def list_runs(path: VisualizationTransformPath, query: VisualizationsQuery) -> R
         me(),
         limit=query.limit,
         offset=query.offset,
+        cursor=query.cursor,
         visualization_transform_id=path.visualization_transform_id,
     )
     return reply(VisualizationList.of(page))
@@ -155,18 +160,27 @@ def get_run(path: RunPath) -> Response:
     return reply(MapSourceReply(_run(path)))
 
 
-@api.get(f"{_ONE}/visualizations/<int:visualization_id>/download", responses={200: MapExport})
-def download_run(path: RunPath) -> Response:
-    """Download coordinates and topics of one run."""
-    _run(path)
+@api.get(f"{_ONE}/visualizations/<int:visualization_id>/download", responses=_DOWNLOAD)
+def download_run(path: RunPath, query: DownloadQuery) -> Response:
+    """Download coordinates and topics of one run; 202 while it is made, browsers are shown its map (303)."""
+    run = _run(path)
+    if run.status in UNDER_WAY:
+        return reply(MapSourceReply(run), 202)
+    if query.download == "false" and _wants_page():
+        page = url_for("web.map_page", transform_id=path.visualization_transform_id, run=run.visualization_id)
+        return Response(status=303, headers={"Location": page})
     response: Response = download_visualization(
         path=VisualizationPath(visualization_id=path.visualization_id)
     )
     return response
 
 
+def _wants_page() -> bool:
+    return request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html"
+
+
 def _run(path: RunPath) -> MapSource:
     source = services().visualizations.get(me(), path.visualization_id)
-    if source.visualization.visualization_transform_id != path.visualization_transform_id:
+    if source.visualization_transform_id != path.visualization_transform_id:
         raise NotFoundError(f"no visualization {path.visualization_id} of this transform")
     return source

@@ -46,7 +46,7 @@ _ONE = "/<int:visualization_id>"
 @api.get("", responses={200: VisualizationList})
 def list_visualizations(query: VisualizationsQuery) -> Response:
     """List the owner's maps, newest first."""
-    page = services().visualizations.list(me(), limit=query.limit, offset=query.offset)
+    page = services().visualizations.list(me(), limit=query.limit, offset=query.offset, cursor=query.cursor)
     return reply(VisualizationList.of(page))
 
 

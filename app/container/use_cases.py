@@ -228,7 +228,7 @@ class Services:
         """A complete pipeline in one go."""
         return Quickstart(
             self.collections, self.datasets, self.collection_transforms, self.embedders,
-            self.dataset_transforms, self.visualization_transforms, self.overview,
+            self.dataset_transforms, self.visualization_transforms, self.overview, self.embedded_datasets,
         )  # fmt: skip
 
     @once
@@ -246,12 +246,11 @@ class Services:
         """One verb on many things."""
         return Bulk(
             deletes={
-                "collections": self.collections.delete,
-                "datasets": self.datasets.delete,
+                "collections": self.collections.delete, "files": self.files.delete,
+                "datasets": self.datasets.delete, "items": self.items.delete,
+                "embedders": self.embedders.delete, "llms": self.llms.delete,
                 "embedded-datasets": self.embedded_datasets.delete,
-                "embedders": self.embedders.delete,
-                "llms": self.llms.delete,
-                "visualizations": self.visualizations.delete,
+                "visualizations": self.visualizations.delete, "chat-sessions": self.chats.delete,
                 "collection-transforms": self.collection_transforms.delete,
                 "dataset-transforms": self.dataset_transforms.delete,
                 "visualization-transforms": self.visualization_transforms.delete,
@@ -261,7 +260,7 @@ class Services:
                 "dataset-transforms": self.dataset_transforms.trigger,
                 "visualization-transforms": self.visualization_transforms.trigger,
             },
-        )
+        )  # fmt: skip
 
     @once
     def usages(self) -> Usages:

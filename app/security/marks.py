@@ -36,14 +36,8 @@ def budget(name: str) -> Callable[[F], F]:
     return mark
 
 
-def streams(function: F) -> F:
-    """Mark a POST whose answer is a stream: it cannot be kept and given again."""
-    function.is_stream = True  # type: ignore[attr-defined] # read below
-    return function
-
-
 def takes_idempotency_key(function: Callable[..., Any]) -> bool:
     """Whether a POST of this route starts or changes something: what only looks, a viewer may do."""
-    if getattr(function, "is_public_route", False) or getattr(function, "is_stream", False):
+    if getattr(function, "is_public_route", False):
         return False
     return getattr(function, "least_role", Role.OPERATOR) is not Role.VIEWER

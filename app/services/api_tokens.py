@@ -15,7 +15,8 @@ from app.security.tokens import digest, fresh_api_token
 from app.services.described import check_title
 from app.services.paging import Page, check_window
 from app.services.views import view
-from app.storage.postgres.queries.pages import count, page
+from app.storage.postgres.queries.keyset import Key, keyed_page
+from app.storage.postgres.queries.pages import count
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import ApiToken, Owner, User
 
@@ -25,6 +26,10 @@ LONGEST_DAYS = 366
 MOST_TOKENS = 100
 _NOTED_EVERY = timedelta(seconds=60)
 _SHOWN_CHARACTERS = 4
+_NEWEST_FIRST = (
+    Key("created_at", ApiToken.created_at, descending=True),
+    Key("api_token_id", ApiToken.api_token_id, descending=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,17 @@ class ApiTokens:
             session.refresh(row)
             return NewApiToken(view(ApiTokenView, row), secret)
 
-    def list(self, principal: Principal, *, limit: int = 20, offset: int = 0) -> Page[ApiTokenView]:
+    def list(
+        self, principal: Principal, *, limit: int = 20, offset: int = 0, cursor: str | None = None
+    ) -> Page[ApiTokenView]:
         """The owner's tokens, newest first, those that have ended too."""
         check_window(limit, offset)
         mine = select(ApiToken).where(ApiToken.owner_id == principal.owner_id)
         with self.database.transaction() as session:
-            ordered = mine.order_by(ApiToken.created_at.desc(), ApiToken.api_token_id.desc())
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(view(ApiTokenView, row) for (row,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, mine, _NEWEST_FIRST, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(view(ApiTokenView, row) for (row,) in rows), total, limit, offset, following)
 
     def revoke(self, principal: Principal, api_token_id: int) -> None:
         """End a token at once; raises NotFoundError."""

@@ -16,8 +16,8 @@ from app.security.principal import Principal
 from app.services.described import check_title
 from app.services.paging import Page, check_window
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
-from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ChatCitation,
@@ -30,6 +30,11 @@ from app.storage.postgres.tables import (
 )
 
 MOST_SESSIONS, MOST_MESSAGES = 200, 500
+_LAST_SPOKEN_IN = (
+    Key("updated_at", ChatSession.updated_at, descending=True),
+    Key("session_id", ChatSession.session_id, descending=True),
+)
+_AS_SAID = (Key("message_id", ChatMessage.message_id),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +119,18 @@ class Chats:
             session.refresh(row)
             return view(ChatSessionView, row)
 
-    def list(self, principal: Principal, *, limit: int = 50, offset: int = 0) -> Page[ChatSessionView]:
+    def list(
+        self, principal: Principal, *, limit: int = 50, offset: int = 0, cursor: str | None = None
+    ) -> Page[ChatSessionView]:
         """The owner's conversations, the one last spoken in first."""
         check_window(limit, offset, most=MOST_SESSIONS)
-        statement = (
-            select(ChatSession)
-            .where(ChatSession.owner_id == principal.owner_id)
-            .order_by(ChatSession.updated_at.desc(), ChatSession.session_id.desc())
-        )
+        statement = select(ChatSession).where(ChatSession.owner_id == principal.owner_id)
         with self.database.transaction() as session:
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(tuple(view(ChatSessionView, row) for (row,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, _LAST_SPOKEN_IN, limit=limit, offset=offset, cursor=cursor
+            )
+            views = tuple(view(ChatSessionView, row) for (row,) in rows)
+            return Page(views, total, limit, offset, following)
 
     def get(self, principal: Principal, session_id: int) -> ChatSessionView:
         """One conversation; raises NotFoundError."""
@@ -137,17 +143,23 @@ class Chats:
             session.delete(owned(session, ChatSession, session_id, principal.owner_id, lock=True))
 
     def messages(
-        self, principal: Principal, session_id: int, *, limit: int = MOST_MESSAGES, offset: int = 0
+        self,
+        principal: Principal,
+        session_id: int,
+        *,
+        limit: int = MOST_MESSAGES,
+        offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[ChatMessageView]:
         """What was said, oldest first; raises NotFoundError."""
         check_window(limit, offset, most=MOST_MESSAGES)
-        statement = (
-            select(ChatMessage).where(ChatMessage.session_id == session_id).order_by(ChatMessage.message_id)
-        )
+        statement = select(ChatMessage).where(ChatMessage.session_id == session_id)
         with self.database.transaction() as session:
             owned(session, ChatSession, session_id, principal.owner_id)
-            rows, total = page(session, statement, limit=limit, offset=offset)
-            return Page(message_views(session, [row for (row,) in rows]), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, _AS_SAID, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(message_views(session, [row for (row,) in rows]), total, limit, offset, following)
 
 
 def message_views(session: Session, rows: Sequence[ChatMessage]) -> tuple[ChatMessageView, ...]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Text, and_, cast, delete, func, select
+from sqlalchemy import Row, Select, and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError, JobCancelledError
@@ -18,13 +18,13 @@ from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
+from app.services.processed_files import LAST_FIRST, FileStatus, ProcessedFile, has_status, processed
 from app.services.removal import Removal
 from app.services.views import view
-from app.storage.postgres.queries.file_states import current_extraction
 from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pace import Progress, pace, progress, rate_of
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import mentions
 from app.storage.postgres.queries.run_progress import current_run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -37,12 +37,6 @@ from app.storage.postgres.tables import (
 )
 
 SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "chunk_size"]
-FileState = Literal["pending", "succeeded", "failed"]
-
-_LAST_FIRST = (
-    Key("processed_at", FileExtraction.processed_at, descending=True, nullable=True),
-    Key("file_id", File.file_id),
-)
 
 # Checks one part of `job_config` and returns it complete; raises InvalidInputError with field and rule.
 CheckConfig = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -85,24 +79,6 @@ class CollectionTransformStats:
     progress: Progress  # in files
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessedFile:
-    """What the transform did with one file."""
-
-    file_id: int
-    file_key: str
-    name: str
-    file_version: int
-    state: str
-    item_id: int | None
-    item_count: int
-    chunk_count: int | None
-    error_code: str | None
-    process_error: str | None
-    processing_duration_ms: int | None
-    processed_at: datetime | None
-
-
 class CollectionTransformChanges(TypedDict, total=False):
     """What may be changed; a missing key leaves the value as it is."""
 
@@ -121,12 +97,13 @@ class CollectionTransforms:
     check_extraction: CheckConfig
     check_chunking: CheckConfig
 
-    def list(
+    def list(  # noqa: PLR0913 - what a query can say
         self,
         principal: Principal,
         *,
         limit: int = 10,
         offset: int = 0,
+        cursor: str | None = None,
         search: str | None = None,
         collection_id: int | None = None,
         dataset_id: int | None = None,
@@ -142,17 +119,19 @@ class CollectionTransforms:
             statement = statement.where(CollectionTransform.dataset_id == dataset_id)
         if term := check_search(search):
             statement = statement.where(mentions(term, CollectionTransform.title))
-        column = getattr(CollectionTransform, sort_by)
-        ordered = statement.order_by(
-            column.desc() if descending else column, CollectionTransform.collection_transform_id
+        order = (
+            Key(sort_by, getattr(CollectionTransform, sort_by), descending),
+            Key("collection_transform_id", CollectionTransform.collection_transform_id),
         )
         with self.database.transaction() as session:
             if collection_id is not None:
                 owned(session, Collection, collection_id, principal.owner_id)
             if dataset_id is not None:
                 owned(session, Dataset, dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset, following)
 
     def get(self, principal: Principal, collection_transform_id: int) -> CollectionTransformView:
         """One transform; raises NotFoundError."""
@@ -257,17 +236,17 @@ class CollectionTransforms:
         limit: int = 20,
         offset: int = 0,
         cursor: str | None = None,
-        state: FileState | None = None,
+        status: FileStatus | None = None,
     ) -> Page[ProcessedFile]:
         """What it did with each file as both are now, last first; raises NotFoundError."""
         check_window(limit, offset)
-        statement = _processed(collection_transform_id)
-        if state is not None:
-            statement = statement.where(FileExtraction.state == state)
+        statement = processed(collection_transform_id)
+        if status is not None:
+            statement = statement.where(has_status(status))
         with self.database.transaction() as session:
             owned(session, CollectionTransform, collection_transform_id, principal.owner_id)
             rows, total, following = keyed_page(
-                session, statement, _LAST_FIRST, limit=limit, offset=offset, cursor=cursor
+                session, statement, LAST_FIRST, limit=limit, offset=offset, cursor=cursor
             )
             return Page(tuple(ProcessedFile(*row) for row in rows), total, limit, offset, following)
 
@@ -372,27 +351,4 @@ def _counts(row: CollectionTransform) -> Select[Any]:
             FileExtraction.collection_transform_id == row.collection_transform_id,
             FileExtraction.config_hash == row.config_hash,
         )
-    )
-
-
-def _processed(collection_transform_id: int) -> Select[Any]:
-    return (
-        select(
-            File.file_id,
-            cast(File.file_id, Text).label("key"),
-            File.name,
-            FileExtraction.file_version,
-            FileExtraction.state,
-            FileExtraction.item_id,
-            func.num_nonnulls(FileExtraction.item_id),
-            FileExtraction.chunk_count,
-            FileExtraction.error_code,
-            FileExtraction.error_message,
-            FileExtraction.duration_ms,
-            FileExtraction.processed_at,
-        )
-        .select_from(FileExtraction)
-        .join(File, File.file_id == FileExtraction.file_id)
-        .join(CollectionTransform, current_extraction())
-        .where(FileExtraction.collection_transform_id == collection_transform_id)
     )

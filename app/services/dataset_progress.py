@@ -18,13 +18,15 @@ from app.storage.postgres.queries.pace import Progress, together
 class DatasetTransformStats:
     """All embedders together.
 
-    `status` is idle, pending, processing, completed, completed_with_errors or failed.
+    `status` is idle, pending, processing, completed, completed_with_errors or failed. What is dispatched
+    went to workers, whatever came of it.
     """
 
     dataset_transform_id: int
     status: str
     embedder_count: int
     total_batches_processed: int
+    total_batches_dispatched: int
     successful_batches: int
     failed_batches: int
     processing_batches: int
@@ -32,6 +34,7 @@ class DatasetTransformStats:
     total_chunks_embedded: int
     total_chunks_processing: int
     total_chunks_failed: int
+    total_chunks_dispatched: int
     first_processing_at: datetime | None
     last_run_at: datetime | None
     current_run_id: UUID | None  # the newest that has not ended
@@ -52,19 +55,22 @@ def dataset_transform_stats(
         sum(part.chunks_failed for part in parts),
     )
     active = sum(part.active_batches for part in parts)
+    processing = sum(part.chunks_processing for part in parts)
     good, bad = sum(part.successful_batches for part in parts), sum(part.failed_batches for part in parts)
     return DatasetTransformStats(
         dataset_transform_id=dataset_transform_id,
         status=_status(total, embedded, failed, active),
         embedder_count=len(parts),
         total_batches_processed=good + bad,
+        total_batches_dispatched=good + bad + active,
         successful_batches=good,
         failed_batches=bad,
         processing_batches=active,
         total_chunks_to_process=total,
         total_chunks_embedded=embedded,
-        total_chunks_processing=sum(part.chunks_processing for part in parts),
+        total_chunks_processing=processing,
         total_chunks_failed=failed,
+        total_chunks_dispatched=embedded + processing + failed,
         first_processing_at=min(starts, default=None),
         last_run_at=max(ends, default=None),
         current_run_id=current.job_id if current else None,

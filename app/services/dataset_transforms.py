@@ -8,23 +8,23 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 from uuid import uuid4
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
 from app.jobs.contracts import EmbedItems, PlanDatasetTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.batch_views import Batch, BatchSortBy, BatchState, batch_of, batch_order
+from app.services.batch_views import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
 from app.services.dataset_progress import DatasetTransformStats, dataset_transform_stats
 from app.services.described import TITLE_LENGTH, check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.postgres.queries.embedding_progress import embedding_progress
-from app.storage.postgres.queries.keyset import keyed_page
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import mentions
 from app.storage.postgres.queries.run_progress import current_run
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
@@ -79,6 +79,7 @@ class DatasetTransforms:
         *,
         limit: int = 10,
         offset: int = 0,
+        cursor: str | None = None,
         search: str | None = None,
         dataset_id: int | None = None,
         sort_by: SortBy = "created_at",
@@ -91,15 +92,17 @@ class DatasetTransforms:
             statement = statement.where(DatasetTransform.source_dataset_id == dataset_id)
         if term := check_search(search):
             statement = statement.where(mentions(term, DatasetTransform.title))
-        column = getattr(DatasetTransform, sort_by)
-        ordered = statement.order_by(
-            column.desc() if descending else column, DatasetTransform.dataset_transform_id
+        order = (
+            Key(sort_by, getattr(DatasetTransform, sort_by), descending),
+            Key("dataset_transform_id", DatasetTransform.dataset_transform_id),
         )
         with self.database.transaction() as session:
             if dataset_id is not None:
                 owned(session, Dataset, dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(_views(session, [row for (row,) in rows]), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(_views(session, [row for (row,) in rows]), total, limit, offset, following)
 
     def get(self, principal: Principal, dataset_transform_id: int) -> DatasetTransformView:
         """One transform; raises NotFoundError."""
@@ -218,7 +221,7 @@ class DatasetTransforms:
         limit: int = 20,
         offset: int = 0,
         cursor: str | None = None,
-        state: BatchState | None = None,
+        status: BatchFilter | None = None,
         sort_by: BatchSortBy = "created_at",
         descending: bool = True,
     ) -> Page[Batch]:
@@ -229,8 +232,8 @@ class DatasetTransforms:
             Job.scope_kind == EmbedItems.scope_kind,
             Job.scope_id.in_(_embedded_ids(dataset_transform_id)),
         )
-        if state is not None:
-            statement = statement.where(Job.state == state)
+        if status is not None:
+            statement = statement.where(has_status(status))
         with self.database.transaction() as session:
             owned(session, DatasetTransform, dataset_transform_id, principal.owner_id)
             order = batch_order(sort_by, descending=descending)
@@ -253,6 +256,8 @@ class DatasetTransforms:
         dropped = (EmbeddedDataset.dataset_transform_id == row.dataset_transform_id) & (
             EmbeddedDataset.embedder_id.in_(present - set(wanted))
         )
+        # They are rows of their own, but whoever edits the transform has read them as a part of it.
+        row.updated_at = func.now()  # the database says when
         Removal(session, self.outbox, principal.owner_id).embedded_datasets(dropped)
         session.execute(delete(EmbeddedDataset).where(dropped))
         for embedder_id in wanted:

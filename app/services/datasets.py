@@ -72,12 +72,12 @@ class Datasets:
             )
         return Page(rows, total, limit, offset, following)
 
-    def public(self, *, limit: int = 50, offset: int = 0) -> Page[DatasetView]:
+    def public(self, *, limit: int = 50, offset: int = 0, cursor: str | None = None) -> Page[DatasetView]:
         """Everybody's public datasets, newest first."""
         check_window(limit, offset)
         with self.database.reading() as connection:
-            rows, total, _ = _PUBLIC.page(connection, {}, limit=limit, offset=offset)
-        return Page(rows, total, limit, offset)
+            rows, total, following = _PUBLIC.page(connection, {}, limit=limit, offset=offset, cursor=cursor)
+        return Page(rows, total, limit, offset, following)
 
     def get(self, principal: Principal, dataset_id: int) -> DatasetView:
         """One dataset of the owner's, or a public one; raises NotFoundError."""

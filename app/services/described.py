@@ -27,7 +27,9 @@ def check_title(title: str, *, field: str = "title") -> str:
     if not trimmed:
         raise InvalidInputError(f"{field} must not be empty", field=field)
     if len(trimmed) > TITLE_LENGTH:
-        raise InvalidInputError(f"{field} must have at most {TITLE_LENGTH} characters", field=field)
+        raise InvalidInputError(
+            f"{field} must have at most {TITLE_LENGTH} characters, not {len(trimmed)}", field=field
+        )
     _refuse_controls(trimmed, field)
     return trimmed
 
@@ -36,7 +38,9 @@ def check_details(details: str | None) -> str | None:
     """The details, None when blank; raises InvalidInputError."""
     trimmed = (details or "").strip()
     if len(trimmed) > DETAILS_LENGTH:
-        raise InvalidInputError(f"details must have at most {DETAILS_LENGTH} characters", field="details")
+        raise InvalidInputError(
+            f"details must have at most {DETAILS_LENGTH} characters, not {len(trimmed)}", field="details"
+        )
     _refuse_controls(trimmed, "details", allowed=_LINE_BREAKS)
     return trimmed or None
 
@@ -45,10 +49,12 @@ def check_tags(tags: Iterable[str]) -> list[str]:
     """The tags without blanks and doubles, in order; raises InvalidInputError."""
     kept = list(dict.fromkeys(tag.strip() for tag in tags))
     if len(kept) > MOST_TAGS:
-        raise InvalidInputError(f"tags: at most {MOST_TAGS} are allowed", field="tags")
+        raise InvalidInputError(f"tags: at most {MOST_TAGS} are allowed, not {len(kept)}", field="tags")
     for tag in kept:
         if not tag or len(tag) > TAG_LENGTH:
-            raise InvalidInputError(f"tags: each must have 1 to {TAG_LENGTH} characters", field="tags")
+            raise InvalidInputError(
+                f"tags: each must have 1 to {TAG_LENGTH} characters, not {len(tag)}", field="tags"
+            )
         _refuse_controls(tag, "tags")
     return kept
 
@@ -69,7 +75,9 @@ def check_search(term: str | None) -> str | None:
     """A search term for titles, None when blank; raises InvalidInputError."""
     trimmed = (term or "").strip()
     if len(trimmed) > TITLE_LENGTH:
-        raise InvalidInputError(f"search must have at most {TITLE_LENGTH} characters", field="search")
+        raise InvalidInputError(
+            f"search must have at most {TITLE_LENGTH} characters, not {len(trimmed)}", field="search"
+        )
     _refuse_controls(trimmed, "search")
     return trimmed or None
 

@@ -5,29 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import ScalarSelect, Select, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.errors import NotFoundError
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
-from app.services.batch_views import Batch, BatchSortBy, BatchState, batch_of, batch_order
+from app.services.batch_views import Batch, BatchFilter, BatchSortBy, batch_of, batch_order, has_status
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
 from app.storage.filters import Equal
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress, embedding_progress
-from app.storage.postgres.queries.keyset import keyed_page
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import mentions
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import Dataset, EmbeddedDataset, EmbedderRow, Job
+from app.storage.postgres.tables import (
+    Collection,
+    CollectionTransform,
+    Dataset,
+    EmbeddedDataset,
+    EmbedderRow,
+    Job,
+)
 from app.storage.qdrant import VectorStore
 
+T = TypeVar("T")
+
 _MOST_POINTS = 1000
+MOST_BATCHES = 5000
+_NEWEST_FIRST = (Key("embedded_dataset_id", EmbeddedDataset.embedded_dataset_id, descending=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,8 @@ class EmbeddedDatasetView:
     """An embedded dataset with the names of what it joins.
 
     A standalone one joins nothing: `dataset_transform_id` and `source_dataset_id` are 0, and so is
-    `embedder_id` where it names no embedder; the names of these are null.
+    `embedder_id` where it names no embedder; the names of these are null. The collection is the first whose
+    files fill the source dataset, null where none do.
     """
 
     embedded_dataset_id: int
@@ -45,6 +58,8 @@ class EmbeddedDatasetView:
     dataset_transform_id: int
     source_dataset_id: int
     source_dataset_title: str | None
+    collection_id: int | None
+    collection_title: str | None
     embedder_id: int
     embedder_name: str | None
     collection_name: str
@@ -84,6 +99,7 @@ class EmbeddedDatasets:
         *,
         limit: int = 20,
         offset: int = 0,
+        cursor: str | None = None,
         search: str | None = None,
         dataset_id: int | None = None,
     ) -> Page[EmbeddedDatasetView]:
@@ -94,12 +110,13 @@ class EmbeddedDatasets:
             statement = statement.where(EmbeddedDataset.source_dataset_id == dataset_id)
         if term := check_search(search):
             statement = statement.where(mentions(term, EmbeddedDataset.title, Dataset.title))
-        ordered = statement.order_by(EmbeddedDataset.embedded_dataset_id.desc())
         with self.database.transaction() as session:
             if dataset_id is not None:
                 owned(session, Dataset, dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(*row) for row in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, _NEWEST_FIRST, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(_view(*row) for row in rows), total, limit, offset, following)
 
     def get(self, principal: Principal, embedded_dataset_id: int) -> EmbeddedDatasetView:
         """One embedded dataset; raises NotFoundError."""
@@ -136,11 +153,11 @@ class EmbeddedDatasets:
     ) -> tuple[EmbeddingProgress, ...]:
         """How far several are, by id; raises NotFoundError when one of them is not the owner's."""
         with self.database.transaction() as session:
-            rows = {
-                key: owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
-                for key in embedded_dataset_ids
-            }
             which = EmbeddedDataset.embedded_dataset_id.in_(embedded_dataset_ids)
+            mine = select(EmbeddedDataset).where(which, EmbeddedDataset.owner_id == principal.owner_id)
+            rows = {row.embedded_dataset_id: row for row in session.scalars(mine)}
+            if lacking := set(embedded_dataset_ids) - rows.keys():
+                raise NotFoundError(f"no embedded dataset {min(lacking)}", field="embedded_dataset_ids")
             found = embedding_progress(session, which)
         return tuple(self._with_pushed(rows[done.embedded_dataset_id], done) for done in found)
 
@@ -152,19 +169,19 @@ class EmbeddedDatasets:
         limit: int = 100,
         offset: int = 0,
         cursor: str | None = None,
-        state: BatchState | None = None,
+        status: BatchFilter | None = None,
         sort_by: BatchSortBy = "created_at",
         descending: bool = True,
     ) -> Page[Batch]:
         """Its embedding jobs, newest first unless told otherwise; raises NotFoundError."""
-        check_window(limit, offset)
+        check_window(limit, offset, most=MOST_BATCHES)
         statement = select(Job).where(
             Job.kind == "embed_items",
             Job.scope_kind == "embedded_dataset",
             Job.scope_id == embedded_dataset_id,
         )
-        if state is not None:
-            statement = statement.where(Job.state == state)
+        if status is not None:
+            statement = statement.where(has_status(status))
         order = batch_order(sort_by, descending=descending)
         with self.database.transaction() as session:
             owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
@@ -213,21 +230,47 @@ class EmbeddedDatasets:
             return owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id).collection_name
 
 
-def _joined() -> Select[tuple[EmbeddedDataset, str, str]]:
+def _joined() -> Select[tuple[EmbeddedDataset, str, str, int, str]]:
     return (
-        select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
+        select(
+            EmbeddedDataset,
+            Dataset.title,
+            EmbedderRow.name,
+            _first_filled_from(Collection.collection_id),
+            _first_filled_from(Collection.title),
+        )
         .outerjoin(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
         .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
     )
 
 
-def _view(row: EmbeddedDataset, dataset_title: str | None, embedder_name: str | None) -> EmbeddedDatasetView:
+def _first_filled_from(column: InstrumentedAttribute[T]) -> ScalarSelect[T]:
+    return (
+        select(column)
+        .join(CollectionTransform, CollectionTransform.collection_id == Collection.collection_id)
+        .where(CollectionTransform.dataset_id == EmbeddedDataset.source_dataset_id)
+        .order_by(CollectionTransform.collection_transform_id)
+        .limit(1)
+        .correlate(EmbeddedDataset)
+        .scalar_subquery()
+    )
+
+
+def _view(
+    row: EmbeddedDataset,
+    dataset_title: str | None,
+    embedder_name: str | None,
+    collection_id: int | None,
+    collection_title: str | None,
+) -> EmbeddedDatasetView:
     return view(
         EmbeddedDatasetView,
         row,
         dataset_transform_id=row.dataset_transform_id or 0,
         source_dataset_id=row.source_dataset_id or 0,
         source_dataset_title=dataset_title,
+        collection_id=collection_id,
+        collection_title=collection_title,
         embedder_id=row.embedder_id or 0,
         embedder_name=embedder_name,
     )

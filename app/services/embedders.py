@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Literal, TypedDict, cast
 
-from sqlalchemy import bindparam, exists, select
+from sqlalchemy import Select, bindparam, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,6 @@ from app.services.views import columns_of, view
 from app.storage.postgres.queries.keyset import Key
 from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
 from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
 
@@ -122,26 +121,30 @@ class Embedders:
     _clients: _Clients = field(default_factory=_Clients)
 
     def list(
-        self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
+        self,
+        principal: Principal,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        cursor: str | None = None,
+        search: str | None = None,
     ) -> Page[EmbedderView]:
         """The owner's embedders by name; `search` looks in name, provider and model."""
         check_window(limit, offset)
         term = check_search(search)
         values = {"owner_id": principal.owner_id, PATTERN: pattern(term or "")}
         with self.database.reading() as connection:
-            rows, total, _ = _listing(searched=bool(term)).page(
-                connection, values, limit=limit, offset=offset
+            rows, total, following = _listing(searched=bool(term)).page(
+                connection, values, limit=limit, offset=offset, cursor=cursor
             )
-        return Page(rows, total, limit, offset)
+        return Page(rows, total, limit, offset, following)
 
-    def public(self, *, limit: int = 50, offset: int = 0) -> Page[EmbedderView]:
+    def public(self, *, limit: int = 50, offset: int = 0, cursor: str | None = None) -> Page[EmbedderView]:
         """Everybody's public embedders, newest first, without their keys."""
         check_window(limit, offset)
-        statement = select(EmbedderRow).where(EmbedderRow.is_public)
-        ordered = statement.order_by(EmbedderRow.created_at.desc(), EmbedderRow.embedder_id.desc())
-        with self.database.transaction() as session:
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+        with self.database.reading() as connection:
+            rows, total, following = _PUBLIC.page(connection, {}, limit=limit, offset=offset, cursor=cursor)
+        return Page(rows, total, limit, offset, following)
 
     def get(self, principal: Principal, embedder_id: int) -> EmbedderView:
         """One embedder of the owner's, or a public one; raises NotFoundError."""
@@ -288,11 +291,24 @@ def _listed(*values: Any) -> EmbedderView:
     return replace(found, config={**found.config, "model": found.model})
 
 
+def _selected() -> Select[Any]:
+    has_key = EmbedderRow.api_key_sealed.is_not(None)
+    return select(*columns_of(EmbedderView, EmbedderRow, has_api_key=has_key))
+
+
+_PUBLIC = Listing(
+    _listed,
+    _selected().where(EmbedderRow.is_public),
+    (
+        Key("created_at", EmbedderRow.created_at, descending=True),
+        Key("embedder_id", EmbedderRow.embedder_id, descending=True),
+    ),
+)
+
+
 @cache
 def _listing(*, searched: bool) -> Listing[EmbedderView]:
-    has_key = EmbedderRow.api_key_sealed.is_not(None)
-    statement = select(*columns_of(EmbedderView, EmbedderRow, has_api_key=has_key))
-    statement = statement.where(EmbedderRow.owner_id == bindparam("owner_id"))
+    statement = _selected().where(EmbedderRow.owner_id == bindparam("owner_id"))
     if searched:
         statement = statement.where(mentioning(EmbedderRow.name, EmbedderRow.provider, EmbedderRow.model))
     order = (Key("name", EmbedderRow.name), Key("embedder_id", EmbedderRow.embedder_id))

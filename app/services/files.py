@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, Text, bindparam, cast, select
+from sqlalchemy import ColumnElement, Integer, Row, Select, Text, bindparam, select
 from sqlalchemy.orm import Session
 
 from app.errors import ExplorerError, NotFoundError, UnavailableError
@@ -21,14 +21,16 @@ from app.observability.security_metrics import uploads_refused
 from app.security.principal import Principal
 from app.services.described import check_search
 from app.services.paging import Page, after_token, check_window, continuation_token
+from app.services.processed_files import LAST_FIRST, FailedFile, failed
 from app.services.removal import Removal
 from app.services.uploads import Received, Upload, received
-from app.storage.postgres.queries.file_states import STATES, current_extraction, file_states
+from app.storage.postgres.queries.file_states import STATES, file_states
+from app.storage.postgres.queries.keyset import keyed_page
 from app.storage.postgres.queries.listing import PATTERN, mentioning, pattern
 from app.storage.postgres.queries.owned import expect_readable, owned, readable
-from app.storage.postgres.queries.pages import counting, page
+from app.storage.postgres.queries.pages import counting
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import Collection, CollectionTransform, File, FileExtraction, Item
+from app.storage.postgres.tables import Collection, CollectionTransform, File, Item
 from app.storage.s3 import BlobStore
 
 _log = logging.getLogger(__name__)
@@ -97,20 +99,6 @@ class UploadOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedFile:
-    """A file that a transform could not extract."""
-
-    file_id: int
-    key: str
-    name: str
-    collection_transform_id: int
-    transform_title: str
-    error_code: str | None
-    error: str | None
-    processed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class Download:
     """A stored file: `open` reads it, or a part of its bytes; close what it returns."""
 
@@ -140,7 +128,7 @@ class Files:
         with self.database.transaction() as session:
             owned(session, Collection, collection_id, principal.owner_id)
         completed: list[Completed] = []
-        failed: list[Failed] = []
+        refused: list[Failed] = []
         for upload in uploads:
             try:
                 completed.append(self._store(principal, collection_id, upload))
@@ -148,8 +136,8 @@ class Files:
                 raise
             except ExplorerError as error:
                 uploads_refused(error.code)
-                failed.append(Failed(upload.name[:255], error.message, error.code))
-        return UploadOutcome(tuple(completed), tuple(failed))
+                refused.append(Failed(upload.name[:255], error.message, error.code))
+        return UploadOutcome(tuple(completed), tuple(refused))
 
     def list(
         self,
@@ -197,11 +185,11 @@ class Files:
         opener = partial(self.blobs.open, row.object_key)
         return Download(row.name, row.media_type, row.size_bytes, row.content_hash, opener)
 
-    def delete(self, principal: Principal, collection_id: int, file_id: int) -> None:
-        """Delete a file with the items, chunks and vectors made from it; raises NotFoundError."""
+    def delete(self, principal: Principal, file_id: int, *, collection_id: int | None = None) -> None:
+        """Delete a file with what was made from it; raises NotFoundError, also for another collection's."""
         with self.database.transaction() as session:
             row = owned(session, File, file_id, principal.owner_id, lock=True)
-            if row.collection_id != collection_id:
+            if collection_id not in {None, row.collection_id}:
                 raise NotFoundError(f"no file {file_id} in collection {collection_id}")
             removal = Removal(session, self.outbox, principal.owner_id)
             removal.objects([row.object_key])
@@ -213,14 +201,22 @@ class Files:
             removal.replan(datasets)
 
     def failed_files(
-        self, principal: Principal, collection_id: int, *, limit: int = 20, offset: int = 0
+        self,
+        principal: Principal,
+        collection_id: int,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[FailedFile]:
         """What could not be extracted as it is now and why, newest first; raises NotFoundError."""
         check_window(limit, offset)
         with self.database.transaction() as session:
             owned(session, Collection, collection_id, principal.owner_id)
-            rows, total = page(session, _failures(collection_id), limit=limit, offset=offset)
-            return Page(tuple(FailedFile(*row) for row in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, failed(collection_id), LAST_FIRST, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(FailedFile(*row) for row in rows), total, limit, offset, following)
 
     def _store(self, principal: Principal, collection_id: int, upload: Upload) -> Completed:
         with received(upload, most_bytes=self.max_file_size_bytes, scratch_dir=self.scratch_dir) as file:
@@ -353,24 +349,4 @@ def _file(row: Row[Any]) -> FileView:
     _, file_id, name, size, media_type, changed_at, version, rank, *of_states = row
     return FileView(
         file_id, str(file_id), name, size, media_type, changed_at, version, STATES[rank], *of_states
-    )
-
-
-def _failures(collection_id: int) -> Select[Any]:
-    return (
-        select(
-            File.file_id,
-            cast(File.file_id, Text).label("key"),
-            File.name,
-            CollectionTransform.collection_transform_id,
-            CollectionTransform.title,
-            FileExtraction.error_code,
-            FileExtraction.error_message,
-            FileExtraction.processed_at,
-        )
-        .select_from(File)
-        .join(CollectionTransform, CollectionTransform.collection_id == File.collection_id)
-        .join(FileExtraction, current_extraction())
-        .where(File.collection_id == collection_id, FileExtraction.state == "failed")
-        .order_by(FileExtraction.processed_at.desc().nulls_last(), File.file_id)
     )

@@ -38,7 +38,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered before, as JSON."""
+    """What was answered before: JSON, or the last event of a stream."""
 
     status: int
     body: bytes

@@ -33,7 +33,7 @@ from app.security.principal import Principal
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
-from app.services.views import columns_of
+from app.services.views import columns_of, view
 from app.storage.postgres.queries.keyset import Key
 from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
 from app.storage.postgres.queries.owned import expect_readable, missing, owned
@@ -79,6 +79,13 @@ class ChunkView:
     page: int | None
     heading_path: list[str]
     metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWithChunks(ItemView):
+    """An item and its first chunks."""
+
+    chunks: list[ChunkView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +180,7 @@ class Items:
         dataset_id: int | None = None,
         limit: int = 100,
         offset: int = 0,
+        cursor: str | None = None,
     ) -> Page[ChunkView]:
         """An item's chunks in reading order; raises NotFoundError, also for an item of another dataset."""
         check_window(limit, offset)
@@ -180,19 +188,21 @@ class Items:
             (its_dataset,) = _readable_item(connection, _DATASET_OF_ITEM, principal, item_id)
             if dataset_id not in {None, its_dataset}:
                 raise NotFoundError(f"no item {item_id} in dataset {dataset_id}")
-            rows, total, _ = _CHUNKS.page(connection, {"item_id": item_id}, limit=limit, offset=offset)
-        return Page(rows, total, limit, offset)
+            rows, total, following = _CHUNKS.page(
+                connection, {"item_id": item_id}, limit=limit, offset=offset, cursor=cursor
+            )
+        return Page(rows, total, limit, offset, following)
 
-    def first_chunks(
-        self, principal: Principal, item_ids: Sequence[int], *, most: int
-    ) -> Mapping[int, Sequence[ChunkView]]:
-        """At most so many chunks of each of these items, by item and in reading order."""
-        found: dict[int, list[ChunkView]] = {item_id: [] for item_id in item_ids}
-        values = {"item_ids": list(item_ids), "most": most, "owner_id": principal.owner_id}
+    def with_chunks(
+        self, principal: Principal, items: Sequence[ItemView], *, most: int
+    ) -> Sequence[ItemWithChunks]:
+        """The same items, each with at most so many of its chunks in reading order."""
+        found: dict[int, list[ChunkView]] = {item.item_id: [] for item in items}
+        values = {"item_ids": list(found), "most": most, "owner_id": principal.owner_id}
         with self.database.reading() as connection:
             for row in connection.execute(_FIRST_CHUNKS, values):
                 found[row.item_id].append(ChunkView(*row))
-        return found
+        return [view(ItemWithChunks, item, chunks=found[item.item_id]) for item in items]
 
     def chunk(self, principal: Principal, key: UUID, *, context_chars: int = 600) -> ChunkInItem:
         """One passage with its document and the characters around it; raises NotFoundError."""
@@ -220,14 +230,17 @@ class Items:
                 Removal(session, self.outbox, principal.owner_id).replan([dataset_id])
         return Pushed(completed=len(ids), failed=0, item_ids=tuple(ids))
 
-    def delete(self, principal: Principal, dataset_id: int, item_id: int) -> None:
-        """Delete an item with its chunks; planning then deletes its vectors. Raises NotFoundError."""
+    def delete(self, principal: Principal, item_id: int, *, dataset_id: int | None = None) -> None:
+        """Delete an item with its chunks; planning then deletes its vectors.
+
+        Raises NotFoundError, also for an item of another dataset.
+        """
         with self.database.transaction() as session:
             row = owned(session, Item, item_id, principal.owner_id, lock=True)
-            if row.dataset_id != dataset_id:
+            if dataset_id not in {None, row.dataset_id}:
                 raise NotFoundError(f"no item {item_id} in dataset {dataset_id}")
             session.delete(row)
-            Removal(session, self.outbox, principal.owner_id).replan([dataset_id])
+            Removal(session, self.outbox, principal.owner_id).replan([row.dataset_id])
 
     def _write(self, session: Session, principal: Principal, dataset_id: int, item: PushedItem) -> int:
         row = session.scalars(

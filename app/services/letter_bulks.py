@@ -24,7 +24,7 @@ from app.services.dead_letter_filters import LetterFilter, visible_to
 from app.services.letter_acts import check_why
 from app.services.paging import Page, check_window
 from app.services.views import view
-from app.storage.postgres.queries.pages import page
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
 
@@ -36,6 +36,7 @@ _SHOWN = 20
 _PREPARING_SECONDS = 120
 _ENDED = frozenset({"finished", "cancelled", "stopped"})
 _UNFINISHED = ("prepared", "running", "paused", "stopped")
+_NEWEST_FIRST = (Key("bulk_id", DeadLetterBulk.bulk_id, descending=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +151,17 @@ class LetterBulks:
         with self.database.transaction() as session:
             return view(BulkView, _of(session, principal, bulk_id))
 
-    def list(self, principal: Principal, *, limit: int = 20, offset: int = 0) -> Page[BulkView]:
+    def list(
+        self, principal: Principal, *, limit: int = 20, offset: int = 0, cursor: str | None = None
+    ) -> Page[BulkView]:
         """Bulk jobs, the newest first; raises InvalidInputError."""
         check_window(limit, offset)
-        newest = select(DeadLetterBulk).where(_visible(principal)).order_by(DeadLetterBulk.bulk_id.desc())
+        visible = select(DeadLetterBulk).where(_visible(principal))
         with self.database.transaction() as session:
-            rows, total = page(session, newest, limit=limit, offset=offset)
-            return Page(tuple(view(BulkView, row) for (row,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, visible, _NEWEST_FIRST, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(view(BulkView, row) for (row,) in rows), total, limit, offset, following)
 
     def problems(self, principal: Principal, bulk_id: int, *, limit: int = 100) -> tuple[BulkProblem, ...]:
         """Letters that failed, were skipped or died again, the oldest first.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
-from sqlalchemy import exists, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, ExplorerError
@@ -21,12 +21,18 @@ from app.services import provider_rows
 from app.services.described import check_search
 from app.services.paging import Page, check_window
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned, readable
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import mentions
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import LlmRow, VisualizationTransform
 
 _TEST_TOKENS = 20
+_BY_NAME = (Key("name", LlmRow.name), Key("llm_id", LlmRow.llm_id))
+_NEWEST_FIRST = (
+    Key("created_at", LlmRow.created_at, descending=True),
+    Key("llm_id", LlmRow.llm_id, descending=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +90,25 @@ class Llms:
     build_reranker: Callable[[str, str, str | None], Reranker]
 
     def list(
-        self, principal: Principal, *, limit: int = 20, offset: int = 0, search: str | None = None
+        self,
+        principal: Principal,
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        cursor: str | None = None,
+        search: str | None = None,
     ) -> Page[LlmView]:
         """The owner's LLMs by name; `search` looks in name, provider and model."""
         check_window(limit, offset)
         statement = select(LlmRow).where(LlmRow.owner_id == principal.owner_id)
         if term := check_search(search):
             statement = statement.where(mentions(term, LlmRow.name, LlmRow.provider, LlmRow.model))
-        ordered = statement.order_by(LlmRow.name, LlmRow.llm_id)
-        with self.database.transaction() as session:
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+        return self._page(statement, _BY_NAME, limit, offset, cursor)
 
-    def public(self, *, limit: int = 50, offset: int = 0) -> Page[LlmView]:
+    def public(self, *, limit: int = 50, offset: int = 0, cursor: str | None = None) -> Page[LlmView]:
         """Everybody's public LLMs, newest first, without their keys."""
         check_window(limit, offset)
-        statement = select(LlmRow).where(LlmRow.is_public)
-        ordered = statement.order_by(LlmRow.created_at.desc(), LlmRow.llm_id.desc())
-        with self.database.transaction() as session:
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset)
+        return self._page(select(LlmRow).where(LlmRow.is_public), _NEWEST_FIRST, limit, offset, cursor)
 
     def get(self, principal: Principal, llm_id: int) -> LlmView:
         """One LLM of the owner's, or a public one; raises NotFoundError."""
@@ -161,6 +166,20 @@ class Llms:
             row = owned(session, LlmRow, llm_id, owner_id, field="rerank.llm_id")
         base = row.base_url or registry.PROVIDERS[row.provider].default_base_url
         return self.build_reranker(base, model or row.model, provider_rows.unseal(row, self.secrets))
+
+    def _page(
+        self,
+        statement: Select[tuple[LlmRow]],
+        order: Sequence[Key],
+        limit: int,
+        offset: int,
+        cursor: str | None,
+    ) -> Page[LlmView]:
+        with self.database.transaction() as session:
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(tuple(_view(row) for (row,) in rows), total, limit, offset, following)
 
     def _apply(self, row: LlmRow, fields: Mapping[str, Any]) -> None:
         provider_rows.apply(row, fields, self.check_url)

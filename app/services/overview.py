@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFoundError
@@ -181,9 +181,14 @@ class Overview:
             return _overviews(session, [row])[0]
 
     def standalone_maps(self, principal: Principal) -> list[tuple[str, MapOverview]]:
-        """Maps of what was pushed from outside, with the title of its embedded dataset, the newest first."""
+        """Maps of what was pushed from outside, points or items, with their embedded dataset's title.
+
+        The newest come first.
+        """
+        filled = CollectionTransform.dataset_id == EmbeddedDataset.source_dataset_id
         pushed_into = select(EmbeddedDataset.embedded_dataset_id, EmbeddedDataset.title).where(
-            EmbeddedDataset.owner_id == principal.owner_id, EmbeddedDataset.dataset_transform_id.is_(None)
+            EmbeddedDataset.owner_id == principal.owner_id,
+            ~exists().where(filled).correlate(EmbeddedDataset),
         )
         with self.database.transaction() as session:
             titles = {row.embedded_dataset_id: row.title for row in session.execute(pushed_into)}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.errors import ConflictError
+from app.errors import ConflictError, NotFoundError
 from app.security.principal import Principal
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
 from app.services.datasets import Datasets
 from app.services.described import check_title
+from app.services.embedded_datasets import EmbeddedDatasets
 from app.services.embedders import Embedders
 from app.services.overview import CollectionOverview, Overview
 from app.services.visualization_transforms import VisualizationTransforms
@@ -45,6 +46,7 @@ class Quickstart:
     dataset_transforms: DatasetTransforms
     visualization_transforms: VisualizationTransforms
     overview: Overview
+    embedded_datasets: EmbeddedDatasets
 
     def create(self, principal: Principal, *, title: str, details: str | None = None) -> Pile:
         """Make the pipeline of that title, or what is missing of it; raises InvalidInputError."""
@@ -92,6 +94,25 @@ class Quickstart:
                 return one.visualization_transform_id
         made = self.visualization_transforms.create(
             principal, title=found.title, embedded_dataset_id=source.embedded_dataset_id
+        )
+        return made.visualization_transform_id
+
+    def map_pushed(self, principal: Principal, embedded_dataset_id: int) -> int:
+        """Start the first map of what was pushed from outside; the id of its visualization transform.
+
+        One that there is already is left as it is. Raises NotFoundError, and ConflictError while nothing
+        was pushed.
+        """
+        for _, one in self.overview.standalone_maps(principal):
+            if one.embedded_dataset_id == embedded_dataset_id:
+                return one.visualization_transform_id
+        found = self.embedded_datasets.get(principal, embedded_dataset_id)
+        if not found.is_standalone:
+            raise NotFoundError(f"nothing is pushed into embedded dataset {embedded_dataset_id}")
+        if not self.embedded_datasets.stats(principal, embedded_dataset_id).chunks_total:
+            raise ConflictError(f"nothing was pushed into {found.title} yet: push vectors first")
+        made = self.visualization_transforms.create(
+            principal, title=found.title, embedded_dataset_id=embedded_dataset_id
         )
         return made.visualization_transform_id
 

@@ -21,11 +21,11 @@ from app.services.reading import Passage
 from app.services.search_passages import pushed_text
 from app.storage.postgres.queries.owned import held, owned
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
+from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow, VisualizationTransform
 from app.storage.qdrant import VectorStore
 
 MOST_DIMENSIONS, MOST_POINTS, PAYLOAD_BYTES = 65_536, 1000, 64 * 1024
-_MOST_SEARCHABLE = 50
+_MOST_SHOWN = 50
 _ITEM_ID_BITS = 53  # what every reader of JSON keeps exactly
 
 
@@ -53,6 +53,15 @@ class SearchableByWords:
     embedded_dataset_id: int
     title: str
     embedder_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmapped:
+    """One of which nobody has had a map drawn yet."""
+
+    embedded_dataset_id: int
+    title: str
+    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +111,26 @@ class Standalone:
                 EmbeddedDataset.owner_id == principal.owner_id, EmbeddedDataset.dataset_transform_id.is_(None)
             )
             .order_by(EmbeddedDataset.embedded_dataset_id.desc())
-            .limit(_MOST_SEARCHABLE)
+            .limit(_MOST_SHOWN)
         )
         with self.database.reading() as connection:
             return tuple([SearchableByWords(*row) for row in connection.execute(wanted)])
+
+    def unmapped(self, principal: Principal) -> tuple[Unmapped, ...]:
+        """The owner's that no visualization transform draws, newest first, at most 50."""
+        drawn = select(VisualizationTransform.embedded_dataset_id)
+        wanted = (
+            select(EmbeddedDataset.embedded_dataset_id, EmbeddedDataset.title, EmbeddedDataset.dimensions)
+            .where(
+                EmbeddedDataset.owner_id == principal.owner_id,
+                EmbeddedDataset.dataset_transform_id.is_(None),
+                EmbeddedDataset.embedded_dataset_id.not_in(drawn),
+            )
+            .order_by(EmbeddedDataset.embedded_dataset_id.desc())
+            .limit(_MOST_SHOWN)
+        )
+        with self.database.reading() as connection:
+            return tuple([Unmapped(*row) for row in connection.execute(wanted)])
 
     def push(
         self, principal: Principal, embedded_dataset_id: int, points: Sequence[PushedPoint]

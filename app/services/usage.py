@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from app.errors import NotFoundError
 from app.security.principal import Principal
 from app.services.paging import Page, check_window
-from app.storage.postgres.queries.pages import page
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     ACTIVE_STATES,
@@ -29,6 +29,7 @@ from app.storage.postgres.tables import (
 from app.storage.qdrant import VectorStore
 
 _NUMBER_BYTES = 4  # of float32
+_BY_OWNER = (Key("owner_id", Owner.owner_id),)
 _Index = tuple[str, str, int]
 _Owner = InstrumentedAttribute[str] | InstrumentedAttribute[str | None]
 
@@ -66,13 +67,16 @@ class Usages:
             pushed = _standalone(session, [principal.owner_id])
         return self._with_pushed(_usage(row), pushed)
 
-    def all(self, *, limit: int = 20, offset: int = 0) -> Page[Usage]:
+    def all(self, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page[Usage]:
         """What every owner has, by id; for admins, which the route sees to. Raises UnavailableError."""
         check_window(limit, offset)
         with self.database.transaction() as session:
-            rows, total = page(session, _counted().order_by(Owner.owner_id), limit=limit, offset=offset)
-            pushed = _standalone(session, [row.owner_id for row in rows])
-        return Page(tuple(self._with_pushed(_usage(row), pushed) for row in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, _counted(), _BY_OWNER, limit=limit, offset=offset, cursor=cursor
+            )
+            pushed = _standalone(session, [owner_id for owner_id, *_ in rows])
+        found = tuple(self._with_pushed(_usage(row), pushed) for row in rows)
+        return Page(found, total, limit, offset, following)
 
     def _with_pushed(self, counted: Usage, indexes: Sequence[_Index]) -> Usage:
         held = [

@@ -19,21 +19,21 @@ from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
-from app.services.visualizations import VisualizationView, visualization_view
+from app.services.visualizations import UNDER_WAY, VisualizationView, visualization_view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.map_progress import runs_progress
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pace import Progress
-from app.storage.postgres.queries.pages import mentions, page
+from app.storage.postgres.queries.pages import mentions
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import EmbeddedDataset, LlmRow, Visualization, VisualizationTransform
 
-SortBy = Literal["title", "is_enabled", "created_at", "updated_at"]
-_ACTIVE = ("pending", "processing")
+SortBy = Literal["title", "is_enabled", "created_at", "updated_at", "last_run_status"]
 
 
 @dataclass(frozen=True, slots=True)
 class VisualizationTransformView:
-    """A visualization transform with its newest run."""
+    """A visualization transform with its newest run, which was asked for at `last_run_at`."""
 
     visualization_transform_id: int
     title: str
@@ -43,6 +43,8 @@ class VisualizationTransformView:
     is_enabled: bool
     visualization_config: dict[str, Any]
     last_run_status: str | None
+    last_run_at: datetime | None
+    last_run_stats: dict[str, Any] | None
     last_error: str | None
     last_visualization_id: int | None
     created_at: datetime
@@ -84,6 +86,7 @@ class VisualizationTransforms:
         *,
         limit: int = 10,
         offset: int = 0,
+        cursor: str | None = None,
         search: str | None = None,
         embedded_dataset_id: int | None = None,
         sort_by: SortBy = "created_at",
@@ -96,22 +99,24 @@ class VisualizationTransforms:
             statement = statement.where(VisualizationTransform.embedded_dataset_id == embedded_dataset_id)
         if term := check_search(search):
             statement = statement.where(mentions(term, VisualizationTransform.title))
-        column = getattr(VisualizationTransform, sort_by)
-        ordered = statement.order_by(
-            column.desc() if descending else column, VisualizationTransform.visualization_transform_id
+        order = (
+            _key(sort_by, descending=descending),
+            Key("visualization_transform_id", VisualizationTransform.visualization_transform_id),
         )
         with self.database.transaction() as session:
             if embedded_dataset_id is not None:
                 owned(session, EmbeddedDataset, embedded_dataset_id, principal.owner_id)
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(_views(session, rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, order, limit=limit, offset=offset, cursor=cursor
+            )
+            return Page(_views(session, rows), total, limit, offset, following)
 
     def get(self, principal: Principal, visualization_transform_id: int) -> VisualizationTransformView:
         """One transform; raises NotFoundError."""
         with self.database.transaction() as session:
             owned(session, VisualizationTransform, visualization_transform_id, principal.owner_id)
             which = VisualizationTransform.visualization_transform_id == visualization_transform_id
-            return _views(session, session.execute(_joined().where(which)).all())[0]
+            return _views(session, session.execute(_joined().where(which)).tuples().all())[0]
 
     def create(
         self,
@@ -186,7 +191,7 @@ class VisualizationTransforms:
             active = session.scalar(
                 select(Visualization.visualization_id).where(
                     Visualization.visualization_transform_id == visualization_transform_id,
-                    Visualization.status.in_(_ACTIVE),
+                    Visualization.status.in_(UNDER_WAY),
                 )
             )
             if active is not None:
@@ -214,7 +219,7 @@ class VisualizationTransforms:
                 total_runs=sum(counts.values()),
                 successful_runs=counts.get("completed", 0),
                 failed_runs=counts.get("failed", 0),
-                active_runs=sum(counts.get(status, 0) for status in _ACTIVE),
+                active_runs=sum(counts.get(status, 0) for status in UNDER_WAY),
                 progress=runs_progress(session, visualization_transform_id),
             )
 
@@ -249,8 +254,23 @@ def _joined() -> Select[tuple[VisualizationTransform, str]]:
     )
 
 
-def _views(session: Session, rows: Sequence[Any]) -> tuple[VisualizationTransformView, ...]:
-    ids = [row.VisualizationTransform.visualization_transform_id for row in rows]
+def _key(sort_by: SortBy, *, descending: bool) -> Key:
+    if sort_by != "last_run_status":
+        return Key(sort_by, getattr(VisualizationTransform, sort_by), descending)
+    newest = (
+        select(Visualization.status)
+        .where(Visualization.visualization_transform_id == VisualizationTransform.visualization_transform_id)
+        .order_by(Visualization.visualization_id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return Key(sort_by, newest, descending, nullable=True)
+
+
+def _views(
+    session: Session, rows: Sequence[tuple[VisualizationTransform, str]]
+) -> tuple[VisualizationTransformView, ...]:
+    ids = [row.visualization_transform_id for row, _ in rows]
     latest = {
         run.visualization_transform_id: run
         for run in session.scalars(
@@ -260,15 +280,19 @@ def _views(session: Session, rows: Sequence[Any]) -> tuple[VisualizationTransfor
             .order_by(Visualization.visualization_transform_id, Visualization.visualization_id.desc())
         )
     }
-    return tuple(_view(row, latest.get(row[0].visualization_transform_id)) for row in rows)
+    return tuple(_view(row, title, latest.get(row.visualization_transform_id)) for row, title in rows)
 
 
-def _view(row: Any, run: Visualization | None) -> VisualizationTransformView:
+def _view(
+    row: VisualizationTransform, embedded_dataset_title: str, run: Visualization | None
+) -> VisualizationTransformView:
     return view(
         VisualizationTransformView,
-        row.VisualizationTransform,
-        embedded_dataset_title=row.title,
+        row,
+        embedded_dataset_title=embedded_dataset_title,
         last_run_status=run.status if run else None,
+        last_run_at=run.created_at if run else None,
+        last_run_stats=run.stats_json if run else None,
         last_error=run.error_message if run else None,
         last_visualization_id=run.visualization_id if run else None,
     )

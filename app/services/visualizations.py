@@ -17,9 +17,9 @@ from app.security.principal import Principal
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import view
+from app.storage.postgres.queries.keyset import Key, keyed_page
 from app.storage.postgres.queries.owned import owned
 from app.storage.postgres.queries.pace import seconds_left
-from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import (
     EmbeddedDataset,
@@ -30,6 +30,8 @@ from app.storage.postgres.tables import (
 from app.storage.s3 import BlobStore
 
 MOST_POINTS_PER_PAGE = 100_000
+UNDER_WAY = ("pending", "processing")
+_NEWEST_FIRST = (Key("visualization_id", Visualization.visualization_id, descending=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,9 @@ class ClusterView:
 
 
 @dataclass(frozen=True, slots=True)
-class MapSource:
-    """What a map was drawn from."""
+class MapSource(VisualizationView):
+    """A run and what its map was drawn from."""
 
-    visualization: VisualizationView
     transform_title: str
     embedded_dataset_id: int
     embedded_dataset_title: str
@@ -109,6 +110,7 @@ class Visualizations:
         *,
         limit: int = 50,
         offset: int = 0,
+        cursor: str | None = None,
         visualization_transform_id: int | None = None,
         embedded_dataset_id: int | None = None,
     ) -> Page[VisualizationView]:
@@ -126,9 +128,11 @@ class Visualizations:
                 statement = statement.where(
                     Visualization.visualization_transform_id.in_(_transforms_of(embedded_dataset_id))
                 )
-            ordered = statement.order_by(Visualization.visualization_id.desc())
-            rows, total = page(session, ordered, limit=limit, offset=offset)
-            return Page(tuple(visualization_view(row) for (row,) in rows), total, limit, offset)
+            rows, total, following = keyed_page(
+                session, statement, _NEWEST_FIRST, limit=limit, offset=offset, cursor=cursor
+            )
+            views = tuple(visualization_view(row) for (row,) in rows)
+            return Page(views, total, limit, offset, following)
 
     def recent(self, principal: Principal, *, limit: int = 5) -> tuple[MapSource, ...]:
         """The newest finished maps and what they were drawn from."""
@@ -231,8 +235,9 @@ def _with_source() -> Select[tuple[Visualization, str, EmbeddedDataset]]:
 
 
 def _source(row: Any) -> MapSource:
-    return MapSource(
-        visualization=visualization_view(row.Visualization),
+    return view(
+        MapSource,
+        visualization_view(row.Visualization),
         transform_title=row.title,
         embedded_dataset_id=row.EmbeddedDataset.embedded_dataset_id,
         embedded_dataset_title=row.EmbeddedDataset.title,

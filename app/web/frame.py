@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, current_app, g, request, url_for
 
-from app.security.principal import Principal
+from app.security.principal import Principal, Role
 from app.web import wording
 
 _BUILD = Path(__file__).parent / "static" / "build"
@@ -38,6 +38,7 @@ def add(web: Blueprint) -> None:
     web.add_app_template_global(built, "built")
     web.add_app_template_global(is_fragment, "is_fragment")
     web.add_app_template_global(signed_in, "signed_in")
+    web.add_app_template_global(looks_only, "looks_only")
     for name, say in wording.FILTERS.items():
         web.add_app_template_filter(cast("Callable[..., Any]", say), name)
 
@@ -51,6 +52,12 @@ def signed_in() -> Principal | None:
     """Who can sign out: nobody on error pages of strangers, nobody where there is a single user."""
     asker = g.get("asker")
     return asker.principal if asker is not None and asker.credential == "session" else None
+
+
+def looks_only() -> bool:
+    """Whether whoever asks may change nothing: pages leave out what would only answer that."""
+    who = g.get("principal")
+    return who is not None and not who.role.covers(Role.OPERATOR)
 
 
 def is_fragment() -> bool:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, render_template, request
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
 from app.errors import InvalidInputError, NotFoundError
@@ -47,7 +48,8 @@ def _add_pages(web: Blueprint, services: Services) -> None:
     def map_list() -> str:
         collections = services.overview.collections(frame.principal())
         entries = [*_entries(collections), *_pushed(services)]
-        return render_template("maps.html", entries=entries, collections=collections)
+        unmapped = services.standalone.unmapped(frame.principal())
+        return render_template("maps.html", entries=entries, collections=collections, unmapped=unmapped)
 
     @web.get("/maps/<int:transform_id>")
     def map_page(transform_id: int) -> str:
@@ -55,6 +57,11 @@ def _add_pages(web: Blueprint, services: Services) -> None:
         run = request.args.get("run", entry.map.ready_id, type=int)
         source = _source(services, transform_id, run) if run else None
         return render_template("map.html", entry=entry, one=entry.collection, map=entry.map, source=source)
+
+    @web.post("/maps/pushed/<int:embedded_dataset_id>/map")
+    def map_pushed(embedded_dataset_id: int) -> ResponseReturnValue:
+        transform_id = services.quickstart.map_pushed(frame.principal(), embedded_dataset_id)
+        return redirect(url_for("web.map_page", transform_id=transform_id), 303)
 
     @web.get("/parts/maps/<int:transform_id>")
     def map_part(transform_id: int) -> Response:
@@ -148,7 +155,7 @@ def _entry(services: Services, transform_id: int) -> Entry:
 
 def _source(services: Services, transform_id: int, visualization_id: int) -> MapSource:
     found = services.visualizations.get(frame.principal(), visualization_id)
-    if found.visualization.visualization_transform_id != transform_id:
+    if found.visualization_transform_id != transform_id:
         raise NotFoundError(f"no map {transform_id} with run {visualization_id}")
     return found
 

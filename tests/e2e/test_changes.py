@@ -201,7 +201,7 @@ def test_a_failed_file_is_read_once_it_is_replaced(
     assert running_app.client.post(f"{transform}/retry-failed")["retried_count"] == 1
     stores.wait_until_idle()
     (failed,) = running_app.client.get(failures)["items"]
-    assert "a.pdf is damaged" in failed["error"]
+    assert "a.pdf is damaged" in failed["process_error"]
     path = upload(
         running_app, pile, "a.pdf", documents.write_pdf(tmp_path / "a.pdf", [TEXT], title="Log").read_bytes()
     )

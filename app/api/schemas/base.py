@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from flask_openapi3.types import ResponseDict
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from app.services.described import DETAILS_LENGTH, MOST_TAGS, TAG_LENGTH, TITLE_LENGTH
+from app.services.paging import Page
 
 # Every wrong value is refused with its field and rule; nothing is guessed, nothing unknown is ignored.
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -72,8 +73,8 @@ class KeyedSearchWindow(KeyedWindow, SearchWindow):
     """As SearchWindow, or after the page whose `next_cursor` is given."""
 
 
-class SortedWindow(SearchWindow):
-    """As SearchWindow, in an order."""
+class SortedWindow(KeyedSearchWindow):
+    """As KeyedSearchWindow, in an order."""
 
     limit: int = Field(10, ge=1, le=1000)
     sort_direction: Literal["asc", "desc"] = "desc"
@@ -82,6 +83,29 @@ class SortedWindow(SearchWindow):
     def descending(self) -> bool:
         """Whether the largest comes first."""
         return self.sort_direction == "desc"
+
+
+class PageReply(BaseModel):
+    """A part of a list; `next_cursor` is null at its end."""
+
+    rows: ClassVar[str] = "items"  # the field that holds them
+    total_count: int
+    limit: int
+    offset: int
+    next_cursor: str | None = None
+
+    @classmethod
+    def of(cls, page: Page[Any]) -> Self:
+        """From a page of a service."""
+        return cls.model_validate(
+            {
+                cls.rows: list(page.items),
+                "total_count": page.total_count,
+                "limit": page.limit,
+                "offset": page.offset,
+                "next_cursor": page.next_cursor,
+            }
+        )
 
 
 class Problem(BaseModel):

@@ -11,7 +11,9 @@ from app.services.bulk import MOST_AT_ONCE, BulkOutcome
 
 Deletable = Literal[
     "collections",
+    "files",
     "datasets",
+    "items",
     "embedded-datasets",
     "embedders",
     "llms",
@@ -19,6 +21,7 @@ Deletable = Literal[
     "dataset-transforms",
     "visualization-transforms",
     "visualizations",
+    "chat-sessions",
 ]
 Triggerable = Literal["collection-transforms", "dataset-transforms", "visualization-transforms"]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, RootModel, WithJsonSchema
 
-from app.api.schemas.base import Body, QueryString, Title
+from app.api.schemas.base import Body, KeyedWindow, PageReply, QueryString, Title
 from app.services.chat import (
     MOST_MESSAGES,
     MOST_SESSIONS,
@@ -32,18 +32,16 @@ class ChatMessagePath(BaseModel):
     message_id: int
 
 
-class ChatWindow(QueryString):
+class ChatWindow(KeyedWindow):
     """Which part of the list of conversations."""
 
     limit: int = Field(50, ge=1, le=MOST_SESSIONS)
-    offset: int = Field(0, ge=0, le=1_000_000_000)
 
 
-class MessageWindow(QueryString):
+class MessageWindow(KeyedWindow):
     """Which part of a conversation."""
 
     limit: int = Field(MOST_MESSAGES, ge=1, le=MOST_MESSAGES)
-    offset: int = Field(0, ge=0, le=1_000_000_000)
 
 
 class RegenerateQuery(QueryString):
@@ -83,22 +81,18 @@ class ChatSessionReply(RootModel[ChatSessionView]):
     """One conversation."""
 
 
-class ChatSessionList(BaseModel):
+class ChatSessionList(PageReply):
     """A page of conversations, the one last spoken in first."""
 
+    rows = "sessions"
     sessions: list[ChatSessionView]
-    total_count: int
-    limit: int
-    offset: int
 
 
-class ChatMessageList(BaseModel):
+class ChatMessageList(PageReply):
     """A part of a conversation, oldest first."""
 
+    rows = "messages"
     messages: list[ChatMessageView]
-    total_count: int
-    limit: int
-    offset: int
 
 
 class AnswerReply(RootModel[ChatMessageView]):

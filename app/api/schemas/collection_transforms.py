@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, KeyedWindow, QueryString, SortedWindow, Title
+from app.api.schemas.base import (
+    Body,
+    JsonObject,
+    KeyedWindow,
+    PageReply,
+    QueryString,
+    SortedWindow,
+    Title,
+)
 from app.services.collection_transforms import (
     CollectionTransformStats,
     CollectionTransformView,
-    FileState,
-    ProcessedFile,
     SortBy,
 )
-from app.services.paging import Page
+from app.services.processed_files import FileStatus, ProcessedFile
 
 
 class CollectionTransformPath(BaseModel):
@@ -54,18 +58,10 @@ class CollectionTransformReply(RootModel[CollectionTransformView]):
     """One collection transform."""
 
 
-class CollectionTransformList(BaseModel):
+class CollectionTransformList(PageReply):
     """A page of collection transforms."""
 
     items: list[CollectionTransformView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[CollectionTransformView]) -> Self:
-        """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
 class CollectionTransformStatsReply(RootModel[CollectionTransformStats]):
@@ -76,17 +72,13 @@ class ProcessedFilesQuery(KeyedWindow):
     """Which files."""
 
     limit: int = Field(20, ge=1, le=1000)
-    status: FileState | None = None
+    status: FileStatus | None = None
 
 
-class ProcessedFileList(BaseModel):
+class ProcessedFileList(PageReply):
     """A page of processed files."""
 
     items: list[ProcessedFile]
-    total_count: int
-    limit: int
-    offset: int
-    next_cursor: str | None = None
 
 
 class CollectionStreamQuery(QueryString):

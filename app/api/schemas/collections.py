@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Details, KeyedWindow, Tags, Title
+from app.api.schemas.base import Body, Details, KeyedWindow, PageReply, Tags, Title
 from app.services.collections import CollectionView
 from app.services.progress import FileCounts
 
@@ -44,14 +44,11 @@ class CollectionReply(RootModel[CollectionView]):
     """One collection."""
 
 
-class CollectionList(BaseModel):
+class CollectionList(PageReply):
     """A page of collections."""
 
+    rows = "collections"
     collections: list[CollectionView]
-    total_count: int
-    limit: int
-    offset: int
-    next_cursor: str | None = None
 
 
 class FileCountsReply(RootModel[FileCounts]):

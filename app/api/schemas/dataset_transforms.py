@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, KeyedWindow, QueryString, SortedWindow, Title
-from app.services.batch_views import Batch, BatchSortBy, BatchState
+from app.api.schemas.base import (
+    Body,
+    JsonObject,
+    KeyedWindow,
+    PageReply,
+    QueryString,
+    SortedWindow,
+    Title,
+)
+from app.services.batch_views import Batch, BatchFilter, BatchSortBy
 from app.services.batches import BatchStats
 from app.services.dataset_progress import DatasetTransformStats
 from app.services.dataset_transforms import DatasetTransformView, SortBy
 from app.services.embedded_datasets import EmbeddedDatasetView
-from app.services.paging import Page
 
 
 class DatasetTransformPath(BaseModel):
@@ -58,18 +65,10 @@ class CreatedDatasetTransform(BaseModel):
     message: str
 
 
-class DatasetTransformList(BaseModel):
+class DatasetTransformList(PageReply):
     """A page of dataset transforms."""
 
     items: list[DatasetTransformView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[DatasetTransformView]) -> Self:
-        """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
 class DatasetTransformStatsReply(RootModel[DatasetTransformStats]):
@@ -80,7 +79,7 @@ class BatchQuery(KeyedWindow):
     """Which batches."""
 
     limit: int = Field(20, ge=1, le=1000)
-    status: BatchState | None = None
+    status: BatchFilter | None = None
     sort_by: BatchSortBy = "created_at"
     sort_direction: Literal["asc", "desc"] = "desc"
 
@@ -90,25 +89,10 @@ class BatchQuery(KeyedWindow):
         return self.sort_direction == "desc"
 
 
-class BatchList(BaseModel):
-    """A page of batches, newest first."""
+class BatchList(PageReply):
+    """A page of batches, newest first unless told otherwise."""
 
     items: list[Batch]
-    total_count: int
-    limit: int
-    offset: int
-    next_cursor: str | None = None
-
-    @classmethod
-    def of(cls, page: Page[Batch]) -> Self:
-        """From a page of the service."""
-        return cls(
-            items=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-            next_cursor=page.next_cursor,
-        )
 
 
 class BatchPath(BaseModel):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Details, Tags, Title, Window
+from app.api.schemas.base import Body, Details, KeyedWindow, PageReply, Tags, Title
 from app.services.datasets import DatasetView
 from app.services.embedded_datasets import EmbeddedDatasetView
-from app.services.paging import Page
 
 
 class DatasetPath(BaseModel):
@@ -40,36 +37,20 @@ class DatasetReply(RootModel[DatasetView]):
     """One dataset."""
 
 
-class DatasetList(BaseModel):
+class DatasetList(PageReply):
     """A page of datasets."""
 
     items: list[DatasetView]
-    total_count: int
-    limit: int
-    offset: int
-    next_cursor: str | None = None
 
 
-class EmbeddedOfDatasetQuery(Window):
+class EmbeddedOfDatasetQuery(KeyedWindow):
     """Which embedded datasets."""
 
     limit: int = Field(50, ge=1, le=200)
 
 
-class EmbeddedDatasetList(BaseModel):
+class EmbeddedDatasetList(PageReply):
     """A page of embedded datasets."""
 
+    rows = "embedded_datasets"
     embedded_datasets: list[EmbeddedDatasetView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[EmbeddedDatasetView]) -> Self:
-        """From a page of the service."""
-        return cls(
-            embedded_datasets=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-        )

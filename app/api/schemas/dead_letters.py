@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Moment, QueryString
+from app.api.schemas.base import Body, Moment, PageReply, QueryString
 from app.services.bulk_outcomes import BulkProblem
 from app.services.dead_letter_filters import LetterFilter
 from app.services.dead_letters import DeadLetterPage, DeadLetterView, LetterDetail, LetterGroups
@@ -15,7 +15,6 @@ from app.services.letter_acts import Edited
 from app.services.letter_bulks import BulkOrder, BulkPreview, BulkUndone, BulkView
 from app.services.letter_import import ImportReport
 from app.services.letter_moves import Destination
-from app.services.paging import Page
 
 _Text = str | None
 
@@ -177,18 +176,10 @@ class BulkUndoneReply(RootModel[BulkUndone]):
     """A bulk discard that was taken back."""
 
 
-class BulkList(BaseModel):
+class BulkList(PageReply):
     """A page of bulk jobs, the newest first."""
 
     items: list[BulkView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[BulkView]) -> Self:
-        """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
 class BulkProblems(BaseModel):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, QueryString, SearchWindow, Title
+from app.api.schemas.base import Body, KeyedSearchWindow, QueryString, Title
 from app.api.schemas.dataset_transforms import BatchQuery
-from app.services.embedded_datasets import EmbeddedDatasetView, PointPage
+from app.services.embedded_datasets import MOST_BATCHES, EmbeddedDatasetView, PointPage
 from app.storage.postgres.queries.embedding_progress import EmbeddingProgress
 
 
@@ -23,7 +23,7 @@ class PointPath(BaseModel):
     point_id: str
 
 
-class EmbeddedDatasetQuery(SearchWindow):
+class EmbeddedDatasetQuery(KeyedSearchWindow):
     """Which embedded datasets."""
 
     limit: int = Field(20, ge=1, le=100)
@@ -76,4 +76,4 @@ class VectorReply(BaseModel):
 class ProcessedBatchQuery(BatchQuery):
     """Which batches."""
 
-    limit: int = Field(100, ge=1, le=1000)
+    limit: int = Field(100, ge=1, le=MOST_BATCHES)

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, RootModel
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, Field, RootModel, WithJsonSchema
+
+from app.api.schemas.base import PageReply
 from app.api.schemas.providers import UpdateProvider
 from app.services.embedders import EmbedderTest, EmbedderView, TruncateStrategy
+
+# Words of older clients: nothing is cut off; the end is.
+_OLDER_WORDS: Mapping[Any, TruncateStrategy] = {"NONE": "split", "END": "truncate"}
+
+
+def _newer_word(given: Any) -> Any:
+    return _OLDER_WORDS.get(given, given) if isinstance(given, str) else given
+
+
+Truncation = Annotated[
+    TruncateStrategy,
+    BeforeValidator(_newer_word),
+    WithJsonSchema({"type": "string", "enum": ["split", "truncate", "error", *_OLDER_WORDS]}),
+]
 
 
 class EmbedderPath(BaseModel):
@@ -15,12 +33,17 @@ class EmbedderPath(BaseModel):
 
 
 class UpdateEmbedder(UpdateProvider):
-    """What to change; what is missing stays. An empty `api_key` removes the key."""
+    """What to change; what is missing stays. An empty `api_key` removes the key.
+
+    `truncate_strategy` takes `NONE` for split and `END` for truncate, too. `collection_name` can only be
+    null: vector indexes are named by the server.
+    """
 
     batch_size: int = 0
     dimensions: int = 0
     max_input_tokens: int = 0
-    truncate_strategy: TruncateStrategy = "split"
+    truncate_strategy: Truncation = "split"
+    collection_name: None = Field(None, exclude=True)
 
 
 class CreateEmbedder(UpdateEmbedder):
@@ -34,13 +57,10 @@ class EmbedderReply(RootModel[EmbedderView]):
     """One embedder."""
 
 
-class EmbedderList(BaseModel):
+class EmbedderList(PageReply):
     """A page of embedders."""
 
     items: list[EmbedderView]
-    total_count: int
-    limit: int
-    offset: int
 
 
 class EmbedderTestReply(RootModel[EmbedderTest]):

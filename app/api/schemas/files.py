@@ -7,9 +7,10 @@ from typing import Literal
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString
-from app.services.files import Completed, Failed, FailedFile, FileView
+from app.api.schemas.base import Body, JsonObject, PageReply, QueryString
+from app.services.files import Completed, Failed, FileView
 from app.services.previews import MOST_CHUNKS, Preview
+from app.services.processed_files import FailedFile
 
 
 class FilesPath(BaseModel):
@@ -79,13 +80,10 @@ class FileList(BaseModel):
     total_count: int | None
 
 
-class FailedFileList(BaseModel):
+class FailedFileList(PageReply):
     """A page of failed files."""
 
     items: list[FailedFile]
-    total_count: int
-    limit: int
-    offset: int
 
 
 class FileType(BaseModel):

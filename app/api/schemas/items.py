@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, Window
-from app.services.items import ChunkInItem, ChunkView, ItemText, ItemView, Pushed
+from app.api.schemas.base import Body, JsonObject, KeyedWindow, PageReply, QueryString
+from app.services.items import ChunkInItem, ChunkView, ItemText, ItemView, ItemWithChunks, Pushed
 
 
 class ItemsPath(BaseModel):
@@ -42,7 +42,7 @@ class ItemsQuery(QueryString):
     search: str | None = Field(None, max_length=256)
 
 
-class ChunksQuery(Window):
+class ChunksQuery(KeyedWindow):
     """Which chunks."""
 
     limit: int = Field(100, ge=1, le=1000)
@@ -79,13 +79,6 @@ class PushedReply(RootModel[Pushed]):
     """How many were written."""
 
 
-class ItemWithChunks(BaseModel):
-    """An item and its first 100 chunks."""
-
-    item: ItemView
-    chunks: list[ChunkView]
-
-
 class ItemList(BaseModel):
     """A page of items."""
 
@@ -98,7 +91,7 @@ class ItemList(BaseModel):
 
 
 class ItemChunksList(BaseModel):
-    """A page of items with their chunks."""
+    """A page of items, each with its first 100 chunks."""
 
     items: list[ItemWithChunks]
     page: int
@@ -108,13 +101,11 @@ class ItemChunksList(BaseModel):
     next_cursor: str | None = None
 
 
-class ChunkList(BaseModel):
+class ChunkList(PageReply):
     """A page of chunks in reading order."""
 
+    rows = "chunks"
     chunks: list[ChunkView]
-    total_count: int
-    limit: int
-    offset: int
 
 
 class ItemReply(RootModel[ItemView]):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import KeyedWindow
+from app.api.schemas.base import KeyedWindow, PageReply
 from app.services.cancelling import Cancelled
 from app.services.job_desk import JobDetail
 from app.services.job_filters import OLDEST_SECONDS, JobFilter, JobState, ScopeKind
 from app.services.jobs import JobView
-from app.services.paging import Page
 
 
 class JobPath(BaseModel):
@@ -47,25 +44,10 @@ class JobReply(RootModel[JobDetail]):
     """One job with its timeline; `can_cancel` and `can_run_again` say what whoever asks may do with it."""
 
 
-class JobList(BaseModel):
+class JobList(PageReply):
     """A page of jobs, newest first."""
 
     items: list[JobView]
-    total_count: int
-    limit: int
-    offset: int
-    next_cursor: str | None = None
-
-    @classmethod
-    def of(cls, page: Page[JobView]) -> Self:
-        """From a page of the service."""
-        return cls(
-            items=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-            next_cursor=page.next_cursor,
-        )
 
 
 class CancelledReply(RootModel[Cancelled]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, RootModel
 
+from app.api.schemas.base import PageReply
 from app.api.schemas.providers import UpdateProvider
 from app.services.llms import LlmTest, LlmView
 
@@ -29,13 +30,10 @@ class LlmReply(RootModel[LlmView]):
     """One LLM."""
 
 
-class LlmList(BaseModel):
+class LlmList(PageReply):
     """A page of LLMs."""
 
     items: list[LlmView]
-    total_count: int
-    limit: int
-    offset: int
 
 
 class LlmTestReply(RootModel[LlmTest]):

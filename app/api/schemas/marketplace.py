@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.api.schemas.base import QueryString
+from app.api.schemas.base import KeyedWindow, QueryString
 
 
-class PublicWindow(QueryString):
+class PublicWindow(KeyedWindow):
     """Which part of what is public."""
 
     limit: int = Field(50, ge=1, le=200)
-    offset: int = Field(0, ge=0, le=1_000_000_000)
 
 
 class RecentWindow(QueryString):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import BaseModel, RootModel
 
-from app.services.paging import Page
+from app.api.schemas.base import PageReply
 from app.services.transform_runs import TransformRun
 
 
@@ -28,22 +26,7 @@ class TransformRunReply(RootModel[TransformRun]):
     """One run."""
 
 
-class TransformRunList(BaseModel):
+class TransformRunList(PageReply):
     """A page of runs, newest first."""
 
     items: list[TransformRun]
-    total_count: int
-    limit: int
-    offset: int
-    next_cursor: str | None = None
-
-    @classmethod
-    def of(cls, page: Page[TransformRun]) -> Self:
-        """From a page of the service."""
-        return cls(
-            items=list(page.items),
-            total_count=page.total_count,
-            limit=page.limit,
-            offset=page.offset,
-            next_cursor=page.next_cursor,
-        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, RootModel
+from pydantic import RootModel
 
+from app.api.schemas.base import PageReply
 from app.services.usage import Usage
 
 
@@ -11,10 +12,7 @@ class UsageReply(RootModel[Usage]):
     """One owner's usage."""
 
 
-class UsageList(BaseModel):
+class UsageList(PageReply):
     """A page of owners with what each has."""
 
     items: list[Usage]
-    total_count: int
-    limit: int
-    offset: int

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, JsonObject, QueryString, SortedWindow, Title
-from app.services.paging import Page
+from app.api.schemas.base import Body, JsonObject, PageReply, QueryString, SortedWindow, Title
 from app.services.visualization_transforms import (
     SortBy,
     VisualizationTransformStats,
@@ -55,18 +52,10 @@ class VisualizationTransformReply(RootModel[VisualizationTransformView]):
     """One visualization transform."""
 
 
-class VisualizationTransformList(BaseModel):
+class VisualizationTransformList(PageReply):
     """A page of visualization transforms."""
 
     items: list[VisualizationTransformView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[VisualizationTransformView]) -> Self:
-        """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
 class VisualizationTransformStatsReply(RootModel[VisualizationTransformStats]):

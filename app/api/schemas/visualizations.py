@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import QueryString, Window
-from app.services.paging import Page
+from app.api.schemas.base import KeyedWindow, PageReply, QueryString, Window
 from app.services.visualizations import ClusterView, MapSource, VisualizationView
 
 
@@ -17,10 +16,16 @@ class VisualizationPath(BaseModel):
     visualization_id: int
 
 
-class VisualizationsQuery(Window):
+class VisualizationsQuery(KeyedWindow):
     """Which maps."""
 
     limit: int = Field(50, ge=1, le=200)
+
+
+class DownloadQuery(QueryString):
+    """Whether a browser, too, gets the file and not the page that shows it."""
+
+    download: Literal["true", "false"] = "false"
 
 
 class RecentQuery(QueryString):
@@ -43,18 +48,10 @@ class MapSourceReply(RootModel[MapSource]):
     """One map and what it was drawn from."""
 
 
-class VisualizationList(BaseModel):
+class VisualizationList(PageReply):
     """A page of maps, newest first."""
 
     items: list[VisualizationView]
-    total_count: int
-    limit: int
-    offset: int
-
-    @classmethod
-    def of(cls, page: Page[VisualizationView]) -> Self:
-        """From a page of the service."""
-        return cls(items=list(page.items), total_count=page.total_count, limit=page.limit, offset=page.offset)
 
 
 class RecentMaps(BaseModel):

@@ -90,7 +90,7 @@ def test_every_table_that_is_audited_tells_of_its_deletion(
     collection, dataset = api.collection(), api.dataset()
     file = api.upload(collection, ("a.txt", b"some text"))["completed"][0]["file_id"]
     api.push(dataset, one=["a passage"])
-    item = api.get(f"/api/datasets/{dataset}/items")["items"][0]["item"]["item_id"]
+    item = api.get(f"/api/datasets/{dataset}/items")["items"][0]["item_id"]
     transform = api.collection_transform(collection, dataset)
     embedder = api.post("/api/embedders", {"name": "e", "provider": "local"}, 201)["embedder_id"]
     made = api.post(

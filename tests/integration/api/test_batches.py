@@ -24,8 +24,25 @@ def test_a_batch_is_read_counted_sorted_and_retried(
     work()
     good, bad = api.get(f"{one}/batches?sort_by=chunk_count&sort_direction=asc")["items"]
     assert api.get(f"{one}/batches/{good['batch_key']}") == good
-    assert (good["status"], good["chunk_count"], bad["status"]) == ("succeeded", 2, "dead")
+    assert (good["status"], good["chunk_count"], bad["status"]) == ("success", 2, "failed")
+    assert (good["state"], bad["state"]) == ("succeeded", "dead")
+    listed = f"/api/embedded-datasets/{embedded[0]}/processed-batches?limit=5000&status="
+    for words, batch in ((("success", "succeeded"), good), (("failed", "dead"), bad)):
+        for word in words:
+            assert (
+                api.get(f"{listed}{word}")["items"]
+                == api.get(f"{one}/batches?status={word}")["items"]
+                == [batch]
+            )
+    assert api.get(f"{listed}processing")["items"] == []
     assert good["processing_duration_ms"] >= 0
+    done = api.get(f"{one}/stats")
+    assert (done["total_batches_dispatched"], done["total_chunks_dispatched"]) == (2, 3)
+    assert (done["status"], done["current_run_id"], done["current_run_started_at"]) == (
+        "completed_with_errors",
+        None,
+        None,
+    )
     stats = api.get(f"{one}/batches/stats")
     shown = ("total_batches", "successful_batches", "failed_batches", "total_items", "total_chunks_embedded")
     assert [stats[name] for name in shown] == [2, 1, 1, 2, 2]
@@ -35,6 +52,10 @@ def test_a_batch_is_read_counted_sorted_and_retried(
     provider.denied_words = frozenset()
     assert api.post(f"{one}/batches/{good['batch_key']}/retry") == {"retried_count": 0}
     assert api.post(f"{one}/batches/{bad['batch_key']}/retry") == {"retried_count": 1}
+    again = api.get(f"{one}/stats")
+    plan = api.get(f"/api/jobs/{again['current_run_id']}")
+    assert (plan["kind"], plan["state"]) == ("plan_dataset_transform", "pending")
+    assert again["current_run_started_at"] == plan["started_at"] is None  # it waits
     work()
     assert api.get(f"{one}/stats")["status"] == "completed"
 

@@ -241,3 +241,27 @@ def test_a_bad_question_names_the_field_and_is_not_stored(chat: Chat):
         assert chat.api.post(chat.path, {"content": "x", field: value}, 400)["field"] == field
     assert chat.api.post(chat.path, {"content": "x" * 8001}, 400)["field"] == "content"
     assert chat.messages() == []
+
+
+def test_a_question_sent_twice_under_one_key_is_asked_once_also_as_a_stream(
+    chat: Chat, talker: TalkingServer, client: FlaskClient
+):
+    def ask(path: str, key: str) -> tuple[int, str | None, str]:
+        body = {"content": "tiger"} if path.endswith("stream") else {}
+        answer = client.post(path, json=body, headers={"Idempotency-Key": key})
+        return answer.status_code, answer.headers.get("Idempotency-Replayed"), answer.text
+
+    talker.faults.append(TalkFault("complain"))
+    path = f"{chat.path}/stream"
+    assert "event: error" in ask(path, "k")[2]
+    whole = ask(path, "k")  # what failed may be sent again
+    assert whole[:2] == (200, None)
+    again = ask(path, "k")
+    assert again[:2] == (200, "true")
+    assert again[2].startswith("event: complete\n")
+    assert whole[2].endswith(again[2])
+    assert [one["role"] for one in chat.messages()] == ["user", "assistant"] * 2
+    anew = f"/api/chat/messages/{chat.messages()[-1]['message_id']}/regenerate?stream=true"
+    calls = len(talker.requests)
+    assert ask(anew, "r")[2].endswith(ask(anew, "r")[2])
+    assert len(talker.requests) == calls + 1

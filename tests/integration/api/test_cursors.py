@@ -118,5 +118,5 @@ def test_the_first_chunks_of_several_items_come_with_each(api: Api):
     dataset = api.dataset()
     api.push(dataset, long=[f"passage {n}" for n in range(120)], short=["alone"])
     page = api.get(f"/api/datasets/{dataset}/items")
-    chunks = {one["item"]["title"]: [chunk["content"] for chunk in one["chunks"]] for one in page["items"]}
+    chunks = {one["title"]: [chunk["content"] for chunk in one["chunks"]] for one in page["items"]}
     assert chunks == {"long": [f"passage {n}" for n in range(100)], "short": ["alone"]}

@@ -39,12 +39,11 @@ NOT_READY = {
     f"/api/visualizations/{{visualization_id}}/{name}" for name in ("points", "points.json", "export")
 }
 NOT_READY |= {"/api/visualizations/{visualization_id}/download"}
-NOT_READY |= {
-    "/api/visualization-transforms/{visualization_transform_id}/visualizations/{visualization_id}/download"
-}
 # Nobody signs in here, and the map waits for a worker.
 SIGN_IN = {"/api/auth/sessions", "/api/auth/tokens", "/api/auth/authorize"}
 EXPECTED = dict.fromkeys({*SIGN_IN, *NOT_READY}, 409)
+RUN = "/api/visualization-transforms/{visualization_transform_id}/visualizations/{visualization_id}"
+EXPECTED |= {f"{RUN}/download": 202}
 EXPECTED |= {f"/api/{kind}-inference/models": 501 for kind in ("embedding", "llm")}  # no such services here
 ENDLESS = ("/stream", "/api/events")
 

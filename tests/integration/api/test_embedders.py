@@ -46,7 +46,7 @@ def test_a_model_in_the_configuration_is_the_model(api: Api):
         ({"base_url": "http://169.254.169.254/latest"}, "base_url"),
         ({"dimensions": 0}, "dimensions"),
         ({"batch_size": 100_000}, "batch_size"),
-        ({"truncate_strategy": "NONE"}, "truncate_strategy"),
+        ({"truncate_strategy": "START"}, "truncate_strategy"),
         ({"config": {"nope": 1}}, "config.nope"),
         ({"api_key": "a\nb"}, "api_key"),
         ({"name": ""}, "name"),
@@ -77,3 +77,19 @@ def test_an_embedder_in_use_keeps_its_model_and_stays(
     assert api.patch(f"/api/embedders/{key}", {"name": "renamed"})["name"] == "renamed"
     api.delete(f"/api/dataset-transforms/{made['transform']['dataset_transform_id']}")
     api.delete(f"/api/embedders/{key}")
+
+
+def test_what_older_clients_say_of_long_texts_is_understood(api: Api):
+    body = {"name": "x", "provider": "openai", "collection_name": None}
+    made = api.post("/api/embedders", {**body, "truncate_strategy": "NONE"}, 201)
+    assert made["truncate_strategy"] == "split"
+    path = f"/api/embedders/{made['embedder_id']}"
+    assert api.patch(path, {"truncate_strategy": "END"})["truncate_strategy"] == "truncate"
+    assert api.post("/api/embedders", {**body, "collection_name": "x"}, 400)["field"] == "collection_name"
+
+
+def test_a_refusal_names_field_rule_and_shape_and_never_the_value(api: Api):
+    refused = api.post("/api/embedders", {"name": "x", "provider": "openai", "api_key": ["sk-secret"]}, 400)
+    assert refused["field"] == "api_key"
+    assert refused["message"] == "api_key: should be a valid string (given: a list of length 1)"
+    assert "sk-secret" not in str(refused)

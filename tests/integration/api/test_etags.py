@@ -74,3 +74,14 @@ def test_of_edits_at_the_same_moment_one_wins(api: Api):
     for thread in threads:
         thread.join()
     assert Counter(outcomes) == {200: 1, 412: 3}
+
+
+def test_an_edit_of_a_transform_s_embedders_is_an_edit_of_the_transform(api: Api):
+    first, second = (
+        api.post("/api/embedders", {"name": name, "provider": "local"}, 201)["embedder_id"] for name in "ab"
+    )
+    body = {"title": "t", "source_dataset_id": api.dataset(), "embedder_ids": [first]}
+    made = api.post("/api/dataset-transforms", body, 201)["transform"]
+    path = f"/api/dataset-transforms/{made['dataset_transform_id']}"
+    # Whoever comes second under the row's lock is told by this moment alone that somebody was there.
+    assert api.patch(path, {"embedder_ids": [first, second]})["updated_at"] > made["updated_at"]

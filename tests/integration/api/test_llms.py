@@ -162,7 +162,7 @@ def test_a_language_model_names_the_topics(
     assert topics
     assert all(topic["name"].startswith("All about ") for topic in topics)
     assert {topic["name_source"] for topic in topics} == {"language_model"}
-    assert drawn["visualization"]["stats_json"]["notes"] == []
+    assert drawn["stats_json"]["notes"] == []
     asked = [request["body"]["messages"] for request in provider.requests if "messages" in request["body"]]
     assert len(asked) == len(topics)
     assert all("Name in Dutch." in system["content"] for system, _ in asked)
@@ -174,7 +174,7 @@ def test_a_language_model_that_fails_leaves_keywords_and_a_note(
     provider.faults.extend([Fault("status", status=401, message="bad key sk-secret")] * 9)
     drawn, topics = draw(llm_id=llm)
     assert {topic["name_source"] for topic in topics} == {"keywords"}
-    (note,) = drawn["visualization"]["stats_json"]["notes"]
+    (note,) = drawn["stats_json"]["notes"]
     assert note.startswith(f"{len(topics)} of {len(topics)} topics kept their keyword names")
     assert "bad key [key]" in note
 

@@ -5,6 +5,7 @@ from typing import get_args
 
 from app.api.schemas.bulk import Deletable, Triggerable
 from app.container import Container
+from app.services.items import PushedChunk, PushedItem
 from tests.integration.api.conftest import BOB, Api
 from tests.support.providers import EmbeddingServer
 
@@ -35,6 +36,21 @@ def test_each_of_many_stands_or_falls_alone(api: Api, container: Container, prov
     assert kept["failed"][0]["code"] == "conflict"
     assert api.post("/api/bulk/delete", {"kind": "owners", "ids": [1]}, 400)["field"] == "kind"
     assert api.post("/api/bulk/trigger", {"kind": "collection-transforms", "ids": []}, 400)["field"] == "ids"
+
+
+def test_files_and_items_are_deleted_by_their_own_ids(api: Api, container: Container):
+    collection, dataset = api.collection(), api.dataset()
+    files = [one["file_id"] for one in api.upload(collection, ("a.txt", b"a"), ("b.txt", b"b"))["completed"]]
+    items = api.push(dataset, one=["1"], two=["2"], three=["3"])["item_ids"]
+    his = container.services.datasets.create(BOB, title="his").dataset_id
+    theirs = container.services.items.push(BOB, his, [PushedItem("x", [PushedChunk("y")])]).item_ids
+    assert api.post("/api/bulk/delete", {"kind": "files", "ids": files})["completed"] == files
+    gone = api.post("/api/bulk/delete", {"kind": "items", "ids": [*items[:2], *theirs]})
+    assert (gone["completed"], [each["code"] for each in gone["failed"]]) == (items[:2], ["not_found"])
+    assert api.get(f"/api/collections/{collection}")["file_count"] == 0
+    assert api.get(f"/api/datasets/{dataset}")["item_count"] == 1
+    assert container.services.items.get(BOB, theirs[0]).title == "x"
+    assert api.client.delete(f"/api/datasets/{his}/items/{items[2]}").status_code == 404
 
 
 def test_a_configuration_is_tried_before_anything_is_stored(api: Api):

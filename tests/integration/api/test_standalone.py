@@ -52,6 +52,7 @@ def test_it_names_no_transform_dataset_or_embedder(api: Api):
     ids = ("dataset_transform_id", "source_dataset_id", "embedder_id")
     assert [view[name] for name in ids] == [0, 0, 0]
     assert (view["source_dataset_title"], view["embedder_name"], view["dimensions"]) == (None, None, 3)
+    assert (view["collection_id"], view["collection_title"]) == (None, None)
     assert [row["title"] for row in api.get("/api/embedded-datasets")["embedded_datasets"]] == ["Pushed"]
     assert api.get(f"/api/embedded-datasets/{key}/points")["points"] == []
 

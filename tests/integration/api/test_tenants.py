@@ -91,7 +91,7 @@ CALLS: dict[str, Call] = {
     "files.list": lambda of, who, a: of.files.list(who, a.collection),
     "files.get": lambda of, who, a: of.files.get(who, a.collection, a.file),
     "files.open": lambda of, who, a: of.files.open(who, a.collection, a.file),
-    "files.delete": lambda of, who, a: of.files.delete(who, a.collection, a.file),
+    "files.delete": lambda of, who, a: of.files.delete(who, a.file),
     "files.failed_files": lambda of, who, a: of.files.failed_files(who, a.collection),
     "datasets.get": lambda of, who, a: of.datasets.get(who, a.dataset),
     "datasets.update": lambda of, who, a: of.datasets.update(who, a.dataset, {"title": "x"}),
@@ -104,7 +104,7 @@ CALLS: dict[str, Call] = {
     "items.push": lambda of, who, a: of.items.push(
         who, a.dataset, [PushedItem("i", [PushedChunk("mine now")])]
     ),
-    "items.delete": lambda of, who, a: of.items.delete(who, a.dataset, a.item),
+    "items.delete": lambda of, who, a: of.items.delete(who, a.item),
     "embedders.get": lambda of, who, a: of.embedders.get(who, a.embedder),
     "embedders.update": lambda of, who, a: of.embedders.update(who, a.embedder, {"name": "x"}),
     "embedders.delete": lambda of, who, a: of.embedders.delete(who, a.embedder),
@@ -267,8 +267,9 @@ def test_nothing_of_adas_is_there_for_bob(container: Container, adas: Things):
 
 def test_passages_of_several_items_come_for_ones_own_only(container: Container, adas: Things):
     items = container.services.items
-    assert items.first_chunks(ADA, [adas.item], most=2)[adas.item]
-    assert items.first_chunks(BOB, [adas.item], most=2) == {adas.item: []}
+    page = items.list(ADA, adas.dataset).items
+    assert [one.chunks != [] for one in items.with_chunks(ADA, page, most=2)] == [True]
+    assert [one.chunks for one in items.with_chunks(BOB, page, most=2)] == [[]]
 
 
 def test_every_verb_that_takes_an_id_is_tried(container: Container):
@@ -279,7 +280,7 @@ def test_every_verb_that_takes_an_id_is_tried(container: Container):
         "ensure",
         "complete",
         "public",
-        "first_chunks",  # leaves out what is not theirs, tried below
+        "with_chunks",  # leaves out what is not theirs, tried below
     }  # take no id of somebody's, or are tried above where they do
     for noun in {name.split(".")[0] for name in CALLS}:
         service = getattr(container.services, noun)

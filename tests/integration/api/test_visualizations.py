@@ -90,7 +90,16 @@ def test_a_finished_map_gives_points_topics_and_itself(
     api: Api, client: FlaskClient, container: Container, transform: dict[str, int], tmp_path: Path
 ):
     run = transform["run"]
+    asked_for = f"/api/visualization-transforms/{transform['transform']}/visualizations/{run}/download"
+    assert api.get(asked_for, 202)["status"] == "pending"
     finish(container, run, tmp_path)
+    shown = client.get(asked_for, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (shown.status_code, shown.location) == (303, f"/maps/{transform['transform']}?run={run}")
+    page = client.get(shown.location).text
+    assert ('id="map"' in page, 'data-passages="/maps/passages"' in page) == (True, True)
+    for headers, query in (({"Accept": "*/*"}, ""), ({"Accept": "text/html"}, "?download=true")):
+        file = client.get(f"{asked_for}{query}", headers=headers)
+        assert (file.status_code, file.headers["Content-Disposition"][:10]) == (200, "attachment")
     clusters = api.get(f"/api/visualizations/{run}/clusters")["clusters"]
     assert [cluster["name"] for cluster in clusters] == ["topic 1", "topic 0"]
     answer = client.get(f"/api/visualizations/{run}/points")
@@ -105,7 +114,7 @@ def test_a_finished_map_gives_points_topics_and_itself(
     assert len(whole["points"]) == 5
     assert whole["visualization"]["embedded_dataset_id"] == transform["embedded"]
     (recent,) = api.get("/api/visualizations/recent")["items"]
-    assert recent["visualization"]["visualization_id"] == run
+    assert recent["visualization_id"] == run
 
 
 def test_another_run_follows_and_deletion_takes_the_files(

@@ -101,7 +101,7 @@ class Pipeline:
         return done.file_id
 
     def delete_file(self, file_id: int) -> None:
-        self.services.files.delete(ADA, self.collection, file_id)
+        self.services.files.delete(ADA, file_id)
 
     def push(self, title: str, *texts: str) -> int:
         chunks = [PushedChunk(text) for text in texts]
@@ -109,7 +109,7 @@ class Pipeline:
         return item_id
 
     def delete_item(self, item_id: int) -> None:
-        self.services.items.delete(ADA, self.dataset, item_id)
+        self.services.items.delete(ADA, item_id)
 
     def use(self, *embedder_ids: int) -> None:
         self.services.dataset_transforms.update(

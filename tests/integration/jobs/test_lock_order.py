@@ -41,7 +41,7 @@ class Scene:
             "collection": lambda: Collections(rows, outbox).delete(ADA, self.collection),
             "dataset": lambda: Datasets(rows, outbox).delete(ADA, self.dataset),
             "transform": lambda: CollectionTransforms(rows, outbox, dict, dict).delete(ADA, self.transform),
-            "file": lambda: _files(rows, outbox).delete(ADA, self.collection, self.file),
+            "file": lambda: _files(rows, outbox).delete(ADA, self.file),
         }
         deletions[what]()
 

@@ -131,7 +131,7 @@ ROUTES: dict[Kind, str] = {
         panel_jobs.details_view panel_jobs.cancel panel_jobs.run_again panel_parts.bulk panel_parts.job
         web.collection web.collection_part web.build_map web.document web.share
         web.map_page web.map_part web.map_passage web.map_points web.map_preview web.map_topics
-        web.pushed_passages web.pushed_passage
+        web.pushed_passages web.pushed_passage web.map_pushed
         web.chat_session web.chat_thread
     """,
     Kind.SHARED: """

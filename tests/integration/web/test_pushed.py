@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -11,7 +12,7 @@ from flask.testing import FlaskClient
 from app.container import Container
 from app.security.principal import SINGLE_USER, Principal
 from app.services.standalone import PushedPoint
-from tests.support.domain import drop_indexes
+from tests.support.domain import Recorder, drop_indexes
 
 TIGER = UUID(int=1 << 96)
 
@@ -55,4 +56,21 @@ def test_what_another_pushed_is_not_there(client: FlaskClient, container: Contai
     theirs = container.services.standalone.create(bob, title="Bob's", dimensions=2).embedded_dataset_id
     assert client.post(f"/maps/pushed/{theirs}", json={"ids": [str(TIGER)]}).status_code == 404
     assert client.get(f"/maps/pushed/{theirs}/{TIGER}").status_code == 404
+    assert client.post(f"/maps/pushed/{theirs}/map").status_code == 404
     assert "Bob" not in client.get("/maps").text
+
+
+def test_its_first_map_begins_with_a_button(
+    client: FlaskClient, container: Container, recorder: Recorder, pushed: int
+) -> None:
+    [path] = re.findall(r'action="(/maps/pushed/\d+/map)"', client.get("/maps").text)
+    answer = client.post(path)
+    assert answer.status_code == 303
+    assert "Building the map" in client.get(answer.location).text
+    assert recorder.kinds().count("build_visualization") == 1
+    assert client.post(path).location == answer.location  # twice is once
+    assert recorder.kinds().count("build_visualization") == 1
+    assert "/maps/pushed/" not in client.get("/maps").text
+    empty = container.services.standalone.create(SINGLE_USER, title="Empty", dimensions=2)
+    refused = client.post(f"/maps/pushed/{empty.embedded_dataset_id}/map")
+    assert (refused.status_code, "push vectors first" in refused.text) == (409, True)
