@@ -197,7 +197,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("RETRY_BACKOFF_SECS", "waits before the second to fifth attempt at a job", _four_waits, (30.0, 60.0, 120.0, 300.0)),
     Variable("RECONCILE_INTERVAL_SECS", "how often lost jobs are looked for; 0 turns it off", _integer(0, 86_400), 30),
     Variable("DLQ_UNDO_SECS", "how long the discard of a dead letter can be undone", _integer(0, 604_800), 900),
-    Variable("DLQ_TWO_PERSON_ABOVE", "bulk jobs over more dead letters are started by a second person; 0: any by one", _integer(0, 100_000), 0),
+    Variable("DLQ_TWO_PERSON_ABOVE", "bulk jobs over more dead letters are started by a second person; 0: any by one", _integer(0, 1_000_000), 0),
     Variable("LOG_FORMAT", "json or text", _choice("json", "text"), "json"),
     Variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR; INFO when neither this nor RUST_LOG says", _log_level),
     Variable("RUST_LOG", "log filter: a level and levels by part, as in `warn,semantic_explorer=info`", str, ""),

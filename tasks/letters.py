@@ -18,6 +18,7 @@ from dramatiq.middleware import Middleware
 from app.container import Container
 from app.errors import ExplorerError
 from app.observability import metrics
+from app.services.letter_ends import AT_ONCE
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class LetterKeeping(Middleware):
 
     def _keep(self) -> None:
         ends = self._container.services.letter_ends
-        ends.keep()
+        is_behind = ends.keep() >= AT_ONCE
         waiting = ends.waiting()
         metrics.set_dead_letters(open_letters=waiting.open, expiring_unread=waiting.expiring_unread)
-        self._stop.wait(_KEEP_SECONDS)
+        if not is_behind:
+            self._stop.wait(_KEEP_SECONDS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STEERS = ("start", "pause", "resume", "cancel", "undo")
 _SHOWN = 50
+_MOST_COUNTED = 100_000  # every few seconds, by an open page
 _MOVING = frozenset({"prepared", "running", "paused"})
 _FIELD = "filter-"
 _PER_SECOND = 50
@@ -32,9 +33,12 @@ class BulksView(frame.Page):
 
     @expose("/")  # type: ignore[untyped-decorator]
     def index(self) -> str:
-        """The newest."""
-        found = self._of.letter_bulks.list(frame.principal(), limit=_SHOWN)
-        return self.render("panel/bulks.html", bulks=found.items)
+        """The newest first."""
+        return self.render("panel/bulks.html", **self._bulks())
+
+    def list_part(self) -> str:
+        """What moves on the list."""
+        return self.render("panel/parts/bulks.html", **self._bulks())
 
     @expose("/", methods=["POST"])  # type: ignore[untyped-decorator]
     def prepare(self) -> ResponseReturnValue:
@@ -50,7 +54,7 @@ class BulksView(frame.Page):
 
     def part(self, bulk_id: int) -> str:
         """What moves on its page."""
-        return self.render("panel/parts/bulk.html", **self._bulk(bulk_id))
+        return self.render("panel/parts/bulk.html", **self._bulk(bulk_id, most_counted=_MOST_COUNTED))
 
     @expose("/<int:bulk_id>/<act>", methods=["POST"])  # type: ignore[untyped-decorator]
     def steer(self, bulk_id: int, act: str) -> ResponseReturnValue:
@@ -60,9 +64,20 @@ class BulksView(frame.Page):
         getattr(self._of.letter_bulks, act)(frame.principal(), bulk_id)
         return frame.done(url_for("panel_bulks.bulk", bulk_id=bulk_id))
 
-    def _bulk(self, bulk_id: int) -> dict[str, Any]:
+    def _bulks(self) -> dict[str, Any]:
+        number = frame.page_number()
+        window = {"limit": _SHOWN, "offset": (number - 1) * _SHOWN}
+        found = self._of.letter_bulks.list(frame.principal(), **window)
+        return {
+            "bulks": found.items,
+            "page": number,
+            "last": frame.pages(found.total_count, _SHOWN),
+            "moving": any(one.state == "running" for one in found.items),
+        }
+
+    def _bulk(self, bulk_id: int, *, most_counted: int | None = None) -> dict[str, Any]:
         who, bulks = frame.principal(), self._of.letter_bulks
-        found = bulks.preview(who, bulk_id)
+        found = bulks.preview(who, bulk_id, most_counted=most_counted)
         return {
             "preview": found,
             "bulk": found.bulk,

@@ -19,6 +19,7 @@ from app.security.principal import Principal, Role
 OnError = Callable[[Exception], ResponseReturnValue]
 EXTENSION = "semantic-explorer-panel"
 _FORM_BYTES = 2 * 1024 * 1024
+_MOST_PAGES = 1_000_000
 
 
 def principal() -> Principal:
@@ -90,6 +91,16 @@ def done(url: str, *, leave: bool = False) -> ResponseReturnValue:
     if not is_fragment():
         return redirect(url, 303)
     return Response(status=204, headers={"HX-Redirect": url} if leave else {})
+
+
+def page_number() -> int:
+    """Which page the address asks for, from 1; what makes no sense is the first one."""
+    return min(max(1, request.args.get("page", 1, type=int)), _MOST_PAGES)
+
+
+def pages(total: int, size: int) -> int:
+    """How many pages so many things take, at least one."""
+    return max(1, -(-total // size))
 
 
 def moment(minutes: str | None, until: str | None) -> datetime:

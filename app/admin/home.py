@@ -61,6 +61,11 @@ class Parts(Page):
         """The live part of the page of groups."""
         return self._letters.part()
 
+    @expose("/bulks")  # type: ignore[untyped-decorator]
+    def bulks(self) -> str:
+        """The live part of the list of bulk jobs."""
+        return self._bulks.list_part()
+
     @expose("/bulks/<int:bulk_id>")  # type: ignore[untyped-decorator]
     def bulk(self, bulk_id: int) -> str:
         """The live part of a bulk job's page."""

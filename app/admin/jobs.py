@@ -68,7 +68,7 @@ class JobsView(Listing):
     }
     column_sortable_list = ("created_at",)
     column_default_sort: ClassVar[list[tuple[str, bool]]] = [("created_at", True), ("job_id", True)]
-    can_export, export_max_rows = True, 10_000
+    can_export = True
     column_export_list = (
         "job_id", "kind", "state", "owner_id", "queue", "attempt", "worker", "created_at", "started_at",
         "finished_at", "error_code", "error_message",

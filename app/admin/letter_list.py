@@ -83,9 +83,13 @@ class LetterList(Listing):
         "died_at": "Died",
         "expires_at": "Expires in",
     }
-    column_sortable_list = ("died_at",)
+    # As there are indexes: what is alike comes in the order of death, and pages do not overlap.
+    column_sortable_list = (
+        ("died_at", ("died_at", "dead_letter_id")),
+        *((name, (name, "died_at", "dead_letter_id")) for name in ("actor", "owner_id", "attempts")),
+    )
     column_default_sort: ClassVar[list[tuple[str, bool]]] = [("died_at", True), ("dead_letter_id", True)]
-    can_export, export_max_rows = True, 10_000
+    can_export = True
     column_export_list = (
         "dead_letter_id", "state", "reason", "error_class", "cause", "document", "fingerprint", "actor",
         "queue", "pool", "owner_id", "job_id", "message_id", "attempts", "worker", "trace_id", "died_at",

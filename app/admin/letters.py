@@ -22,7 +22,7 @@ from app.services.storable import check_storable
 if TYPE_CHECKING:
     from app.container import Services
 
-_MOST_GROUPS = 100
+_GROUPS = 50  # of a page
 _NOW = "0"
 _MINUTES = (15, 60, 24 * 60)
 
@@ -117,9 +117,11 @@ class LettersView(frame.Page):
         return self.render("panel/edit.html", letter=found.letter, text=text, why=why, changes=found.changes)
 
     def _groups(self) -> dict[str, Any]:
-        every = "all" in request.args
-        found = self._of.dead_letters.groups(frame.principal(), limit=_MOST_GROUPS, only_open=not every)
-        return {"groups": found, "every": every, "most": _MOST_GROUPS}
+        every, number = "all" in request.args, frame.page_number()
+        window = {"limit": _GROUPS, "offset": (number - 1) * _GROUPS}
+        found = self._of.dead_letters.groups(frame.principal(), **window, only_open=not every)
+        last = frame.pages(found.total_count, _GROUPS)
+        return {"groups": found, "every": every, "page": number, "last": last}
 
     def _letter(self, dead_letter_id: int, *, reveal: bool = False) -> str:
         who = frame.principal()

@@ -61,7 +61,8 @@ def list_dead_letters(query: DeadLettersQuery) -> Response:
 @api.get("/groups", responses={200: LetterGroupsReply})
 def list_dead_letter_groups(query: LetterGroupsQuery) -> Response:
     """List causes, the last to strike first, with how many letters have them."""
-    groups = services().dead_letters.groups(me(), limit=query.limit, only_open=query.only_open)
+    window = {"limit": query.limit, "offset": query.offset}
+    groups = services().dead_letters.groups(me(), **window, only_open=query.only_open)
     return reply(LetterGroupsReply(groups))
 
 

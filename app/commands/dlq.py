@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import IO, Any
 
 import click
 
 from app.commands import dlq_bulk
-from app.commands.dlq_output import AS_JSON, as_filter, filter_options, letter_line, show
+from app.commands.dlq_output import AS_JSON, OFFSET, as_filter, filter_options, letter_line, show
 from app.commands.moments import AT, IN, moment_of
 from app.commands.operator import OPERATOR, as_operator
 from app.container import Container
@@ -94,18 +94,22 @@ def _list(container: Container) -> click.Command:
 def _groups(container: Container) -> click.Command:
     @click.command("groups")
     @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+    @OFFSET
     @click.option("--all", "everything", is_flag=True, help="Also causes whose letters are all dealt with.")
     @AS_JSON
     @as_operator
-    def groups(*, limit: int, everything: bool, as_json: bool) -> None:
+    def groups(*, limit: int, offset: int, everything: bool, as_json: bool) -> None:
         """Causes, the last to strike first, with how many open letters have them and when they died."""
-        found = container.services.dead_letters.groups(OPERATOR, limit=limit, only_open=not everything)
+        letters, only_open = container.services.dead_letters, not everything
+        found = letters.groups(OPERATOR, limit=limit, offset=offset, only_open=only_open)
         if as_json:
             show(found, as_json, str)
             return
         for each in found.items:
             click.echo(_group_line(each))
         click.echo(f"{found.open_count} open, {found.expiring_unread} of them unread and about to expire")
+        if (shown := offset + len(found.items)) < found.total_count:
+            click.echo(f"more: --offset {shown}, of {found.total_count} causes", err=True)
 
     return groups
 
@@ -278,6 +282,7 @@ def _export(container: Container) -> click.Command:
     @click.command("export")
     @filter_options
     @click.option("--payloads", is_flag=True, help="With what the letters hold, secrets masked.")
+    @click.option("--json", is_flag=True, expose_value=False, help="As it is anyway.")
     @as_operator
     def export(*, payloads: bool, **wanted: Any) -> None:
         """All letters that match, one a line as JSON."""
@@ -311,19 +316,21 @@ def _watch(container: Container) -> click.Command:
     @click.command("watch")
     @filter_options
     @click.option("--every", default=2.0, show_default=True, help="Seconds between two looks.")
-    @click.option("--times", default=0, help="Look so often; 0: until interrupted.")
+    @click.option("--times", default=0, help="Look so often; 0: until interrupted (Ctrl-C).")
     @AS_JSON
     @as_operator
     def watch(*, every: float, times: int, as_json: bool, **wanted: Any) -> None:
-        """Show letters as they come."""
-        look = functools.partial(container.services.dead_letters.list, OPERATOR, as_filter(wanted))
+        """The newest letters, and then each as it comes."""
+        letters, which = container.services.dead_letters, as_filter(wanted)
+        fresh = tuple(reversed(letters.list(OPERATOR, which, limit=_WATCHED).items))
         last = 0
-        for number in range(times or sys.maxsize):
-            if number:
-                time.sleep(every)
-            fresh = [each for each in look(limit=_WATCHED).items if each.dead_letter_id > last]
-            for letter in reversed(fresh):
-                show(letter, as_json, letter_line)
-            last = max([last, *(each.dead_letter_id for each in fresh)])
+        with suppress(KeyboardInterrupt):  # as everybody ends a watch
+            for number in range(times or sys.maxsize):
+                if number:
+                    time.sleep(0 if len(fresh) == _WATCHED else every)
+                    fresh = letters.after(OPERATOR, last, which, limit=_WATCHED)
+                for letter in fresh:
+                    show(letter, as_json, letter_line)
+                last = max([last, *(each.dead_letter_id for each in fresh)])
 
     return watch

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from app.commands.dlq_output import AS_JSON, as_filter, filter_options, show
+from app.commands.dlq_output import AS_JSON, OFFSET, as_filter, filter_options, show
 from app.commands.operator import OPERATOR, as_operator
 from app.container import Container
 from app.services.letter_bulks import Act, BulkOrder, BulkPreview, BulkView
@@ -65,11 +65,12 @@ def _prepare(container: Container, act: Act) -> click.Command:
 def _list(container: Container) -> click.Command:
     @click.command("list")
     @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+    @OFFSET
     @AS_JSON
     @as_operator
-    def list_bulks(*, limit: int, as_json: bool) -> None:
+    def list_bulks(*, limit: int, offset: int, as_json: bool) -> None:
         """Bulk jobs, the newest first."""
-        for bulk in container.services.letter_bulks.list(OPERATOR, limit=limit).items:
+        for bulk in container.services.letter_bulks.list(OPERATOR, limit=limit, offset=offset).items:
             show(bulk, as_json, _line)
 
     return list_bulks
@@ -110,7 +111,8 @@ def _undo(container: Container) -> click.Command:
     def undo(*, bulk_id: int, as_json: bool) -> None:
         """Take back what an ended bulk discard discarded, as far as that is still possible."""
         done = container.services.letter_bulks.undo(OPERATOR, bulk_id)
-        show(done, as_json, lambda one: f"bulk {bulk_id}: {one.restored} letters are open again")
+        more = "; more can be: repeat it" if done.more else ""
+        show(done, as_json, lambda one: f"bulk {bulk_id}: {one.restored} letters are open again{more}")
 
     return undo
 

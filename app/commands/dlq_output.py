@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON, one document a line.")
+OFFSET = click.option("--offset", default=0, type=click.IntRange(min=0), help="Pass over so many.")
 _STATES = [*LETTER_STATES, "any"]
 _TEXTS = (
     "fingerprint", "actor", "queue", "pool", "owner-id", "job-id", "message-id", "worker", "trace-id",

@@ -17,19 +17,21 @@ from datetime import timedelta
 from uuid import UUID
 
 from dramatiq.errors import BrokerConnectionError
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, column, func, or_, select, update, values
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
 from app.observability import job_metrics, tracing
 from app.observability.logging import bound
 from app.security.audit import Origin, acting
-from app.services import bulk_outcomes
+from app.services import bulk_items, bulk_outcomes
 from app.services.audit_trail import AuditTrail
+from app.services.bulk_items import Task, Verdict, waiting
 from app.services.job_replay import obstacles
+from app.services.letter_acts import WHY_CHARACTERS
 from app.services.letter_ends import LetterEnds
 from app.storage.postgres.session import Database, after_commit
-from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
+from app.storage.postgres.tables import DeadLetterBulk, DeadLetterRow
 from brokers import JetStreamBroker, ReplayReport, TopologyError, dead_feed, dead_letter
 
 logger = logging.getLogger(__name__)
@@ -37,27 +39,10 @@ logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=15)
 _STEP_SECONDS = 0.5  # what was sent is written down so often
 _PAGE = 200
+_MOST_SENT = 10_000  # in one go: the broker's report of a go has a line for each
+_MOST_DOUBTFUL = 500
 _DISCARDS_AT_ONCE = 500
 _FEWEST_BEFORE_STOP = 10  # a share of fewer letters says little
-
-Verdict = tuple[str, str | None]  # the item's state, and its detail
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A bulk job in this worker's hands. `left` caps how many letters it may try: a canary's rest.
-
-    `trace` is that of the request which began it.
-    """
-
-    bulk_id: int
-    act: str
-    by: str
-    why: str
-    owner_id: str | None
-    per_second: float
-    left: int | None
-    trace: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,27 +89,28 @@ class BulkRuns:
             row.worker, row.leased_until = self.worker, func.now() + LEASE
             tried = row.done + row.skipped + row.failed
             left = row.canary - tried if tried < row.canary else None
-            why = f"bulk {row.bulk_id}: {row.why}"
+            why = f"bulk {row.bulk_id}: {row.why}"[:WHY_CHARACTERS]  # as records keep it: `found` compares
             by = row.started_by or row.created_by
             return Task(row.bulk_id, row.act, by, why, row.owner_id, row.per_second, left, dict(row.trace))
 
     def _discard(self, task: Task, keep_on: Callable[[], bool], steps: tracing.Steps) -> None:
-        left = task.left
+        left, after = task.left, 0
         while keep_on():
             number = _DISCARDS_AT_ONCE if left is None else min(left, _DISCARDS_AT_ONCE)
             with self.database.transaction() as session:
-                ids = _waiting(session, task.bulk_id, 0, number)
-                gone = self._discard_some(session, task, [row.dead_letter_id for row in ids])
+                rows = waiting(session, task.bulk_id, after, number)
+                gone = self._discard_some(session, task, [row.dead_letter_id for row in rows])
                 verdicts: dict[int, Verdict] = {
-                    row.dead_letter_id: ("skipped", _was(row.state))
-                    for row in ids
+                    row.dead_letter_id: ("skipped", bulk_items.was(row.state))
+                    for row in rows
                     if row.dead_letter_id not in gone
                 }
                 verdicts |= dict.fromkeys(gone, ("done", None))
                 goes_on = self._settle(session, task, verdicts)
-            left = None if left is None else left - len(ids)
-            if not goes_on or not ids or left == 0:
+            left = None if left is None else left - len(rows)
+            if not goes_on or not rows or left == 0:
                 return
+            after = rows[-1].dead_letter_id
             steps.next()
 
     def _discard_some(self, session: Session, task: Task, ids: Sequence[int]) -> set[int]:
@@ -148,11 +134,21 @@ class BulkRuns:
         return set(session.scalars(discarded))
 
     def _replay(self, task: Task, keep_on: Callable[[], bool], steps: tracing.Steps) -> None:
+        left = task.left
+        while True:
+            most = _MOST_SENT if left is None else min(left, _MOST_SENT)
+            sent = self._replay_some(task, keep_on, steps, most)
+            left = None if left is None else left - sent
+            if sent < most or left == 0:
+                return
+
+    def _replay_some(self, task: Task, keep_on: Callable[[], bool], steps: tracing.Steps, most: int) -> int:
+        """How many letters were handed to the broker; 0 where the job does not go on."""
         with self.database.transaction() as session:
             if not self._settle(session, task, {}):  # what it sent before may have died again since
-                return
+                return 0
         try:
-            work = _Replaying(self, task, keep_on, dead_feed.lifetime(self.broker).created, steps)
+            work = _Replaying(self, task, keep_on, dead_feed.lifetime(self.broker).created, steps, most)
             report = dead_letter.replay_many(
                 self.broker,
                 work.sequences(),
@@ -164,7 +160,7 @@ class BulkRuns:
             )
         except (BrokerConnectionError, TopologyError) as error:
             raise UnavailableError(f"NATS: {error}") from error
-        work.write(report)
+        return work.handed if work.write(report) and report.stopped is None else 0
 
     def _settle(self, session: Session, task: Task, verdicts: Mapping[int, Verdict]) -> bool:
         """Write down what became of letters; whether the job goes on, and with us."""
@@ -173,7 +169,7 @@ class BulkRuns:
         )
         if bulk is None:
             return False
-        counted = _mark_items(session, task.bulk_id, verdicts)
+        counted = bulk_items.mark(session, task.bulk_id, verdicts)
         bulk.done += counted.get("done", 0)
         bulk.skipped += counted.get("skipped", 0)
         bulk.failed += counted.get("failed", 0)
@@ -209,7 +205,7 @@ class BulkRuns:
             if bulk.state != "running":
                 return
             tried = bulk.done + bulk.skipped + bulk.failed
-            if not _waiting(session, bulk.bulk_id, 0, 1):
+            if not waiting(session, bulk.bulk_id, 0, 1):
                 bulk.state, bulk.finished_at = "finished", func.now()
                 self._record(session, bulk, "dead_letter_bulk.finished", done=bulk.done, failed=bulk.failed)
             elif task.left is not None and tried >= bulk.canary:
@@ -237,36 +233,39 @@ class _Replaying:
     keep_on: Callable[[], bool]
     life: str
     steps: tracing.Steps
+    most: int
+    handed: int = 0
     ids: dict[int, int] = field(default_factory=dict)  # by sequence, of letters not written down yet
-    verdicts: dict[int, Verdict] = field(default_factory=dict)  # of those that need no sending
+    verdicts: dict[int, Verdict] = field(default_factory=dict)  # of those that cannot be sent
+    # Those that need no sending, with the reason: maybe since this very job had sent them before.
+    doubtful: dict[int, tuple[DeadLetterRow, str | None]] = field(default_factory=dict)
     written: float = field(default_factory=time.monotonic)
 
     def sequences(self) -> Iterator[int]:
         """Sequences of the letters that still wait, oldest first."""
-        return itertools.islice(self._all(), self.task.left)
+        return itertools.islice(self._all(), self.most)
 
     def progress(self, report: ReplayReport) -> bool:
         """Called after every few letters; False ends it."""
         if not self.keep_on():
             return False
-        return time.monotonic() - self.written < _STEP_SECONDS or self.write(report)
+        many = len(self.doubtful) >= _MOST_DOUBTFUL
+        is_due = many or time.monotonic() - self.written >= _STEP_SECONDS
+        return self.write(report) if is_due else True
 
     def write(self, report: ReplayReport) -> bool:
         """Write down what is new in the report; whether to go on."""
         fresh = {self.ids.pop(one): one for one in list(self.ids) if _is_in(report, one)}
         sent = {key: report.replayed[one] for key, one in fresh.items() if one in report.replayed}
         failed = {key: report.failed[one] for key, one in fresh.items() if one in report.failed}
-        others = [key for key, one in fresh.items() if one in report.skipped]
-        if others:
-            self.runs.ends.mirror(others)
+        others = self._others([key for key, one in fresh.items() if one in report.skipped])
         with self.runs.database.transaction() as session:
-            _mark_replayed(session, self.task, sent)
-            found = _found(session, self.task, others)
+            bulk_items.mark_replayed(session, self.task, sent)
             verdicts: dict[int, Verdict] = {
                 **self.verdicts,
                 **{key: ("done", successor) for key, successor in sent.items()},
                 **{key: ("failed", why) for key, why in failed.items()},
-                **found,
+                **bulk_items.found(session, self.task, others),
             }
             goes_on = self.runs._settle(session, self.task, verdicts)  # noqa: SLF001 its other half
         self.verdicts.clear()
@@ -274,36 +273,58 @@ class _Replaying:
         self.steps.next()
         return goes_on
 
+    def _others(self, skipped: list[int]) -> dict[int, str | None]:
+        """Letters that sent nothing, with the reason; rows of those that have ended say how, from now on.
+
+        A worker of this job that was killed may have sent them: then their jobs, which go on, hinder another
+        replay, and what was begun is brought to its end here.
+        """
+        doubtful, self.doubtful = self.doubtful, {}
+        asked = {row.sequence: key for key, (row, _) in doubtful.items() if row.state == "open"}
+        ended = self.runs.ends.finish_replays(list(asked), by=self.task.by, why=self.task.why)
+        if to_look_up := [*skipped, *(asked[sequence] for sequence in ended)]:
+            self.runs.ends.mirror(to_look_up)
+        return {**dict.fromkeys(skipped), **{key: why for key, (_, why) in doubtful.items()}}
+
     def _all(self) -> Iterator[int]:
         """Looked at a tenth of a second before they are sent: a discard, or a pause, may come any time."""
         few, after = max(1, min(_PAGE, int(self.task.per_second / 10))), 0
         most = few
         while found := self._look(after, most):
             sent = 0
-            for key, sequence, verdict in found:
+            for row, verdict in found:
                 if sent == few:
                     break
-                after = key
+                after = row.dead_letter_id
                 if verdict is not None:
-                    self.verdicts[key] = verdict
+                    self._pass_over(row, *verdict)
                     continue
                 sent += 1
-                self.ids[sequence] = key
-                yield sequence
+                self.handed += 1
+                self.ids[row.sequence] = after
+                yield row.sequence
+            if not sent and not self.progress(ReplayReport()):
+                return
             most = few if sent else min(_PAGE, 2 * most)  # many that ended meanwhile cost no time
 
-    def _look(self, after: int, most: int) -> list[tuple[int, int, Verdict | None]]:
-        """The next letters by id, with sequence and what hinders them; none once it is not ours to go on."""
+    def _pass_over(self, row: DeadLetterRow, state: str, why: str | None) -> None:
+        if state == "skipped":
+            self.doubtful[row.dead_letter_id] = row, why
+        else:
+            self.verdicts[row.dead_letter_id] = state, why
+
+    def _look(self, after: int, most: int) -> list[tuple[DeadLetterRow, Verdict | None]]:
+        """The next letters by id and what hinders them; none once it is not ours to go on."""
         ours = (DeadLetterBulk.state == "running", DeadLetterBulk.worker == self.runs.worker)
         with self.runs.database.transaction() as session:
-            rows = _waiting(session, self.task.bulk_id, after, most, *ours)
+            rows = waiting(session, self.task.bulk_id, after, most, *ours)
             of_jobs = obstacles(session, (row.job_id for row in rows if row.job_id))
-            return [(row.dead_letter_id, row.sequence, self._hindrance(row, of_jobs)) for row in rows]
+            return [(row, self._hindrance(row, of_jobs)) for row in rows]
 
     def _hindrance(self, row: DeadLetterRow, of_jobs: Mapping[UUID, str]) -> Verdict | None:
         """Why a letter is not sent at all."""
         if row.state != "open":
-            return "skipped", _was(row.state)
+            return "skipped", bulk_items.was(row.state)
         if row.stream_life != self.life:
             return "failed", "the letter is gone with its stream, which was made anew since"
         if row.depth >= self.runs.max_replays:
@@ -319,78 +340,3 @@ def _request(task: Task) -> dict[str, str]:
 
 def _is_in(report: ReplayReport, sequence: int) -> bool:
     return sequence in report.replayed or sequence in report.failed or sequence in report.skipped
-
-
-def _waiting(
-    session: Session, bulk_id: int, after: int, most: int, *bulk_is: ColumnElement[bool]
-) -> Sequence[DeadLetterRow]:
-    bulk, item, row = DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow
-    waiting = (item.bulk_id == bulk_id, item.state == "waiting", item.dead_letter_id > after)
-    statement = select(row).join(item, item.dead_letter_id == row.dead_letter_id)
-    statement = statement.join(bulk, bulk.bulk_id == item.bulk_id).where(*waiting, *bulk_is)
-    return session.scalars(statement.order_by(item.dead_letter_id).limit(most)).all()
-
-
-def _mark_items(session: Session, bulk_id: int, verdicts: Mapping[int, Verdict]) -> dict[str, int]:
-    """How many items took which state; those that somebody else has counted are not counted again."""
-    if not verdicts:
-        return {}
-    told = values(column("id", BigInteger), column("state", Text), column("detail", Text), name="told").data(
-        [(key, state, detail) for key, (state, detail) in sorted(verdicts.items())]
-    )
-    item = DeadLetterBulkItem
-    states = session.scalars(
-        update(item)
-        .where(item.bulk_id == bulk_id, item.dead_letter_id == told.c.id, item.state == "waiting")
-        .values(state=told.c.state, detail=cast(told.c.detail, Text))
-        .returning(item.state)
-        .execution_options(synchronize_session=False)
-    ).all()
-    return {state: states.count(state) for state in set(states)}
-
-
-def _mark_replayed(session: Session, task: Task, sent: Mapping[int, str]) -> None:
-    """Also those discarded since they were sent: their messages must not seem to be held back."""
-    if not sent:
-        return
-    row = DeadLetterRow
-    told = values(column("id", BigInteger), column("successor", Text), name="told").data(sorted(sent.items()))
-    locked = select(row.dead_letter_id).where(row.dead_letter_id.in_(sent)).order_by(row.dead_letter_id)
-    session.execute(locked.with_for_update())
-    session.execute(
-        update(row)
-        .where(and_(row.dead_letter_id == told.c.id, row.state.in_(("open", "discarded"))))
-        .values(
-            state="replayed",
-            ended_at=func.now(),
-            ended_by=task.by,
-            ended_why=task.why,
-            undo_until=None,
-            removed_at=func.now(),
-            successor_message_id=told.c.successor,
-            bulk_id=task.bulk_id,
-        )
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _found(session: Session, task: Task, ids: Sequence[int]) -> dict[int, Verdict]:
-    """Letters that had ended before they were sent: by this bulk job before it was killed, or otherwise."""
-    row = DeadLetterRow
-    ours = and_(row.state == "replayed", row.ended_why == task.why)
-    session.execute(
-        update(row)
-        .where(row.dead_letter_id.in_(ids), ours)
-        .values(bulk_id=task.bulk_id)
-        .execution_options(synchronize_session=False)
-    )
-    columns = (row.dead_letter_id, row.state, row.successor_message_id, ours)
-    rows = session.execute(select(*columns).where(row.dead_letter_id.in_(ids)))
-    return {
-        key: ("done", successor) if is_ours else ("skipped", _was(state))
-        for key, state, successor, is_ours in rows
-    }
-
-
-def _was(state: str) -> str:
-    return "it is not on its stream any more" if state == "open" else f"it was {state} already"

@@ -36,6 +36,7 @@ from app.services.letter_search import settled
 from app.services.letter_subjects import LetterSubject, subjects_of
 from app.services.paging import after_token, check_window, continuation_token
 from app.services.views import view
+from app.storage.postgres.queries.pages import page
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import DeadLetterGroup, DeadLetterHour, DeadLetterRow, Job
 
@@ -114,11 +115,17 @@ class LetterGroup:
 
 @dataclass(frozen=True, slots=True)
 class LetterGroups:
-    """Groups, those that died last first, and how many letters wait in all of them."""
+    """Groups `offset` to `offset + limit` of `total_count`, those that died last first.
+
+    `open_count` is how many letters wait in all of them, `expiring_unread` how many nobody will have seen.
+    """
 
     items: tuple[LetterGroup, ...]
     open_count: int
     expiring_unread: int
+    total_count: int
+    limit: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,20 @@ class DeadLetters:
         has_more = len(found) > limit
         return DeadLetterPage(items, has_more, _after(items[-1]) if has_more else None)
 
+    def after(
+        self, principal: Principal, dead_letter_id: int, wanted: LetterFilter, *, limit: int = 1000
+    ) -> tuple[DeadLetterView, ...]:
+        """Those of the matching letters that were indexed after this one, in that order.
+
+        Raises InvalidInputError.
+        """
+        check_window(limit)
+        row = DeadLetterRow
+        later = (visible_to(principal), row.dead_letter_id > dead_letter_id, *wanted.conditions())
+        found = select(row).where(*later).order_by(row.dead_letter_id).limit(limit)
+        with self.database.transaction() as session:
+            return tuple(view(DeadLetterView, each) for each in session.scalars(found))
+
     def list_one(self, principal: Principal, dead_letter_id: int) -> DeadLetterView:
         """The row of one letter, unread; raises NotFoundError."""
         with self.database.transaction() as session:
@@ -189,17 +210,20 @@ class DeadLetters:
         """All of them, page by page; what dies meanwhile is left out. Raises InvalidInputError."""
         token: str | None = None
         while True:
-            page = self.list(principal, wanted, limit=1000, token=token)
-            yield from page.items
-            token = page.continuation_token
+            found = self.list(principal, wanted, limit=1000, token=token)
+            yield from found.items
+            token = found.continuation_token
             if token is None:
                 return
 
-    def groups(self, principal: Principal, *, limit: int = 50, only_open: bool = True) -> LetterGroups:
+    def groups(
+        self, principal: Principal, *, limit: int = 50, offset: int = 0, only_open: bool = True
+    ) -> LetterGroups:
         """Letters by cause; raises InvalidInputError."""
-        check_window(limit)
+        check_window(limit, offset)
+        causes = _groups(principal, only_open=only_open)
         with self.database.transaction() as session:
-            rows = session.execute(_groups(principal, only_open=only_open).limit(limit)).all()
+            rows, number = page(session, causes, limit=limit, offset=offset)
             curves = _curves(session, principal, [row.fingerprint for row in rows])
             total = session.scalar(select(func.sum(DeadLetterGroup.open_count)).where(_mine(principal)))
             expiring = session.scalar(select(func.count()).where(visible_to(principal), *expiring_unread()))
@@ -207,7 +231,7 @@ class DeadLetters:
             LetterGroup(**row._asdict(), curve=curves.get(row.fingerprint, (0,) * _CURVE_HOURS))
             for row in rows
         )
-        return LetterGroups(items, int(total or 0), int(expiring or 0))
+        return LetterGroups(items, int(total or 0), int(expiring or 0), number, limit, offset)
 
     def get(self, principal: Principal, dead_letter_id: int, *, reveal: bool = False) -> LetterDetail:
         """One letter with its payload, secrets masked unless an admin asks to see them, which is on record.

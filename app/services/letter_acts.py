@@ -32,7 +32,7 @@ from app.storage.postgres.session import Database, after_commit
 from app.storage.postgres.tables import DeadLetterRow, Job
 from brokers import DeadLetterNotFoundError, JetStreamBroker, TopologyError, dead_feed, dead_letter
 
-_WHY_CHARACTERS = 1000
+WHY_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,13 @@ class LetterActs:
         Raises NotFoundError; ConflictError where it has ended, would start nothing, cannot be read as a
         message, or was replayed too often; UnavailableError.
         """
+        why = check_why(why)
         with self.database.transaction() as session:
             row = letter_of(session, principal, dead_letter_id)
-            self._refuse(session, row)
-        sent = self._send(row, check_why(why))
+            hindrance = self._hindrance(session, row)
+        if hindrance is not None:
+            return self._sent_before(principal, row, why, hindrance)
+        sent = self._send(row, why)
         if not sent.stored:
             self.ends.mirror([dead_letter_id])
         with self.database.transaction() as session:
@@ -145,14 +148,24 @@ class LetterActs:
             session.refresh(row)
             return view(DeadLetterView, row)
 
-    def _refuse(self, session: Session, row: DeadLetterRow) -> None:
+    def _hindrance(self, session: Session, row: DeadLetterRow) -> str | None:
         refuse_ended(row)
         refuse_too_deep(row, self.max_replays)
-        hindrance = obstacles(session, [row.job_id]).get(row.job_id) if row.job_id else None
-        if hindrance is not None:
-            raise ConflictError(
-                f"a replay of dead letter {row.dead_letter_id} would start nothing: {hindrance}"
-            )
+        return obstacles(session, [row.job_id]).get(row.job_id) if row.job_id else None
+
+    def _sent_before(
+        self, principal: Principal, row: DeadLetterRow, why: str, hindrance: str
+    ) -> DeadLetterView:
+        """The job goes on already: a replay was sent by somebody who died then, or it has another reason."""
+        key = row.dead_letter_id
+        self._refuse_other_stream(row)
+        if self.ends.finish_replays([row.sequence], by=origin().actor, why=why):
+            self.ends.mirror([key])
+        with self.database.transaction() as session:
+            row = letter_of(session, principal, key)
+            if row.state == "replayed":
+                return _as_recorded(row)
+        raise ConflictError(f"a replay of dead letter {key} would start nothing: {hindrance}")
 
     def _edited(
         self, session: Session, row: DeadLetterRow, arguments: dict[str, Any]
@@ -184,7 +197,11 @@ class LetterActs:
             raise ConflictError(str(error)) from error
 
     def _refuse_other_stream(self, row: DeadLetterRow) -> None:
-        if dead_feed.lifetime(self.broker).created != row.stream_life:
+        try:
+            life = dead_feed.lifetime(self.broker).created
+        except (BrokerConnectionError, TopologyError) as error:
+            raise UnavailableError(f"NATS: {error}") from error
+        if life != row.stream_life:
             raise ConflictError("the letter is gone with its stream, which was made anew since")
 
 
@@ -201,8 +218,8 @@ def check_why(why: str, *, needed: bool = False) -> str:
     check_storable(why, "why")
     if needed and not why:
         raise InvalidInputError("say why: a discard needs a reason", field="why")
-    if len(why) > _WHY_CHARACTERS:
-        raise InvalidInputError(f"why must have at most {_WHY_CHARACTERS} characters", field="why")
+    if len(why) > WHY_CHARACTERS:
+        raise InvalidInputError(f"why must have at most {WHY_CHARACTERS} characters", field="why")
     return why
 
 

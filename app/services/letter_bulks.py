@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, func, insert, literal, select, text, true, update
+from sqlalchemy import ColumnElement, CursorResult, Select, func, insert, literal, select, text, true, update
 from sqlalchemy.orm import Session
 
 from app.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from app.jobs.outbox import cause_of_now
 from app.security.audit import origin
 from app.security.principal import Principal, Role
-from app.services import bulk_outcomes
+from app.services import bulk_items, bulk_outcomes
 from app.services.audit_trail import AuditTrail
 from app.services.bulk_outcomes import BulkProblem, Successors
 from app.services.dead_letter_filters import LetterFilter, visible_to
@@ -30,10 +30,10 @@ from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, Dead
 
 Act = Literal["replay", "discard"]
 
-MOST_LETTERS = 100_000
+MOST_LETTERS = 1_000_000
 LEAST_PER_SECOND, MOST_PER_SECOND = 0.1, 500.0
-_SHOWN = 20
 _PREPARING_SECONDS = 120
+_RESTORED_AT_ONCE = 100_000
 _ENDED = frozenset({"finished", "cancelled", "stopped"})
 _UNFINISHED = ("prepared", "running", "paused", "stopped")
 _NEWEST_FIRST = (Key("bulk_id", DeadLetterBulk.bulk_id, descending=True),)
@@ -94,7 +94,7 @@ class BulkPreview:
     """What a bulk job would do, the most frequent causes first, and whether a second person must start it.
 
     can_be_undone  letters that it discarded can still be taken back
-    successors     how those fare that it sent again; None for a discard
+    successors     how those fare that it sent again; None for a discard, and where it was not counted
     waits_for      the bulk job that workers are busy with, where this one is to run and nobody is at it
     """
 
@@ -108,10 +108,11 @@ class BulkPreview:
 
 @dataclass(frozen=True, slots=True)
 class BulkUndone:
-    """A bulk discard, and how many of its letters are open again."""
+    """A bulk discard, how many of its letters are open again, and whether more of them can be."""
 
     bulk: BulkView
     restored: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class LetterBulks:
     def prepare(self, principal: Principal, wanted: LetterFilter, order: BulkOrder) -> BulkPreview:
         """Freeze the list of the open letters that match; nothing is done to them yet.
 
-        Raises InvalidInputError, also where none or more than 100,000 match.
+        Raises InvalidInputError, also where none or more than 1,000,000 match.
         """
         _check(order, wanted)
         with self.database.transaction() as session:
@@ -136,15 +137,20 @@ class LetterBulks:
             bulk.total = _freeze(session, bulk.bulk_id, principal, wanted)
             if not 0 < bulk.total <= MOST_LETTERS:
                 raise InvalidInputError(_wrong_number(bulk.total))
+            bulk.causes = bulk_items.causes(session, bulk.bulk_id)
             self._record(session, bulk, "prepared")
             session.flush()
             session.refresh(bulk)
             return self._preview(session, bulk)
 
-    def preview(self, principal: Principal, bulk_id: int) -> BulkPreview:
-        """The same again, for whoever is to start it; raises NotFoundError."""
+    def preview(self, principal: Principal, bulk_id: int, *, most_counted: int | None = None) -> BulkPreview:
+        """The same again, for whoever is to start it; raises NotFoundError.
+
+        How those fare that were sent again is counted each time, a second or more for a million of them:
+        `most_counted` leaves it out where there are more.
+        """
         with self.database.transaction() as session:
-            return self._preview(session, _of(session, principal, bulk_id))
+            return self._preview(session, _of(session, principal, bulk_id), most_counted)
 
     def get(self, principal: Principal, bulk_id: int) -> BulkView:
         """One bulk job; raises NotFoundError."""
@@ -228,6 +234,7 @@ class LetterBulks:
     def undo(self, principal: Principal, bulk_id: int) -> BulkUndone:
         """Take back what an ended bulk discard discarded, as far as that is still possible; safe to repeat.
 
+        100,000 letters at a time: `more` says whether to repeat it.
         Raises NotFoundError, and ConflictError for another bulk job or where nothing can be taken back.
         """
         with self.database.transaction() as session:
@@ -238,11 +245,12 @@ class LetterBulks:
             restored = _restore(session, bulk_id)
             if not restored:
                 raise ConflictError(f"no discard of bulk job {bulk_id} can be undone (any more)")
-            bulk.note = f"{restored} discards undone by {origin().actor}"
+            more = _can_be_undone(session, bulk_id)
+            bulk.note = f"{restored} discards undone by {origin().actor}{', more can be' if more else ''}"
             self._record(session, bulk, "undone", restored=restored)
             session.flush()
             session.refresh(bulk)
-            return BulkUndone(view(BulkView, bulk), restored)
+            return BulkUndone(view(BulkView, bulk), restored, more)
 
     def _steered(
         self, session: Session, principal: Principal, bulk_id: int, expected: set[str], state: str
@@ -272,20 +280,14 @@ class LetterBulks:
     def _needs_second(self, bulk: DeadLetterBulk) -> bool:
         return 0 < self.two_person_above < bulk.total
 
-    def _preview(self, session: Session, bulk: DeadLetterBulk) -> BulkPreview:
-        item, row = DeadLetterBulkItem, DeadLetterRow
-        number = func.count().label("count")
-        causes = session.execute(
-            select(row.fingerprint, func.max(row.cause).label("cause"), number)
-            .join(item, item.dead_letter_id == row.dead_letter_id)
-            .where(item.bulk_id == bulk.bulk_id)
-            .group_by(row.fingerprint)
-            .order_by(number.desc(), row.fingerprint)
-            .limit(_SHOWN)
-        ).all()
-        parts = tuple(BulkPart(**cause._asdict()) for cause in causes)
+    def _preview(
+        self, session: Session, bulk: DeadLetterBulk, most_counted: int | None = None
+    ) -> BulkPreview:
+        causes = bulk_items.causes(session, bulk.bulk_id) if bulk.causes is None else bulk.causes
+        parts = tuple(BulkPart(**cause) for cause in causes)
         undoable = bulk.act == "discard" and bulk.state in _ENDED and _can_be_undone(session, bulk.bulk_id)
-        fare = bulk_outcomes.successors(session, bulk.bulk_id) if bulk.act == "replay" else None
+        counted = bulk.act == "replay" and (most_counted is None or bulk.done <= most_counted)
+        fare = bulk_outcomes.successors(session, bulk.bulk_id) if counted else None
         ahead = bulk_outcomes.waits_for(session, bulk)
         return BulkPreview(view(BulkView, bulk), parts, self._needs_second(bulk), undoable, fare, ahead)
 
@@ -330,9 +332,8 @@ def _freeze(session: Session, bulk_id: int, principal: Principal, wanted: Letter
         .limit(MOST_LETTERS + 1)
     )
     columns = [DeadLetterBulkItem.bulk_id, DeadLetterBulkItem.dead_letter_id]
-    session.execute(insert(DeadLetterBulkItem).from_select(columns, matching))
-    mine = select(func.count()).where(DeadLetterBulkItem.bulk_id == bulk_id)
-    return session.scalar(mine) or 0
+    frozen = session.execute(insert(DeadLetterBulkItem).from_select(columns, matching))
+    return int(cast("CursorResult[Any]", frozen).rowcount)
 
 
 def _discarded(bulk_id: int) -> Select[tuple[int]]:
@@ -350,7 +351,7 @@ def _can_be_undone(session: Session, bulk_id: int) -> bool:
 
 def _restore(session: Session, bulk_id: int) -> int:
     """How many are open again. One that is leaving its stream at this moment is passed over."""
-    held = _discarded(bulk_id).order_by(DeadLetterRow.dead_letter_id)
+    held = _discarded(bulk_id).order_by(DeadLetterRow.dead_letter_id).limit(_RESTORED_AT_ONCE)
     locked = held.with_for_update(of=DeadLetterRow, skip_locked=True).cte("held")
     nothing = dict.fromkeys(("ended_at", "ended_by", "ended_why", "undo_until", "bulk_id"))
     restored = (

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.errors import UnavailableError
@@ -25,7 +25,7 @@ from brokers import EndedLetter, JetStreamBroker, TopologyError, dead_feed, dead
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 500
+AT_ONCE = 500
 _EXPIRED_AT_ONCE = 5000
 _EXPIRY_GRACE = timedelta(minutes=1)  # the server's clock and ours
 _TOMBSTONES_KEPT = timedelta(days=90)
@@ -62,7 +62,7 @@ class LetterEnds:
     def remove_due(self) -> int:
         """Take letters that ended in the index off the stream, once that cannot be undone any more."""
         with self.database.transaction() as session:
-            due = session.scalars(_due().limit(_AT_ONCE)).all()
+            due = session.scalars(_due().limit(AT_ONCE)).all()
         return sum(self.remove(dead_letter_id) for dead_letter_id in due)
 
     def remove(self, dead_letter_id: int) -> bool:
@@ -92,6 +92,18 @@ class LetterEnds:
                     self._record(session, row)
                     number += 1
         return number
+
+    def finish_replays(self, sequences: Sequence[int], *, by: str, why: str) -> list[int]:
+        """Bring replays to their end whose messages are stored; the sequences of letters that have ended.
+
+        Whoever sent them died before they could. The rows are `mirror`'s to write. Raises UnavailableError.
+        """
+        if not sequences:
+            return []
+        try:
+            return list(dead_letter.finish_replays(self.broker, sequences, by=by, why=why))
+        except (BrokerConnectionError, TopologyError) as error:
+            raise UnavailableError(f"NATS: {error}") from error
 
     def repair(self, *, dry_run: bool = False) -> int:
         """Compare the index with the stream, and bring it to what is true there; how many letters differed.
@@ -166,6 +178,8 @@ class LetterEnds:
                 delete(DeadLetterRow).where(DeadLetterRow.dead_letter_id.in_(old.limit(_EXPIRED_AT_ONCE)))
             )
             session.execute(delete(DeadLetterHour).where(DeadLetterHour.hour < func.now() - _HOURS_KEPT))
+            # A list that was never begun may hold a million letters.
+            session.execute(text("SET LOCAL statement_timeout = '120s'"))
             unused = (
                 DeadLetterBulk.state == "prepared",
                 DeadLetterBulk.created_at < func.now() - _PREPARED_KEPT,

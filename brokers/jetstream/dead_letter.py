@@ -7,7 +7,7 @@ TopologyError while the streams are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.errors import BrokerError
@@ -31,6 +31,7 @@ __all__ = [
     "Replayed",
     "discard",
     "ended",
+    "finish_replays",
     "get",
     "list_dead",
     "list_ended",
@@ -149,6 +150,18 @@ def replay_once(
     if isinstance(done, BrokerError):
         raise done
     return done
+
+
+def finish_replays(
+    broker: JetStreamBroker, ids: Sequence[int], *, by: str = "", why: str = ""
+) -> dict[int, EndedLetter]:
+    """How letters ended, by their ids, of which somebody may have begun a replay and died.
+
+    One whose successor is stored is recorded as replayed, `by` whom and `why`, and removed, as a repetition
+    of the replay would; but nothing is sent for the others, which are left out and stay. Raises Dramatiq's
+    connection errors.
+    """
+    return replaying.finish(broker, ids, Order(by, why))
 
 
 def replay_many(  # noqa: PLR0913 (all but the letters are options with a default)

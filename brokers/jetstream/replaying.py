@@ -348,15 +348,41 @@ async def _discard(
         letter = await find(session, dead_letter_id)
     except DeadLetterNotFoundError:
         return await dead_records.of_id(session, dead_letter_id)
+    finished = "a replay that had got no further than its message was finished"
+    ended = await _finish_begun(broker, session, letter, Order(by, finished))
+    if ended is None:
+        ended = await dead_records.end(session, letter, Outcome.DISCARDED, by=by, why=why)
+        await _clear(session, letter, None, None)
+    return ended
+
+
+def finish(broker: JetStreamBroker, ids: Sequence[int], order: Order) -> dict[int, EndedLetter]:
+    """How letters ended, by id; replays that got no further than their message are finished first."""
+    session = broker.connection.session()
+    found = broker.connection.run(_all({key: _ended(broker, session, key, order) for key in ids}))
+    return {key: ended for key, ended in found.items() if isinstance(ended, EndedLetter)}
+
+
+async def _ended(
+    broker: JetStreamBroker, session: Session, dead_letter_id: int, order: Order
+) -> EndedLetter | None:
+    try:
+        found = await _unfinished(broker, session, dead_letter_id)
+    except DeadLetterNotFoundError:
+        return await dead_records.of_id(session, dead_letter_id)
+    return await _finish_begun(broker, session, found.letter, order)
+
+
+async def _finish_begun(
+    broker: JetStreamBroker, session: Session, letter: DeadLetter, order: Order
+) -> EndedLetter | None:
+    """Record a replay whose successor is stored, and remove the letter; None where there is none."""
     spec, sent_as = _replayed_as(broker, letter)
     mark = await _mark(session, spec, sent_as) if spec is not None else None
     if mark is None:
-        ended = await dead_records.end(session, letter, Outcome.DISCARDED, by=by, why=why)
-    else:
-        why = "a replay that had got no further than its message was finished"
-        ended = await dead_records.end(
-            session, letter, Outcome.REPLAYED, by=by, why=why, successor_id=sent_as
-        )
+        return None
+    told = {"by": order.by, "why": order.why, "successor_id": sent_as}
+    ended = await dead_records.end(session, letter, Outcome.REPLAYED, **told)
     await _clear(session, letter, spec, _lasting(mark))
     return ended
 

@@ -84,6 +84,7 @@ def main() -> int:
             _rebuild(report, container, options.letters)
             _fill(container, options.rows)
             _questions(report, container, options.rounds)
+            _everything(report, container)
             dlq_pages.measure(report, container, (ADA, ADMIN), options.rounds)
             container.close()
             container.broker.close()
@@ -168,6 +169,16 @@ def _questions(report: Report, container: Container, rounds: int) -> None:
     for name, wanted in plans.items():
         plan = _explain(container, wanted)
         report.say(f"{name}, by `EXPLAIN (ANALYZE, BUFFERS)`:\n\n```\n{plan}\n```")
+
+
+def _everything(report: Report, container: Container) -> None:
+    """A bulk job over all letters: how long it takes to freeze the list, and to look at it."""
+    bulks, begun = container.services.letter_bulks, time.perf_counter()
+    bulk = bulks.prepare(ADMIN, LetterFilter(), BulkOrder("discard", "bench")).bulk
+    seconds = time.perf_counter() - begun
+    look = _milliseconds(lambda: bulks.preview(ADMIN, bulk.bulk_id))
+    bulks.cancel(ADMIN, bulk.bulk_id)
+    report.say(f"A bulk job over all {bulk.total:,}: frozen in {seconds:.1f} s, looked at in {look:.1f} ms.")
 
 
 def _milliseconds(ask: Callable[[], Any]) -> float:

@@ -72,8 +72,8 @@ def signed_in(
     recorder: Recorder,
     identity_provider: IdentityProvider,
 ) -> Iterator[SignedIn]:
-    """Return the application with sign-in."""
-    own = {"DATABASE_URL": migrated_url, "SCRATCH_DIR": str(tmp_path)}
+    """Return the application with sign-in, where a second person starts what is for more than one letter."""
+    own = {"DATABASE_URL": migrated_url, "SCRATCH_DIR": str(tmp_path), "DLQ_TWO_PERSON_ABOVE": "1"}
     with serving(stack_env | own, identity_provider, recorder) as served:
         yield served
 

@@ -84,6 +84,27 @@ def in_a_dialog(page: Page, act: str, why: str) -> None:
     dialog.get_by_role("button", name=act, exact=True).click()
 
 
+def prepare_for_a_second_person(page: Page) -> None:
+    """A bulk discard of all that one may see, which is more than one person may start."""
+    page.goto("/admin/dead-letters/list/")
+    page.get_by_role("button", name="Discard all that match…").click()
+    page.get_by_role("dialog").get_by_label("Why").fill("test data")
+    page.get_by_role("dialog").get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("another person than")).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#toasts")).to_contain_text("is started by another person")
+    page.reload()
+    expect(page.locator("#bulk .badge").first).to_have_text("prepared")
+
+
+def start_as_the_second_person(page: Page) -> None:
+    page.goto("/admin/dead-letters/bulks/")
+    page.locator("tbody th a").click()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#bulk .badge").first).to_have_text("running")
+    expect(page.locator("dt", has_text="Started by")).to_be_visible()
+
+
 def test_a_viewer_looks_an_operator_acts_on_their_own_and_an_admin_on_all(
     chromium: Browser, app: SignedIn
 ) -> None:
@@ -114,11 +135,14 @@ def test_a_viewer_looks_an_operator_acts_on_their_own_and_an_admin_on_all(
         assert inspect.depths(app.container.broker)[0].ready == 1
         page.goto("/admin/queues/")
         expect(page.get_by_role("button", name="Pause…")).to_have_count(0)
+        die(app.container, page), die(app.container, page)
+        prepare_for_a_second_person(page)
 
     with person(chromium, app, "root") as page:
         page.goto("/admin/dead-letters/list/?flt0_state=")
-        expect(page.locator(_LISTED)).to_have_count(2)
-        open_the_only_letter(page)  # that is still open
+        expect(page.locator(_LISTED)).to_have_count(4)
+        page.goto(f"/admin/dead-letters/{veras}")
+        expect(page.locator("#trace")).not_to_contain_text(_SECRET)
         page.get_by_role("button", name="Reveal secrets (on record)").click()
         expect(page.locator("#trace")).to_contain_text(_SECRET)
         page.goto(f"/admin/dead-letters/{veras}")
@@ -127,10 +151,13 @@ def test_a_viewer_looks_an_operator_acts_on_their_own_and_an_admin_on_all(
         assert inspect.depths(app.container.broker)[0].ready == 2
         page.goto("/admin/queues/")
         expect(page.get_by_role("button", name="Pause…")).to_have_count(3)
+        start_as_the_second_person(page)
     assert acts(app.container) == [
         "dead_letter.discarded",
         "dead_letter.restored",
         "dead_letter.replayed",
+        "dead_letter_bulk.prepared",
         "dead_letter.revealed",
         "dead_letter.replayed",
+        "dead_letter_bulk.started",
     ]

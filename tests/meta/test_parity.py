@@ -72,6 +72,7 @@ ALONE = {
     "panel_runbooks.index": "pages of docs/runbooks, which programs have as files",
     "panel_runbooks.page": "a page of docs/runbooks",
     "panel_parts.groups": "the live part of panel_letters.index",
+    "panel_parts.bulks": "the live part of panel_bulks.index",
     "panel_parts.bulk": "the live part of panel_bulks.bulk",
     "panel_parts.queues": "the live part of panel_queues.index",
     "panel_parts.job": "the live part of panel_jobs.details_view",

@@ -30,6 +30,7 @@ WITHOUT = {
     "/admin/parts/queues": "part of a page",
     "/admin/parts/jobs/<uuid:job_id>": "part of a page",
     "/admin/parts/dead-letters": "part of a page",
+    "/admin/parts/bulks": "part of a page",
     "/admin/parts/bulks/<int:bulk_id>": "part of a page",
 }
 

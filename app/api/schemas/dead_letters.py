@@ -7,12 +7,12 @@ from typing import Any, Literal
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, Field, RootModel
 
-from app.api.schemas.base import Body, Moment, PageReply, QueryString
+from app.api.schemas.base import Body, Moment, PageReply, QueryString, Window
 from app.services.bulk_outcomes import BulkProblem
 from app.services.dead_letter_filters import LetterFilter
 from app.services.dead_letters import DeadLetterPage, DeadLetterView, LetterDetail, LetterGroups
 from app.services.letter_acts import Edited
-from app.services.letter_bulks import BulkOrder, BulkPreview, BulkUndone, BulkView
+from app.services.letter_bulks import MOST_LETTERS, BulkOrder, BulkPreview, BulkUndone, BulkView
 from app.services.letter_import import ImportReport
 from app.services.letter_moves import Destination
 
@@ -69,8 +69,8 @@ class DeadLettersQuery(LetterFilterQuery):
     continuation_token: str | None = Field(None, max_length=200)
 
 
-class LetterGroupsQuery(QueryString):
-    """How many groups, and whether those whose letters are all dealt with are left out."""
+class LetterGroupsQuery(Window):
+    """Which part of the groups, and whether those whose letters are all dealt with are left out."""
 
     limit: int = Field(50, ge=1, le=1000)
     only_open: bool = True
@@ -130,7 +130,7 @@ class BulkBody(Body):
     why: str = Field(min_length=1, max_length=900)
     filter: LetterFilterQuery
     per_second: float = 50.0
-    canary: int = Field(0, ge=0, le=100_000)
+    canary: int = Field(0, ge=0, le=MOST_LETTERS)
     stop_on_failure_share: float | None = None
 
     def order(self) -> BulkOrder:

@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from dramatiq.errors import DecodeError, QueueNotFound
+from dramatiq.errors import ConnectionClosed, DecodeError, QueueNotFound
 
 from brokers import DeadLetterNotFoundError, JetStreamBroker, NotReplayableError, dead_letter
+from brokers.jetstream import dead_records
 from tests.contract.broker.harness import Run, Told, counts, declare, only_ours, publish_raw
 from tests.integration.broker.workers import message, wait_until
 
@@ -153,6 +154,36 @@ def test_a_replay_is_a_new_message_that_names_the_old_one(broker: JetStreamBroke
         "root": sent.message_id, "depth": 1,
     }  # fmt: skip
     assert dead_letter.list_dead(broker) == []
+
+
+def test_a_replay_that_was_begun_is_finished_and_nothing_is_sent_for_others(
+    broker: JetStreamBroker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: Any, **__: Any) -> None:
+        raise ConnectionClosed("the process is gone")  # type: ignore[no-untyped-call]  # Dramatiq's
+
+    ran: list[str] = []
+
+    def job(word: str) -> None:
+        ran.append(word)
+        if len(ran) <= 3:
+            raise RuntimeError("not yet")
+
+    actor = declare(broker, job, max_retries=0)
+    for word in "abc":
+        actor.send(word)
+    run()
+    untouched, done, begun = (letter.id for letter in dead_letter.list_dead(broker))
+    dead_letter.replay(broker, done, by="bob")
+    with monkeypatch.context() as patched, pytest.raises(ConnectionClosed):
+        patched.setattr(dead_records, "end_seen", die)
+        dead_letter.replay(broker, begun, by="carol")
+    found = dead_letter.finish_replays(broker, [begun, done, untouched, 4711], by="anna", why="later")
+    told = {key: (str(ended.outcome), ended.by) for key, ended in found.items()}
+    assert told == {begun: ("replayed", "anna"), done: ("replayed", "bob")}
+    assert [letter.id for letter in dead_letter.list_dead(broker)] == [untouched]
+    run()
+    assert (len(ran), counts(broker)) == (5, (0, 0, 1))
 
 
 def test_what_could_not_be_read_cannot_be_replayed(broker: JetStreamBroker, run: Run) -> None:

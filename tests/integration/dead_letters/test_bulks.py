@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 
 from app.container import Container
 from app.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
-from app.services import bulk_runs
+from app.services import bulk_runs, letter_bulks
 from app.services.dead_letter_filters import LetterFilter
 from app.services.letter_bulks import BulkOrder, BulkView, LetterBulks
 from app.storage.postgres.tables import DeadLetterBulk, DeadLetterBulkItem, DeadLetterRow, Job
@@ -140,6 +140,19 @@ def test_a_bulk_discard_can_be_undone_letter_by_letter(
     assert graves.waiting() == 3
     first = graves.indexed(state="discarded")[0]
     assert container.services.letter_acts.undo(ADMIN, first.dead_letter_id).state == "open"
+
+
+def test_a_very_large_bulk_discard_is_taken_back_in_parts(
+    graves: Graveyard, container: Container, bulks: LetterBulks, begin: Any, monkeypatch: pytest.MonkeyPatch
+):
+    graves.die(number=3)
+    bulk_id = begin(BulkOrder("discard", "test files"))
+    container.bulk_runs.run_next()
+    monkeypatch.setattr(letter_bulks, "_RESTORED_AT_ONCE", 2)
+    undone = [bulks.undo(ADMIN, bulk_id) for _ in range(2)]
+    assert [(one.restored, one.more) for one in undone] == [(2, True), (1, False)]
+    assert "more can be" in (undone[0].bulk.note or "")
+    assert len(graves.indexed()) == 3
 
 
 def test_pausing_and_cancelling_take_effect_between_two_steps(

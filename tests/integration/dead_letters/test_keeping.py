@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, update
 
 from app.container import Container
+from app.services import letter_ends
 from app.services.dead_letter_filters import LetterFilter
 from app.services.letter_bulks import BulkOrder
 from app.storage.postgres.tables import DeadLetterRow
@@ -50,6 +51,22 @@ def test_a_worker_indexes_letters_as_they_come_and_works_off_bulk_jobs(
     bulks.start(ADMIN, bulk_id)
     wait_until(lambda: bulks.get(ADMIN, bulk_id).state == "finished")
     assert found.list(ADMIN).items == ()
+
+
+def test_many_letters_that_are_over_leave_their_stream_without_a_rest(
+    graves: Graveyard, container: Container, monkeypatch: pytest.MonkeyPatch
+):
+    keys = [letter.dead_letter_id for letter in graves.some(3)]
+    for key in keys:
+        container.services.letter_acts.discard(ADMIN, key, why="test files")
+    with container.database.transaction() as session:
+        session.execute(update(DeadLetterRow).values(undo_until=func.now()))
+    for module in (letters, letter_ends):
+        monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(letters, "_KEEP_SECONDS", 1e6)
+    with chores(container):
+        wait_until(lambda: all(is_removed(container, key) for key in keys))
+    assert graves.waiting() == 0
 
 
 def test_a_lost_row_is_found_by_the_sweep(graves: Graveyard, container: Container):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from typing import Any
 
 import pytest
 
-from app.admin import letters
+from app.admin import bulks, letters, reading
 from app.container import Container
 from app.errors import InvalidInputError
 from app.factory import create_app
@@ -162,13 +164,73 @@ def test_a_list_of_letters_of_any_state_says_why_nothing_can_be_done_with_all_an
     assert 'name="filter-queue" value="collection-transforms"' in opened
 
 
-def test_more_causes_than_a_page_holds_are_told_of(
+def test_more_causes_than_a_page_holds_are_on_other_pages(
     client: Any, mine: Graveyard, monkeypatch: pytest.MonkeyPatch
 ):
-    buried(mine, [NEW])
-    assert "struck last;" not in client.get("/admin/dead-letters/").text
-    monkeypatch.setattr(letters, "_MOST_GROUPS", 1)
-    assert "struck last;" in client.get("/admin/dead-letters/").text
+    at = "/admin/dead-letters/"
+    for error in (InvalidInputError("no"), ValueError("neither"), KeyError("nor")):
+        mine.die(error)
+    mine.indexed()
+    assert 'aria-label="Pages"' not in client.get(at).text
+    monkeypatch.setattr(letters, "_GROUPS", 2)
+    first, second = (client.get(f"{at}?page={number}").text for number in (1, 2))
+    named = [re.findall(r'id="cause-(\w+)"', page) for page in (first, second)]
+    assert ([len(one) for one in named], len({*named[0], *named[1]})) == ([2, 1], 3)
+    assert f'href="{at}?page=2"' in first
+    assert 'hx-get="/admin/parts/dead-letters?page=2"' in second
+    assert re.findall(r'id="cause-(\w+)"', client.get("/admin/parts/dead-letters?page=2").text) == named[1]
+    assert "No cause is on this page" in client.get(f"{at}?page=9").text
+    found = client.get("/api/dead-letters/groups?limit=2&offset=2").json
+    assert [one["fingerprint"] for one in found["items"]] == named[1]
+    assert (found["total_count"], found["limit"], found["offset"]) == (3, 2, 2)
+
+
+def test_the_list_is_sorted_by_what_one_asks_for(client: Any, mine: Graveyard):
+    often, once = buried(mine, [NEW, OLD]), buried(mine, [NEW])
+    for query, wanted in (
+        ("", [once, often]),
+        ("sort=6", [often, once]),
+        ("sort=5", [once, often]),
+        ("sort=5&desc=1", [often, once]),
+        ("sort=99&desc=1", [once, often]),
+    ):
+        page = client.get(f"/admin/dead-letters/list/?{query}").text
+        assert [int(key) for key in re.findall(r'href="/admin/dead-letters/(\d+)"', page)] == wanted, query
+
+
+def test_all_letters_that_match_are_exported_however_many_a_little_at_a_time(
+    client: Any, mine: Graveyard, container: Container, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reading, "_EXPORTED_AT_ONCE", 2)
+    mine.die(ValueError("another"))
+    keys = [str(one.dead_letter_id) for one in mine.some(5)[1:]]
+    at = "/admin/dead-letters/list/export/csv/"
+    for query in ("flt0_search=frozen", "flt0_search=frozen&sort=6"):
+        answer = client.get(f"{at}?{query}")
+        _, *rows = csv.reader(io.StringIO(answer.text))
+        assert answer.mimetype == "text/csv"
+        assert [row[0] for row in rows] == list(reversed(keys))
+    assert len(client.get(at).text.splitlines()) == 1 + 6
+    assert client.get(f"{at}?flt0_search=nowhere").text.count("\n") == 1
+    pool: Any = container.database.engine.pool
+    assert pool.checkedout() == 0
+
+
+def test_bulk_jobs_have_pages_that_renew_themselves(
+    client: Any, mine: Graveyard, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bulks, "_SHOWN", 2)
+    mine.some(1)
+    order = {"act": "discard", "why": "test data", "filter": {}}
+    made = [client.post("/api/dead-letters/bulks", json=order).json["bulk"]["bulk_id"] for _ in range(3)]
+    at = "/admin/dead-letters/bulks/"
+    listed = [re.findall(r'id="bulk-(\d+)"', client.get(f"{at}?page={page}").text) for page in (1, 2, 3)]
+    assert [[int(one) for one in page] for page in listed] == [[made[2], made[1]], [made[0]], []]
+    assert 'data-live="idle"' in client.get(at).text
+    client.post(f"/api/dead-letters/bulks/{made[0]}/start")
+    part = client.get("/admin/parts/bulks?page=2").text
+    assert 'data-live="busy"' in part
+    assert "running" in part
 
 
 def test_the_list_searches_and_filters_and_keeps_both_in_its_address(client: Any, mine: Graveyard):

@@ -14,7 +14,9 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import delete
 
+from app.commands import dlq as dlq_commands
 from app.container import Container
+from app.services.dead_letters import DeadLetters
 from app.storage.postgres.tables import DeadLetterRow
 from tests.integration.dead_letters.conftest import Graveyard
 
@@ -112,6 +114,22 @@ def test_the_commands_do_the_same(dlq: Callable[..., Result], graves: Graveyard,
     assert [one["state"] for one in exported] == ["discarded", "discarded"]
     assert len(lines(dlq("watch", "--state", "any", "--times", 1, "--json"))) == 4
     assert {third["state"], fourth["state"]} == {"open"}
+
+
+def test_a_watch_shows_every_letter_also_of_a_burst(
+    dlq: Callable[..., Result], graves: Graveyard, monkeypatch: pytest.MonkeyPatch
+):
+    first, bursts, after = graves.one(), iter([5]), DeadLetters.after
+    monkeypatch.setattr(dlq_commands, "_WATCHED", 2)
+
+    def meanwhile(letters: DeadLetters, *asked: Any, **more: Any) -> Any:
+        graves.some(next(bursts, 0))
+        return after(letters, *asked, **more)
+
+    monkeypatch.setattr(DeadLetters, "after", meanwhile)
+    seen = [one["dead_letter_id"] for one in lines(dlq("watch", "--times", 4, "--every", 0, "--json"))]
+    assert seen == [one.dead_letter_id for one in graves.indexed()]
+    assert (seen[0], len(seen)) == (first.dead_letter_id, 6)
 
 
 def test_the_api_moves_and_delays_and_takes_bulk_discards_back(

@@ -74,7 +74,7 @@ ROUTES: dict[Kind, str] = {
         dead_letter_bulks.list_bulks dead_letter_bulks.prepare_bulk
         admin.index panel_letters.index panel_letter_list.index_view panel_letter_list.export
         panel_jobs.index_view panel_jobs.export panel_bulks.index panel_bulks.prepare
-        panel_parts.index panel_parts.groups
+        panel_parts.index panel_parts.groups panel_parts.bulks
     """,
     Kind.OWN: """
         collections.update_collection collections.delete_collection collections.count_files_by_state

@@ -204,6 +204,8 @@ class DeadLetterBulk(Base):
     leased_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     # Of whoever began it or let it go on, as of a job.
     trace: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    # The most frequent of its letters, with their numbers; none where an older release made it.
+    causes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
 
 
 class DeadLetterBulkItem(Base):
@@ -217,6 +219,12 @@ class DeadLetterBulkItem(Base):
             "bulk_id",
             "dead_letter_id",
             postgresql_where=text("state = 'waiting'"),
+        ),
+        Index(
+            "ix_dead_letter_bulk_items_trouble",
+            "bulk_id",
+            "dead_letter_id",
+            postgresql_where=text("state IN ('failed', 'skipped')"),
         ),
         Index("ix_dead_letter_bulk_items_dead_letter_id", "dead_letter_id"),
     )
