@@ -16,7 +16,7 @@ TESTS ?= tests
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-api bench-fairness bench-chunks bench-map bench-broker bench-poison bench-secrets bench-dlq chaos conformity migrate revision lock sbom docs assets clean
+.PHONY: help install demo demo-reset run test fuzz-api check format bench-e2e bench-scaling bench-memory bench-api bench-fairness bench-chunks bench-map bench-broker bench-poison bench-races bench-secrets bench-dlq chaos conformity migrate revision lock sbom docs assets clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -94,6 +94,9 @@ bench-broker: $(VENV)/.bench-installed ## the broker beside Redis, RabbitMQ, Cel
 
 bench-poison: install ## how long healthy jobs wait beside a message that kills its workers
 	@$(BIN)/python -m tests.bench.bench_poison
+
+bench-races: install ## a thousand cancels and run-nows at their due moments, one server and three (RACES=)
+	@$(BIN)/python -m tests.bench.bench_races
 
 bench-dlq: install ## a million dead letters: pages, groups, rebuild, bulk replays under kills (ARGS=--write)
 	@$(BIN)/python -m tests.bench.bench_dlq $(ARGS)

@@ -322,8 +322,7 @@ class Connection:
         if thread.is_current():
             work.close()
         self._refuse_inside(thread)
-        options = self.options
-        limit = timeout_seconds or 2 * (options.connect_timeout_seconds + options.publish_timeout_seconds)
+        limit = timeout_seconds or self.options.longest_call_seconds
         try:
             return thread.run(work, limit)
         except TimeoutError as error:
@@ -335,7 +334,7 @@ class Connection:
         Returns one entry per message: None when it is stored and confirmed, or why it is not:
         Dramatiq's connection errors (then it may be stored), PublishRefusedError, MessageTooLargeError.
         """
-        thread, options, started = loop_thread(), self.options, time.monotonic()
+        thread, started = loop_thread(), time.monotonic()
         self._refuse_inside(thread)
         outcomes: list[Exception | None] = [None] * len(outgoing)
         rest = [number for number, stored in enumerate(self._by_shortcut(outgoing)) if not stored]
@@ -345,7 +344,7 @@ class Connection:
         sends = [Send(outgoing[number], batch.settled(at), started) for at, number in enumerate(rest)]
         self.session().publisher.submit(sends, thread.loop)
         try:
-            errors = batch.wait(2 * (options.connect_timeout_seconds + options.publish_timeout_seconds))
+            errors = batch.wait(self.options.longest_call_seconds)
         except TimeoutError as error:
             errors = [connection_error("waiting for the broker", error)] * len(rest)
         for number, error_of_one in zip(rest, errors, strict=True):

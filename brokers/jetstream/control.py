@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,18 +14,18 @@ from brokers.jetstream import unique
 from brokers.jetstream.connection import Session
 from brokers.jetstream.errors import LOST_RACE, NotScheduledError, PublishRefusedError
 from brokers.jetstream.options import QueueSpec
-from brokers.jetstream.overdue import due_at
+from brokers.jetstream.overdue import OVERDUE, due_at
 from brokers.jetstream.presence import EVERYBODY
-from brokers.jetstream.schedule import schedule_at
-from brokers.jetstream.stored import all_headers, own_headers, stored_at, stored_payload
+from brokers.jetstream.schedule import schedule_at, server_time
+from brokers.jetstream.stored import all_headers, own_headers, stored_payload
 from brokers.jetstream.topology import presence_subject, ready_subject, scheduled_subject
 
 if TYPE_CHECKING:
     from brokers.jetstream.broker import JetStreamBroker
 
-_TIMER_SECONDS = 0.1  # between a timer's firing and the end of what it does; microseconds were seen
-_PUT_OFF_SECONDS = 10.0
-_LOOKED_BACK = 1000  # messages that may be stored between a timer's proposal and ours
+_LAST_MOMENTS = timedelta(seconds=2)  # longer than a cluster that is well takes to store anything
+_PUT_OFF = timedelta(seconds=10)  # beyond what a call may take
+_NEVER = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def pause(broker: JetStreamBroker, queue: str, until: datetime) -> datetime:
@@ -73,69 +72,55 @@ def paused_until(broker: JetStreamBroker, queue: str) -> datetime | None:
 def cancel(broker: JetStreamBroker, queue: str, message_id: str) -> None:
     """Remove a scheduled message before its time: when this returns, it will never run.
 
-    Raises QueueNotFound, NotScheduledError (it was sent already, cancelled before, or never there),
-    PublishRefusedError (the server takes nothing now, the message is as it was), and Dramatiq's
-    connection errors (then it may be cancelled).
-
-    At its due moment on a cluster (replicas above 1) the timer may win unseen: NotScheduledError, and the
-    message runs, twice if its first run ended before this could look.
+    Raises QueueNotFound, NotScheduledError (it was sent already, cancelled before, or never there; or its
+    time has come, on a cluster two seconds early: then it runs), PublishRefusedError (the server takes
+    nothing now, the message is as it was), and Dramatiq's connection errors (then it may be cancelled).
     """
     broker.connection.run(_cancel(broker.connection.session(), broker.spec(queue), message_id))
 
 
 async def _cancel(session: Session, spec: QueueSpec, message_id: str) -> None:
-    """Put off, look, remove.
+    """Look at the clock, put off, look again, remove (docs/adr/0025).
 
-    Removing alone would race the timer: the server takes the message out of the store before it
-    sends it, and says "removed" for one that is on its way (measured: one in eight at the due
-    moment). Sending purges the subject, though, so a replacement that is still there a moment later
-    proves that nothing was sent. A crash in between only delays the message. Its key is freed first:
-    after a crash a message without its lock runs once, a lock without a message would stay.
+    What is due is the timer's: it may be on its way already, and the server says "removed" all the same. So
+    nothing is touched that is due, or nearly so; and should its time come before it is put off, it is left
+    to run. A crash in between only delays it. Its key is freed before it is removed: after a crash a
+    message without its lock runs once, a lock without a message would stay.
     """
-    found = await _waiting(session, spec, message_id)
-    sequence = await _replace(session, spec, message_id, found, _later(found))
-    await asyncio.sleep(_TIMER_SECONDS)
-    replacement = await _stored(session, spec, sequence)
-    if replacement is None:
-        raise _not_waiting(spec, message_id)
-    if _may_be_late(session, found, replacement):
-        if not await _remove_if_sent(session, spec, found, sequence):
-            await _replace(session, spec, message_id, replacement, datetime.now(UTC))
-        raise _not_waiting(spec, message_id)
+    found, due, now = await _looked_up(session, spec, message_id)
+    if due <= now + _timers_own(session):
+        raise _too_late(spec, message_id)
+    far = now + timedelta(seconds=session.options.longest_call_seconds) + _PUT_OFF
+    sequence = await _replace(session, spec, message_id, found, max(due, far))
+    now = await _server_now(session, spec)
+    if due <= now:
+        await _replace(session, spec, message_id, {**found, "seq": sequence}, now)
+        raise _too_late(spec, message_id)
     await _free_key(session, spec, found)
     if not await session.delete(spec.stream, sequence):
         raise _not_waiting(spec, message_id)
 
 
-def _may_be_late(session: Session, found: dict[str, Any], replacement: dict[str, Any]) -> bool:
-    """Whether the timer may have sent the message although its replacement was taken.
-
-    In a cluster the leader compares sequences when it proposes, not when it stores: a timer's proposal on
-    its way is not seen. No timer proposes before the due time, which the same clock tells.
-    """
+async def _looked_up(
+    session: Session, spec: QueueSpec, message_id: str
+) -> tuple[dict[str, Any], datetime, datetime]:
+    """A waiting message, when it is due (a stranger's may never be), and what its timer's clock says now."""
+    found = await _waiting(session, spec, message_id)
     due = due_at(all_headers(found).get("Nats-Schedule", ""))
-    replicated = session.options.replicas > 1
-    return replicated and (due is None or stored_at(replacement) >= due.timestamp() * 10**9)
+    return found, due or _NEVER, await _server_now(session, spec)
 
 
-async def _remove_if_sent(session: Session, spec: QueueSpec, found: dict[str, Any], sequence: int) -> bool:
-    """Remove the replacement if what the timer sent just before it is there.
+async def _server_now(session: Session, spec: QueueSpec) -> datetime:
+    return server_time((await session.api(f"STREAM.INFO.{spec.stream}"))["ts"])
 
-    Where that has run to its end already nobody can know: then the message runs twice rather than never.
+
+def _timers_own(session: Session) -> timedelta:
+    """How long before its time a message is its timer's already.
+
+    The leader of a cluster compares sequences before what it decides is stored. So it may take a replacement
+    for a message that is being sent, and that runs twice.
     """
-    for earlier in range(sequence - 1, max(int(found["seq"]), sequence - _LOOKED_BACK), -1):
-        message = await _stored(session, spec, earlier)
-        if message is not None and all_headers(message).get("Nats-Scheduler") == found["subject"]:
-            return await session.delete(spec.stream, sequence)
-    return False
-
-
-async def _stored(session: Session, spec: QueueSpec, sequence: int) -> dict[str, Any] | None:
-    try:
-        answer = await session.api(f"STREAM.MSG.GET.{spec.stream}", {"seq": sequence})
-    except nats.js.errors.NotFoundError:
-        return None
-    return dict(answer["message"])
+    return _LAST_MOMENTS if session.options.replicas > 1 else timedelta(0)
 
 
 async def _free_key(session: Session, spec: QueueSpec, found: dict[str, Any]) -> None:
@@ -149,18 +134,15 @@ async def _free_key(session: Session, spec: QueueSpec, found: dict[str, Any]) ->
 def run_now(broker: JetStreamBroker, queue: str, message_id: str) -> None:
     """Let a scheduled message run now instead of at its time; it runs once.
 
-    At its due moment on a cluster it may run twice, as with `cancel`. Raises as `cancel`.
+    One that is due, on a cluster also in less than two seconds, is left to its timer. Raises as `cancel`.
     """
     broker.connection.run(_run_now(broker.connection.session(), broker.spec(queue), message_id))
 
 
 async def _run_now(session: Session, spec: QueueSpec, message_id: str) -> None:
-    found = await _waiting(session, spec, message_id)
-    sequence = await _replace(session, spec, message_id, found, datetime.now(UTC))
-    replacement = await _stored(session, spec, sequence)
-    late = replacement is not None and _may_be_late(session, found, replacement)
-    if late and await _remove_if_sent(session, spec, found, sequence):
-        raise _not_waiting(spec, message_id)
+    found, due, now = await _looked_up(session, spec, message_id)
+    if not now - OVERDUE < due <= now + _timers_own(session):
+        await _replace(session, spec, message_id, found, now)
 
 
 async def _waiting(session: Session, spec: QueueSpec, message_id: str) -> dict[str, Any]:
@@ -192,15 +174,9 @@ async def _replace(
     return int(there["seq"])
 
 
-def _later(found: dict[str, Any]) -> datetime:
-    """A time at which the replacement surely does not fire while we look."""
-    soon = datetime.now(UTC) + timedelta(seconds=_PUT_OFF_SECONDS)
-    try:
-        due = datetime.fromisoformat(all_headers(found)["Nats-Schedule"].removeprefix("@at "))
-    except (KeyError, ValueError):
-        return soon
-    return max(due, soon)
-
-
 def _not_waiting(spec: QueueSpec, message_id: str) -> NotScheduledError:
     return NotScheduledError(f"no message {message_id} of queue {spec.name} waits for its time")
+
+
+def _too_late(spec: QueueSpec, message_id: str) -> NotScheduledError:
+    return NotScheduledError(f"message {message_id} of queue {spec.name} is due: it runs")

@@ -91,7 +91,9 @@ class MemoryApi:
             "subjects": subjects,
         }
         config = {"max_age": int((stream.config.max_age or 0) * 1e9)}
-        return {"config": config, "state": state, "total": len(subjects)}
+        # The time of schedules and of their senders (Memory._first_due), which is never put forward.
+        now = datetime.now(UTC).isoformat()
+        return {"config": config, "state": state, "total": len(subjects), "ts": now}
 
     def _purge(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         return {"purged": self._memory.purge(self._stream(name), body.get("filter", ">"))}

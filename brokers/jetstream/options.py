@@ -266,6 +266,11 @@ class BrokerOptions:
         return urls
 
     @property
+    def longest_call_seconds(self) -> float:
+        """How long a call waits for the broker before it gives up."""
+        return 2 * (self.connect_timeout_seconds + self.publish_timeout_seconds)
+
+    @property
     def max_retries(self) -> int:
         """Dramatiq counts retries, we count attempts: one fewer."""
         return self.max_attempts - 1

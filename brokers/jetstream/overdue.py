@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _LOOKED_AT = 50  # scheduled messages per round; the next round goes on from there
 _HASTE = 10  # times as many, once something overdue was found: there is probably more
-_GRACE = timedelta(seconds=10)
+OVERDUE = timedelta(seconds=10)
 
 
 class Overdue:
@@ -45,7 +45,7 @@ class Overdue:
             if found is None:
                 break
             due = due_at(all_headers(found).get("Nats-Schedule", ""))
-            if due is not None and due < now - _GRACE:
+            if due is not None and due < now - OVERDUE:
                 nudged += await self._fire(found, now)
         self._found = nudged
         return nudged

@@ -17,6 +17,7 @@ from typing import Any
 import nats
 from nats.js import api
 
+from brokers.jetstream.elections import answered
 from tests.bench.broker import bare
 
 _BODY = b"x" * 1000
@@ -41,9 +42,10 @@ async def measured(url: str, replicas: int, seconds: float) -> dict[str, float]:
     """Jobs per second of each kind, and the microseconds of one publish at a time."""
     client = await nats.connect(url.split(","))
     js = client.jetstream()
-    await js.add_stream(
+    config = api.StreamConfig(
         name="FLOOR", subjects=["floor"], retention=api.RetentionPolicy.WORK_QUEUE, num_replicas=replicas
     )
+    await answered("making stream FLOOR", lambda: js.add_stream(config))
     found = bare.measured(url, "floor", _BODY, seconds)
     await js.purge_stream("FLOOR")
     cpu = time.process_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench.broker.figures import Results, Spread, of, ratio, total
+from tests.bench.broker.figures import Results, Round, Spread, of, ratio, total
 from tests.bench.broker.systems import SYSTEMS, System
 from tests.bench.broker.targets import target_table
 
@@ -123,9 +123,15 @@ def table(results: Results, columns: Sequence[Column], *, only: str = "") -> lis
         if system.key in results and system.key.startswith(only):
             cells = [column.cell(results, system) for column in columns]
             if set(cells) != {"-"} or not any(results[system.key]):
-                rows.append(f"| {system.title} | {system.durability} | " + " | ".join(cells) + " |")
+                title = system.title + _rounds_missed(results[system.key])
+                rows.append(f"| {title} | {system.durability} | " + " | ".join(cells) + " |")
     headings = ["system", "a confirmed job is in", *(column.heading for column in columns)]
     return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *rows] if rows else []
+
+
+def _rounds_missed(rounds: Sequence[Round]) -> str:
+    done = sum(1 for one in rounds if one)
+    return "" if done == len(rounds) else f" ({done} of {len(rounds)} rounds)"
 
 
 def losses(results: Results) -> list[str]:

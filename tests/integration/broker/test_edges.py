@@ -153,7 +153,7 @@ def test_an_overdue_message_is_due_now(broker: JetStreamBroker, monkeypatch: pyt
     sent = broker.enqueue(message("work", "late"), delay=600_000)
     walk = Overdue(broker.connection.session(), broker.specs["quick"])
     assert broker.connection.run(walk.nudge(datetime.now(UTC))) == 0
-    monkeypatch.setattr(overdue, "_GRACE", -timedelta(minutes=20))  # as if its time had passed
+    monkeypatch.setattr(overdue, "OVERDUE", -timedelta(minutes=20))  # as if its time had passed
     monkeypatch.setattr(overdue, "_LOOKED_AT", 1)  # or it would seem so again and again
     assert broker.connection.run(walk.nudge(datetime.now(UTC))) == 1
     assert finish_one(broker) == sent.message_id

@@ -26,6 +26,8 @@ from tests.integration.broker.operator_mode import OperatorMode
 from tests.integration.broker.server import NatsServer
 from tests.integration.broker.workers import QUEUES, make_options, message, take, wait_until
 
+_HASTE: dict[str, Any] = {"connect_timeout_seconds": 1.0}  # where waiting longer would not help
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
@@ -119,7 +121,7 @@ def _of_another_certificate(folder: Path) -> dict[str, Any]:
 def test_who_is_not_let_in_is_told_which_option_to_look_at(
     strict: BrokerOptions, tmp_path: Path, wrong: Callable[[Path], dict[str, Any]], told: str
 ) -> None:
-    broker = JetStreamBroker(dataclasses.replace(strict, **wrong(tmp_path)), QUEUES)
+    broker = JetStreamBroker(dataclasses.replace(strict, **_HASTE, **wrong(tmp_path)), QUEUES)
 
     def told_so() -> bool:
         with pytest.raises(BrokerConnectionError) as refused:
@@ -134,7 +136,7 @@ def test_whoever_is_let_in_after_all_is_told_of_other_troubles_again(
     strict: BrokerOptions, tmp_path: Path
 ) -> None:
     path = Path(OperatorMode().credentials(tmp_path / "file"))
-    broker = JetStreamBroker(dataclasses.replace(strict, credentials_file=str(path)), QUEUES)
+    broker = JetStreamBroker(dataclasses.replace(strict, **_HASTE, credentials_file=str(path)), QUEUES)
     with pytest.raises(BrokerConnectionError):
         inspect.ping(broker)
     assert strict.credentials_file is not None
@@ -206,7 +208,7 @@ def test_the_files_in_the_options_open_a_connection(
 def test_without_the_clients_certificate_there_is_no_connection(
     secured: NatsServer, certificate: tuple[str, str]
 ) -> None:
-    broker = JetStreamBroker(make_options(secured.url, tls_ca_file=certificate[0]), QUEUES)
+    broker = JetStreamBroker(make_options(secured.url, **_HASTE, tls_ca_file=certificate[0]), QUEUES)
     with pytest.raises(BrokerConnectionError):
         inspect.ping(broker)
     broker.close()

@@ -62,7 +62,7 @@ def test_messages_that_are_rescued_are_told_of_with_the_cause(
     broker.connection.run(lose_its_worker())
     assert told == [("orphaned", "quick")]
     told.clear()
-    monkeypatch.setattr(overdue, "_GRACE", -timedelta(minutes=20))  # as if its time had passed
+    monkeypatch.setattr(overdue, "OVERDUE", -timedelta(minutes=20))  # as if its time had passed
     monkeypatch.setattr(overdue, "_LOOKED_AT", 1)  # or it would seem so again and again
     broker.enqueue(message("work", "late"), delay=600_000)
     broker.connection.run(Overdue(session, broker.specs["quick"]).nudge(datetime.now(UTC)))

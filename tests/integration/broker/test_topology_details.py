@@ -26,6 +26,7 @@ from brokers import (
     subscribe_events,
     topology,
 )
+from brokers.jetstream import elections
 from brokers.jetstream.connection import Connection, Session
 from brokers.jetstream.drift import ONLY_WHERE_SET, STREAM_FIELDS
 from brokers.jetstream.errors import connection_error
@@ -160,7 +161,10 @@ def test_a_consumer_that_the_server_refuses_is_named(options: BrokerOptions, bro
         topology.apply(options, QUEUES)
 
 
-def test_a_server_without_jetstream_says_so_in_dramatiqs_words(tmp_path: Path) -> None:
+def test_a_server_without_jetstream_says_so_in_dramatiqs_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elections, "_PATIENCE_SECONDS", 1.0)  # it will not get one
     settings = tmp_path / "nats.conf"
     settings.write_text("accounts { A { users: [ { user: ann, password: secret } ] } }")
     server = NatsServer(tmp_path / "nats", "-c", str(settings))

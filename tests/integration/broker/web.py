@@ -28,7 +28,7 @@ def _setting(name: str) -> str:
 
 def make_app() -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
     """GET /<name> enqueues work(name) and answers with the process id; 503 while that is impossible."""
-    broker = JetStreamBroker(make_options(_setting("TEST_NATS_URL")), QUEUES)
+    broker = JetStreamBroker(make_options(_setting("TEST_NATS_URL"), connect_timeout_seconds=3.0), QUEUES)
     if _setting("TEST_ENQUEUE_AT_LOAD"):  # with --preload: a loop and a connection exist before the fork
         broker.enqueue(message("work", "load"))
 

@@ -30,7 +30,7 @@ def make_options(url: str, **changes: Any) -> BrokerOptions:
         "patrol_seconds": 1.0,
         "reconnect_seconds": 0.2,
         "max_reconnect_seconds": 0.4,
-        "connect_timeout_seconds": 1.0,
+        "connect_timeout_seconds": 5.0,
         "publish_timeout_seconds": 2.0,
     }
     return BrokerOptions(**{**values, **changes})

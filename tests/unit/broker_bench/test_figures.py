@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from tests.bench.broker import __main__ as bench
 from tests.bench.broker.figures import (
     Results,
     Spread,
@@ -13,6 +17,7 @@ from tests.bench.broker.figures import (
     spread,
     total,
 )
+from tests.bench.broker.measure import Plan
 from tests.bench.broker.report import losses, report, table
 from tests.bench.broker.report import plain as column
 from tests.bench.broker.systems import SYSTEMS, chosen
@@ -63,7 +68,7 @@ def test_a_table_has_a_row_for_each_system_that_ran_and_dashes_for_what_it_lacks
     assert lines == [
         "| system | a confirmed job is in | 1 x 8 | batch |",
         "|---|---|---|---|",
-        "| ours, R1 | file, fsync every 2 min | 900 (800-1,000) | - |",
+        "| ours, R1 (3 of 4 rounds) | file, fsync every 2 min | 900 (800-1,000) | - |",
         "| Dramatiq + Redis | memory only | 250 (100-500) | - |",
     ]
 
@@ -72,9 +77,9 @@ def test_a_system_without_such_figures_has_no_row_unless_it_failed_altogether():
     results: Results = {**RESULTS, "celery": [{"enqueue_batch": 1.0}], "rabbitmq": [{}]}
     lines = table(results, [column("1 x 8", "noop_1x8")])
     assert [line.split(" | ")[0] for line in lines[2:]] == [
-        "| ours, R1",
+        "| ours, R1 (3 of 4 rounds)",
         "| Dramatiq + Redis",
-        "| Dramatiq + RabbitMQ",
+        "| Dramatiq + RabbitMQ (0 of 1 rounds)",
     ]
     assert table(results, [column("idle", "idle_percent")], only="ours") == []
 
@@ -109,10 +114,32 @@ def test_a_report_is_made_of_whatever_was_measured():
     page = report(RESULTS, "# Head\n", ["a note"])
     assert page.startswith("# Head")
     assert "- Note: a note" in page
-    assert page.count("| ours, R1 |") == 2
+    assert page.count("| ours, R1 (3 of 4 rounds) |") == 2
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones():
     with pytest.raises(SystemExit, match="ours-r1, ours-r1-always"):
         chosen("ours-r1,kafka")
     assert [system.key for system in chosen("redis, ours-r1")] == ["ours-r1", "redis"]
+
+
+def test_a_round_that_fails_is_measured_once_more_and_every_failure_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    places = list[str]()
+
+    def measure(system: Any, folder: Path, *_: object, **__: object) -> dict[str, float]:
+        places.append(folder.name)
+        if system.key == "redis" or folder.name == "0-ours-r1":
+            raise RuntimeError("no leader")
+        return {"noop_1x8": 1.0}
+
+    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench, "calibrated_rounds", lambda: 1)
+    results, failures = bench.run(chosen("ours-r1,redis"), tmp_path, Plan(rounds=2))
+    assert results == {"ours-r1": [{"noop_1x8": 1.0}] * 2, "redis": [{}, {}]}
+    assert len(places) == len(set(places)) == 7
+    assert sorted(failures) == sorted(
+        ["ours, R1, round 1: RuntimeError: no leader"]
+        + [f"Dramatiq + Redis, round {number}: RuntimeError: no leader" for number in (1, 1, 2, 2)]
+    )

@@ -103,7 +103,8 @@ def chosen_broker() -> JetStreamBroker:
     from tests.integration.broker.faults import broken
 
     kind = broken.VARIANTS.get(setting("TEST_BROKEN"), RecordingBroker)
-    return make_broker(kind, make_options(setting("TEST_NATS_URL"), patrol_seconds=2.0))
+    options = make_options(setting("TEST_NATS_URL"), patrol_seconds=2.0, connect_timeout_seconds=1.0)
+    return make_broker(kind, options)
 
 
 def set_up() -> None:

@@ -117,7 +117,7 @@ def test_a_delayed_message_that_found_no_room_when_it_was_due_is_nudged_once(
     broker.connection.run(session.api("STREAM.PURGE.QUICK", {"filter": "transforms.ready.quick"}))
     walk = overdue.Overdue(session, spec)
     assert broker.connection.run(walk.nudge(datetime.now(UTC))) == 0  # it may still fire by itself
-    monkeypatch.setattr(overdue, "_GRACE", timedelta(0))
+    monkeypatch.setattr(overdue, "OVERDUE", timedelta(0))
     found = broker.connection.run(overdue.Overdue(session, spec)._following())
     assert found is not None
     assert broker.connection.run(overdue.Overdue(session, spec).nudge(datetime.now(UTC))) == 1
