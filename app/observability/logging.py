@@ -20,7 +20,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, TextIO
 
-from app.observability.redaction import MARK, is_secret_name, redact
+from app.observability.redaction import MARK, is_harmless, is_secret_name, redact
 from app.observability.tracing import current_ids
 
 _FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed in place
@@ -32,6 +32,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _TREE = Path(__file__).resolve().parents[2]
 _FIRST = ("timestamp", "level", "message", "service", "version", "request_id")
 _LINE_CHARACTERS = 16_384
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _ENCODER = json.JSONEncoder(ensure_ascii=True, default=str)
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -145,36 +146,48 @@ class _JsonFormatter(logging.Formatter):
         self._fixed = {"service": service, "version": product_version()}
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = _extra_fields(record)
-        line = {
+        failure = record.exc_info if record.exc_info and record.exc_info[0] else None
+        if failure is None:
+            text = _harmless(self._line(record, record.getMessage(), _given_fields(record)))
+            if text is not None:
+                return text
+        line = self._line(record, redact(record.getMessage()), _extra_fields(record))
+        if failure and failure[0]:
+            stack = redact(self.formatException(failure))
+            line["error"] = {"type": failure[0].__name__, "stack": stack}
+        return _bounded(line)
+
+    def _line(self, record: logging.LogRecord, message: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return {
             "timestamp": _timestamp(record),
             "level": record.levelname,
-            "message": redact(record.getMessage()),
+            "message": message,
             **self._fixed,
             "request_id": fields.pop("request_id", None),
             "logger": record.name,
             **fields,
         }
-        if record.exc_info and record.exc_info[0]:
-            line["error"] = {
-                "type": record.exc_info[0].__name__,
-                "stack": redact(self.formatException(record.exc_info)),
-            }
-        return _bounded(line)
 
 
 class _TextFormatter(logging.Formatter):
     """For a person at a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = _printable(redact(record.getMessage()))
-        extra = " ".join(f"{name}={_printable(str(value))}" for name, value in _extra_fields(record).items())
-        text = f"{_timestamp(record)[11:23]} {record.levelname:<7} {message}" + (
-            f"  {extra}" if extra else ""
-        )
+        given = _given_fields(record)
+        text = _as_text(record, record.getMessage(), given)
+        is_short = len(text) <= _LINE_CHARACTERS and not record.exc_info
+        if is_short and text.isprintable() and _may_be_harmless(given) and is_harmless(text):
+            return text
+        fields = {name: _printable(str(value)) for name, value in _extra_fields(record).items()}
+        text = _as_text(record, _printable(redact(record.getMessage())), fields)
         if record.exc_info:
             text += "\n" + _printable(redact(self.formatException(record.exc_info)))
         return text
+
+
+def _as_text(record: logging.LogRecord, message: str, fields: Mapping[str, object]) -> str:
+    text = f"{_timestamp(record)[11:23]} {record.levelname:<7} {message}"
+    return text + "  " + " ".join(f"{name}={value}" for name, value in fields.items()) if fields else text
 
 
 def _printable(text: str) -> str:
@@ -189,10 +202,16 @@ def _timestamp(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+def _given_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What is bound and what the call adds, as it is."""
     given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     fields = {**_FIELDS.get(), **current_ids(), **given}
-    return {name: _safe(name, value) for name, value in fields.items() if name not in _OURS}
+    return {name: value for name, value in fields.items() if name not in _OURS}
+
+
+def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The same without secrets."""
+    return {name: _safe(name, value) for name, value in _given_fields(record).items()}
 
 
 def _safe(name: str, value: object) -> object:
@@ -203,6 +222,19 @@ def _safe(name: str, value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [_safe(name, inner) for inner in value]
     return value if isinstance(value, int | float | bool | None) else redact(str(value))
+
+
+def _harmless(line: dict[str, Any]) -> str | None:
+    """The line as JSON where nothing in it can be a secret: one look at the whole tells it of most."""
+    if not _may_be_harmless(line):
+        return None
+    text = _dump(line)
+    return text if len(text) <= _LINE_CHARACTERS and "\\u" not in text and is_harmless(text) else None
+
+
+def _may_be_harmless(fields: Mapping[str, object]) -> bool:
+    """Whether these are values of one piece under names that are no secrets'."""
+    return not any(type(value) not in _PLAIN or is_secret_name(name) for name, value in fields.items())
 
 
 def _bounded(line: dict[str, Any]) -> str:
