@@ -65,7 +65,7 @@ def configure(
     where `semantic_explorer` stands for our own. `level` goes before the filter's level for all. What cannot
     be read is said and left out.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _LineHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -136,6 +136,26 @@ def _loggers(target: str) -> tuple[str, ...]:
     if name == _PRODUCT:
         return _PACKAGES
     return (f"app{name.removeprefix(_PRODUCT)}" if name.startswith(f"{_PRODUCT}.") else name,)
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Puts a record into words before it takes its turn at the stream: threads do not wait for each other's."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As Handler does; the lock is held while the line is written, and no longer."""
+        if not self.filter(record):
+            return False
+        try:
+            line = self.format(record) + self.terminator
+            self.acquire()
+            try:
+                self.stream.write(line)
+                self.stream.flush()
+            finally:
+                self.release()
+        except Exception:  # noqa: BLE001 - as logging has it: what cannot be told must not stop the work
+            self.handleError(record)
+        return True
 
 
 class _JsonFormatter(logging.Formatter):
