@@ -139,7 +139,7 @@ def _loggers(target: str) -> tuple[str, ...]:
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
-    """Puts a record into words before it takes its turn at the stream: threads do not wait for each other's."""
+    """Puts a record into words before it takes its turn at the stream, so that threads wait for less."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As Handler does; the lock is held while the line is written, and no longer."""
