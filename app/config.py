@@ -70,6 +70,11 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
+    one = _url(*schemes)
+    return lambda raw: _words(one(raw))
+
+
 def _trace_url(raw: str) -> str:
     """An address of web pages with `{trace_id}` once, behind the host."""
     parts = urlsplit(raw)
@@ -136,6 +141,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("NATS_TLS_CERT_FILE", "PEM file of this client's certificate, for a NATS that asks for one"),
     Variable("NATS_TLS_KEY_FILE", "PEM file of its key; unset: it is in NATS_TLS_CERT_FILE"),
     Variable("NATS_CREDENTIALS_FILE", "file with this client's NATS credentials (.creds)"),
+    Variable("NATS_MONITORING_URL", "monitoring page of NATS, or of several servers, separated by commas: how full JetStream's disk is", _urls("http", "https"), ()),
     Variable("QDRANT_URL", "Qdrant; port 6334 speaks gRPC, any other REST", _url("http", "https"), "http://127.0.0.1:6333"),
     Variable("QDRANT_API_KEY", "Qdrant's API key", secret=True),
     Variable("QDRANT_TIMEOUT_SECS", "limit of one Qdrant call", _integer(1, 600), 30),

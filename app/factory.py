@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def create_app(container: Container) -> Flask:
     """Build the application; raises InvalidInputError when the settings would expose it."""
     app = api.make_app("app.factory")
+    instrument_flask(app)  # first: who asks is found out within the span of the request
     web.register(app, container)
     admin.register(app, container, errors.answer)
     api.register(app, container)
     app.extensions[api.auth.ERROR_PAGE] = errors.answer
-    instrument_flask(app)
     return app

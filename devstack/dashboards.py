@@ -155,6 +155,12 @@ WORKERS = (
         "Rescued: the worker died (orphaned), the server had given up (stranded) or was late (overdue).",
     ),
     Panel(
+        "Processes that stood still",
+        "short",
+        [("sum by (queue, outcome) (increase(worker_freezes_total[1h]))", "{{queue}} {{outcome}}")],
+        "Native code held the lock; kept or lost: the messages of what ran. Within an hour.",
+    ),
+    Panel(
         "Found by sweeps",
         "short",
         [("sum by (found) (increase(reconciler_findings_total[1h]))", "{{found}}")],
@@ -210,7 +216,8 @@ SERVERS = (
     Panel(
         "JetStream's disk",
         "bytes",
-        [("max(nats_jetstream_used_bytes)", "used"), ("max(nats_jetstream_limit_bytes)", "limit")],
+        [("max(nats_jetstream_used_bytes)", "used"), ("min(nats_jetstream_limit_bytes)", "limit")],
+        "Of the account or of a server, whichever has less left.",
     ),
 )
 INFRASTRUCTURE = (

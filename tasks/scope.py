@@ -24,6 +24,8 @@ from app.errors import (
     TransientError,
 )
 from app.jobs import message_trace, messages, policy
+from app.jobs.contracts import CONTRACTS
+from app.jobs.pools import stream_of
 from app.observability import job_metrics, metrics, tracing
 from app.observability import logging as log_context
 from app.observability.redaction import hashed
@@ -48,12 +50,13 @@ class Scope:
 
     def wrap(self, kind: str, handler: Handler) -> Callable[..., None]:
         """The function that Dramatiq calls: it takes the job's id and ends with the job's state written."""
+        stream = stream_of(CONTRACTS[kind].queue)
 
         def run_job(*, job_id: str, publication: int = 0, version: int = 1) -> None:
             if version != 1:
                 raise PermanentError(f"message of version {version} is from a newer release")
             with (
-                log_context.bound(job_id=job_id, kind=kind, delivery=_retries_so_far() + 1),
+                log_context.bound(job_id=job_id, kind=kind, stream=stream, delivery=_retries_so_far() + 1),
                 job_metrics.active(self.pool),
                 tracing.continuing(message_trace.made(CurrentMessage.get_current_message())),
             ):
@@ -116,7 +119,7 @@ class Scope:
             except (Exception, TimeLimitExceeded) as error:
                 if isinstance(error, ProviderPausedError) and self._put_off(run, error):
                     return "put_off"
-                self._failed(run, _as_ours(error))
+                self._failed(run, _as_ours(error), type(error).__name__)
                 raise
         return "success"
 
@@ -152,16 +155,16 @@ class Scope:
         logger.info("put off for %.0f s: %s", delay, error)
         return True
 
-    def _failed(self, run: Run, error: ExplorerError) -> None:
-        retries = _retries_so_far()
+    def _failed(self, run: Run, error: ExplorerError, error_type: str) -> None:
+        retries, told = _retries_so_far(), {"error": {"type": error_type}}
         final = isinstance(error, PermanentError) or retries + 1 >= policy.MAX_ATTEMPTS
         if not final:
             waits = self.container.policies.backoff_seconds
             delay = max(waits[retries], getattr(error, "retry_after_seconds", None) or 0)
-            logger.warning("attempt %d failed, next in %.0f s: %s", retries + 1, delay, error)
+            logger.warning("attempt %d failed, next in %.0f s: %s", retries + 1, delay, error, extra=told)
             self.container.services.jobs.retry_later(run, error, delay_seconds=delay)
             return
-        logger.error("job given up after %d attempts: %s", retries + 1, error)
+        logger.error("job given up after %d attempts: %s", retries + 1, error, extra=told)
         job_metrics.ended(self.pool, "failed", run.attempt)
         try:
             with self.container.database.transaction() as session:
@@ -190,7 +193,8 @@ def _attributes(run: Run) -> dict[str, str | int | float | bool]:
 
 def _origin(run: Run) -> dict[str, str]:
     """The request that caused the job, for its log lines, and for those of the jobs that it causes."""
-    fields = {"request_id": run.trace.get("request_id"), "user": run.owner_id and hashed(run.owner_id)}
+    whose = run.owner_id and hashed(run.owner_id)
+    fields = {"request_id": run.trace.get("request_id"), "user": whose, "tenant": whose}
     return {name: value for name, value in fields.items() if value}
 
 

@@ -127,6 +127,7 @@ def register(app: OpenAPI, container: Container) -> None:
     app.extensions[EXTENSION] = container
     app.config["MAX_CONTENT_LENGTH"] = int(container.settings.s3_max_upload_size_bytes)
     app.config["MAX_FORM_PARTS"] = _MOST_FORM_PARTS
+    metrics.register(app)  # first: what the guard refuses is measured, too
     guard.register(app, container.settings)
     audit.register(app)
     idempotency.register(app)
@@ -136,7 +137,6 @@ def register(app: OpenAPI, container: Container) -> None:
     app.register_blueprint(auth.browser)
     app.add_url_rule("/api/openapi.json", "openapi", public(lambda: _openapi(app)))
     health.register(app, container.health_checks)
-    metrics.register(app)
     errors.register(app)
 
 

@@ -162,7 +162,8 @@ def _set_principal() -> None:
         return
     g.asker = who.find()
     g.principal = g.asker.principal
-    bind(user=hashed(g.principal.owner_id))
+    whose = hashed(g.principal.owner_id)
+    bind(user=whose, tenant=whose)
 
 
 def is_open() -> bool:

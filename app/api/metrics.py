@@ -16,6 +16,7 @@ _UNTIMED = frozenset(
         "dataset_transforms.stream_dataset_transforms",
         "visualization_transforms.stream_visualization_transforms",
         "events.stream_events",
+        "health.alive",
         "health.live",
         "health.ready",
         "metrics",

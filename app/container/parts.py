@@ -26,7 +26,7 @@ from app.jobs.pools import POOLS
 from app.jobs.reconcile import Reconciler
 from app.jobs.sweeps import Sweeps
 from app.observability import security_metrics, server_metrics
-from app.observability.logging import product_version
+from app.observability.logging import fixed_fields, product_version
 from app.observability.sampling import Sampler
 from app.once import once
 from app.pipeline.embedding import registry as embedding
@@ -147,6 +147,7 @@ class Container:
             tls_key_file=self.settings.nats_tls_key_file,
             credentials_file=self.settings.nats_credentials_file,
             on_event=server_metrics.broker_told,
+            log_fields=fixed_fields(),
         )
 
     @property
@@ -335,7 +336,7 @@ class Container:
 
     def _measure(self) -> None:
         self.provider_circuits.measure()
-        queue_depths.measure(self.broker)
+        queue_depths.measure(self.broker, self.settings.nats_monitoring_url)
 
     @property
     def health_checks(self) -> Mapping[str, Callable[[], object]]:

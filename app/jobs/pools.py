@@ -27,3 +27,8 @@ POOLS: dict[str, Pool] = {
         Pool("visualizations", VISUALIZATIONS, "VISUALIZATION_TRANSFORMS", 3, 300, 1800),
     )
 }
+
+
+def stream_of(queue: str) -> str:
+    """The stream on which a queue's messages wait. Raises KeyError for a queue of nobody."""
+    return {pool.queue: pool.stream for pool in POOLS.values()}[queue]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Iterator
+
 from sqlalchemy import func, select
 
 from app.jobs.pools import POOLS
 from app.observability import server_metrics as gauges
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables.jobs import Job
-from brokers import JetStreamBroker, inspect
+from brokers import JetStreamBroker, disk, inspect
+
+logger = logging.getLogger(__name__)
 
 
-def measure(broker: JetStreamBroker) -> None:
-    """Ask the server and set the gauges. Raises Dramatiq's ConnectionFailed, TopologyError."""
+def measure(broker: JetStreamBroker, monitoring_urls: Iterable[str] = ()) -> None:
+    """Ask the server and set the gauges; `monitoring_urls` are the monitoring pages of servers.
+
+    Raises Dramatiq's ConnectionFailed, TopologyError.
+    """
     options = broker.connection.options
     stream_of = {spec.name: spec.stream for spec in broker.specs.values()}
     streams = (
@@ -30,8 +38,17 @@ def measure(broker: JetStreamBroker) -> None:
             scheduled=depth.scheduled,
         )
         gauges.set_dead_letters(depth.queue, depth.dead)
-    storage = inspect.storage(broker)
-    gauges.set_jetstream(storage.used_bytes, storage.limit_bytes)
+    fullest = max(_disks(broker, monitoring_urls), key=lambda one: (one.share, one.limit_bytes is not None))
+    gauges.set_jetstream(fullest.used_bytes, fullest.limit_bytes)
+
+
+def _disks(broker: JetStreamBroker, monitoring_urls: Iterable[str]) -> Iterator[disk.Disk]:
+    yield disk.of_account(broker)
+    for url in monitoring_urls:
+        try:
+            yield disk.of_server(url)
+        except (OSError, ValueError) as error:
+            logger.warning("cannot see how full the disk of NATS is: %s: %s", url, error)
 
 
 def measure_held(database: Database) -> None:

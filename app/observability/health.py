@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from queue import Empty, SimpleQueue
 from typing import Literal
 
 from app.observability import metrics, server_metrics
@@ -30,60 +29,81 @@ class CheckResult:
     error: str | None = None
 
 
+class _Call:
+    """A check under way. Whoever asks meanwhile waits for the same answer."""
+
+    def __init__(self, check: Check, timeout_seconds: float) -> None:
+        self._check, self._timeout_seconds = check, timeout_seconds
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._result: CheckResult | None = None
+        self._lock = threading.Lock()
+        self._late: tuple[int, CheckResult] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has answered."""
+        return self._ended.is_set()
+
+    def start(self, name: str) -> None:
+        """In a thread of its own: it may hang for ever."""
+        threading.Thread(target=self._run, name=f"check-{name}", daemon=True).start()
+
+    def answer(self) -> CheckResult:
+        """What it says, at the latest when its time is over. The same object to all who ask at once."""
+        self._ended.wait(max(0.0, self._began + self._timeout_seconds - time.monotonic()))
+        return self._result or self._no_answer()
+
+    def _no_answer(self) -> CheckResult:
+        """Another one for each time limit that passes: who asks again later is told again."""
+        times = round((time.monotonic() - self._began) / self._timeout_seconds)
+        with self._lock:
+            if self._late is None or self._late[0] != times:
+                error = f"no answer within {self._timeout_seconds:g} seconds"
+                self._late = times, CheckResult("down", self._timeout_seconds * 1000, error)
+            return self._late[1]
+
+    def _run(self) -> None:
+        try:
+            self._check()
+            error = None
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the server is not usable
+            error = redact(f"{type(failure).__name__}: {failure}")[:_MESSAGE_CHARACTERS]
+        latency_ms = round((time.monotonic() - self._began) * 1000, 1)
+        self._result = CheckResult("down" if error else "up", latency_ms, error)
+        self._ended.set()
+
+
 class HealthChecks:
-    """Runs named checks side by side. One that hangs is reported down and not started again until it ends."""
+    """Runs named checks side by side, each once at a time, however many ask.
+
+    One that hangs is reported down and not started again until it ends.
+    """
 
     def __init__(self, checks: Mapping[str, Check], timeout_seconds: float = 2.0) -> None:
         self._checks = dict(checks)
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
-        self._hanging: set[str] = set()
+        self._calls: dict[str, _Call] = {}
 
     def run(self) -> dict[str, CheckResult]:
         """The result of every check, after at most `timeout_seconds`."""
-        answers: SimpleQueue[tuple[str, CheckResult]] = SimpleQueue()
-        started = time.monotonic()
-        waiting = {name for name in self._checks if self._start(name, answers)}
-        results: dict[str, CheckResult] = {}
-        while waiting - results.keys():
-            try:
-                left = self._timeout_seconds - (time.monotonic() - started)
-                name, result = answers.get(timeout=max(left, 0.001))
-            except Empty:
-                break
-            results[name] = result
-        late = CheckResult(
-            "down", self._timeout_seconds * 1000, f"no answer within {self._timeout_seconds:g} seconds"
-        )
-        return {name: results.get(name, late) for name in self._checks}
+        calls = {name: self._call(name) for name in self._checks}
+        return {name: call.answer() for name, call in calls.items()}
 
-    def _start(self, name: str, answers: SimpleQueue[tuple[str, CheckResult]]) -> bool:
+    def _call(self, name: str) -> _Call:
         with self._lock:
-            if name in self._hanging:
-                return False
-            self._hanging.add(name)
-        threading.Thread(
-            target=self._run_one, args=(name, answers), name=f"check-{name}", daemon=True
-        ).start()
-        return True
-
-    def _run_one(self, name: str, answers: SimpleQueue[tuple[str, CheckResult]]) -> None:
-        started = time.monotonic()
-        try:
-            self._checks[name]()
-            error = None
-        except Exception as failure:  # noqa: BLE001 - whatever it is, the server is not usable
-            error = redact(f"{type(failure).__name__}: {failure}")[:_MESSAGE_CHARACTERS]
-        with self._lock:
-            self._hanging.discard(name)
-        latency_ms = round((time.monotonic() - started) * 1000, 1)
-        answers.put((name, CheckResult("down" if error else "up", latency_ms, error)))
+            call = self._calls.get(name)
+            if call is None or call.is_over:
+                call = self._calls[name] = _Call(self._checks[name], self._timeout_seconds)
+                call.start(name)
+            return call
 
 
 class Steady:
     """A judgement that one bad answer does not change: down after two in a row, up again after two good ones.
 
-    The first answer decides at once.
+    The first answer decides at once. One that several ask for at a time is one answer.
     """
 
     def __init__(self, answers_in_a_row: int = 2) -> None:
@@ -91,12 +111,15 @@ class Steady:
         self._lock = threading.Lock()
         self._judged: dict[str, bool] = {}
         self._against: dict[str, int] = {}
+        self._last: dict[str, CheckResult] = {}
 
     def judge(self, results: Mapping[str, CheckResult]) -> frozenset[str]:
         """The parts that are down, these results considered."""
         with self._lock:
             for name, result in results.items():
-                self._consider(name, is_up=result.status == "up")
+                if self._last.get(name) is not result:
+                    self._consider(name, is_up=result.status == "up")
+                self._last[name] = result
                 server_metrics.set_part(name, is_up=self._judged[name])
             return frozenset(name for name in results if not self._judged[name])
 

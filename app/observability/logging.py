@@ -31,7 +31,14 @@ _PRODUCT, _PACKAGES = "semantic_explorer", ("app", "tasks", "brokers")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _TREE = Path(__file__).resolve().parents[2]
 _FIRST = ("timestamp", "level", "message", "service", "version", "request_id")
+# Those that have a meaning everywhere, where there are any, in this order behind the first; then all others.
+_THEN = (
+    "trace_id", "span_id", "user", "tenant", "method", "route", "status", "duration_ms", "job_id", "kind",
+    "stream", "delivery", "bulk_id", "event", "error",
+)  # fmt: skip
+_IDS = ("trace_id", "span_id", "user", "tenant", "job_id")  # kept of a line that is cut
 _LINE_CHARACTERS = 16_384
+_FEW_CHARACTERS, _FEWER_CHARACTERS = 2000, 1000  # of a field that is cut; one may take twelve in JSON
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _ENCODER = json.JSONEncoder(ensure_ascii=True, default=str)
 _LEVELS = {
@@ -45,9 +52,9 @@ _LEVELS = {
     "off": logging.CRITICAL + 10,
 }
 _TARGET = re.compile(r"[A-Za-z_][\w.:]*")
-# Servers that bring handlers of their own; their lines are to look like ours.
 # Libraries that write a line for each request they make; metrics and traces count those.
 _CHATTY = ("httpx", "httpcore", "urllib3", "botocore", "tika.tika")
+# Servers that bring handlers of their own; their lines are to look like ours.
 _TAKEN_OVER = ("gunicorn.error", "gunicorn.access", "dramatiq", "werkzeug")
 
 
@@ -70,11 +77,12 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     unread = [one for one in directives.split(",") if one.strip() and not _apply(one.strip())]
     if level is not None and not _apply(level):
         unread.append(level)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    _quieten(root.level)
     if unread:
         logging.getLogger(__name__).warning("cannot read these log filters, left out: %s", ", ".join(unread))
     for name in _TAKEN_OVER:
@@ -108,6 +116,12 @@ def bound_fields() -> Mapping[str, object]:
     return _FIELDS.get()
 
 
+def fixed_fields() -> Mapping[str, str] | None:
+    """What every line of this process says of itself; None where lines are text."""
+    formatters = (handler.formatter for handler in logging.getLogger().handlers)
+    return next((one.fixed for one in formatters if isinstance(one, _JsonFormatter)), None)
+
+
 def product_version() -> str:
     """The installed version; where nothing is installed, that of the source tree, as in the image."""
     try:
@@ -128,6 +142,14 @@ def _apply(directive: str) -> bool:
     for logger in _loggers(name) if name else ("",):
         logging.getLogger(logger).setLevel(level)
     return True
+
+
+def _quieten(least: int) -> None:
+    """Hear of libraries that are chatty from warnings on, unless the filter names them."""
+    for name in _CHATTY:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(max(logging.WARNING, least))
 
 
 def _loggers(target: str) -> tuple[str, ...]:
@@ -163,27 +185,29 @@ class _JsonFormatter(logging.Formatter):
 
     def __init__(self, service: str) -> None:
         super().__init__()
-        self._fixed = {"service": service, "version": product_version()}
+        self.fixed = {"service": service, "version": product_version()}
 
     def format(self, record: logging.LogRecord) -> str:
-        failure = record.exc_info if record.exc_info and record.exc_info[0] else None
-        if failure is None:
+        if not (record.exc_info and record.exc_info[0]):
             text = _harmless(self._line(record, record.getMessage(), _given_fields(record)))
             if text is not None:
                 return text
-        line = self._line(record, redact(record.getMessage()), _extra_fields(record))
-        if failure and failure[0]:
-            stack = redact(self.formatException(failure))
-            line["error"] = {"type": failure[0].__name__, "stack": stack}
-        return _bounded(line)
+        fields = _extra_fields(record)
+        if record.exc_info and record.exc_info[0]:
+            fields["error"] = {
+                "type": record.exc_info[0].__name__,
+                "stack": redact(self.formatException(record.exc_info)),
+            }
+        return _bounded(self._line(record, redact(record.getMessage()), fields))
 
     def _line(self, record: logging.LogRecord, message: str, fields: dict[str, Any]) -> dict[str, Any]:
         return {
             "timestamp": _timestamp(record),
             "level": record.levelname,
             "message": message,
-            **self._fixed,
+            **self.fixed,
             "request_id": fields.pop("request_id", None),
+            **{name: fields.pop(name) for name in _THEN if name in fields},
             "logger": record.name,
             **fields,
         }
@@ -266,7 +290,8 @@ def _bounded(line: dict[str, Any]) -> str:
     text = _dump({**short, "truncated": True})
     if len(text) <= _LINE_CHARACTERS:
         return text
-    return _dump({name: short[name] for name in _FIRST} | {"truncated": True})
+    kept = {name: _shortened(line[name], _FEWER_CHARACTERS) for name in (*_FIRST, *_IDS) if name in line}
+    return _dump({**kept, "truncated": True})
 
 
 def _dump(line: dict[str, Any]) -> str:
@@ -274,8 +299,8 @@ def _dump(line: dict[str, Any]) -> str:
     return _ENCODER.encode(line)
 
 
-def _shortened(value: object) -> object:
+def _shortened(value: object, most: int = _FEW_CHARACTERS) -> object:
     if isinstance(value, dict):
-        return {name: _shortened(inner) for name, inner in value.items()}
+        return {name: _shortened(inner, most) for name, inner in value.items()}
     text = value if isinstance(value, str) else str(value)
-    return value if len(text) <= 2000 else text[:1000] + " … " + text[-1000:]  # noqa: PLR2004 - twice 1000
+    return value if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]

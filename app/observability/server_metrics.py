@@ -79,7 +79,13 @@ RESCUED = Counter(
     "nats_messages_rescued_total", "Messages that the server would have kept from everybody, or for too long",
     ["queue", "cause"],
 )  # fmt: skip
+FREEZES = Counter(
+    "worker_freezes_total",
+    "Times native code stopped a worker process at work, and whether its pulse could keep the messages",
+    ["queue", "outcome"],
+)
 _CAUSES = ("stranded", "orphaned", "overdue")
+_FREEZES = {"frozen": "kept", "frozen-lost": "lost"}
 
 for _to in ("open", "closed"):
     CIRCUIT_CHANGES.labels(_to)
@@ -150,12 +156,16 @@ def expect_queues(queues: Iterable[str]) -> None:
         IN_PROGRESS.labels(queue)
         for cause in _CAUSES:
             RESCUED.labels(queue, cause)
+        for outcome in _FREEZES.values():
+            FREEZES.labels(queue, outcome)
 
 
 def broker_told(what: str, queue: str) -> None:
-    """Count what the broker does by itself; `what` is in-progress, stranded, orphaned or overdue."""
+    """Count what the broker does by itself; `what` is one of the broker's happenings."""
     if what in _CAUSES:
         RESCUED.labels(queue, what).inc()
+    elif what in _FREEZES:
+        FREEZES.labels(queue, _FREEZES[what]).inc()
     else:
         IN_PROGRESS.labels(queue).inc()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
@@ -22,6 +22,8 @@ Kind = Literal["internal", "server", "client", "producer", "consumer"]
 _PROPAGATOR = TraceContextTextMapPropagator()
 _NAME = "semantic-explorer"
 _END_MILLISECONDS = 3000  # of the five seconds that a pod has left after its drain
+# Searched for in the whole URL: somebody may look for "metrics", or a host be named so.
+_PROBES = r"^\w+://[^/?]+/(health|health/live|health/ready|metrics)(\?|$)"
 _provider: TracerProvider | None = None
 
 
@@ -72,21 +74,47 @@ def span(
     attributes: Mapping[str, str | int | float | bool] | None = None,
     headers: Mapping[str, str] | None = None,
     links: Iterable[Mapping[str, str]] = (),
+    apart: bool = False,
 ) -> Iterator[Span]:
     """A span around a block; an exception is recorded on it and goes on.
 
     `headers` is the context that this work continues, the present one where they hold none; `links` are
-    those that it only refers to (who sent a message, what was replayed); empty ones are left out.
+    those that it only refers to (who sent a message, what was replayed); empty ones are left out. `apart`: it
+    begins a trace of its own, whatever surrounds it.
     """
     tracer = trace.get_tracer(_NAME, tracer_provider=_provider)
     with tracer.start_as_current_span(
         name,
-        context=_context(headers),
+        context=Context() if apart and enabled() else _context(headers),
         kind=SpanKind[kind.upper()],
         attributes=dict(attributes or {}),
         links=[link for each in links for link in _links(each)],
     ) as current:
         yield current
+
+
+class Steps:
+    """Spans one after the other, each the first of a trace of its own that is linked to the present span.
+
+    For work without end: one trace of all of it would be larger than anybody can look at, or a server keep.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._cause, self._present = name, inject(), ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin the first."""
+        self.next()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the last."""
+        self._present.close()
+
+    def next(self) -> None:
+        """End this one, and begin another."""
+        self._present.close()
+        self._present.enter_context(span(self._name, apart=True, links=[self._cause]))
 
 
 def inject() -> dict[str, str]:
@@ -136,7 +164,7 @@ def instrument_flask(app: Any) -> None:
 
     instrumentor: Any = FlaskInstrumentor()
     instrumentor.instrument_app(
-        app, tracer_provider=_provider, excluded_urls="health/.*,metrics", response_hook=_hide_query
+        app, tracer_provider=_provider, excluded_urls=_PROBES, response_hook=_hide_query
     )
 
 

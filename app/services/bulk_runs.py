@@ -85,9 +85,10 @@ class BulkRuns:
             acting(Origin(task.by, task.owner_id)),
             bound(bulk_id=task.bulk_id, **_request(task)),
             tracing.span(f"bulk {task.act}", "consumer", headers=task.trace, attributes=told),
+            tracing.Steps(f"bulk {task.act} step") as steps,
         ):
             try:
-                (self._discard if task.act == "discard" else self._replay)(task, keep_on)
+                (self._discard if task.act == "discard" else self._replay)(task, keep_on, steps)
             finally:
                 self._release(task)
         return True
@@ -107,7 +108,7 @@ class BulkRuns:
             by = row.started_by or row.created_by
             return Task(row.bulk_id, row.act, by, why, row.owner_id, row.per_second, left, dict(row.trace))
 
-    def _discard(self, task: Task, keep_on: Callable[[], bool]) -> None:
+    def _discard(self, task: Task, keep_on: Callable[[], bool], steps: tracing.Steps) -> None:
         left = task.left
         while keep_on():
             number = _DISCARDS_AT_ONCE if left is None else min(left, _DISCARDS_AT_ONCE)
@@ -124,6 +125,7 @@ class BulkRuns:
             left = None if left is None else left - len(ids)
             if not goes_on or not ids or left == 0:
                 return
+            steps.next()
 
     def _discard_some(self, session: Session, task: Task, ids: Sequence[int]) -> set[int]:
         row = DeadLetterRow
@@ -145,12 +147,12 @@ class BulkRuns:
         )
         return set(session.scalars(discarded))
 
-    def _replay(self, task: Task, keep_on: Callable[[], bool]) -> None:
+    def _replay(self, task: Task, keep_on: Callable[[], bool], steps: tracing.Steps) -> None:
         with self.database.transaction() as session:
             if not self._settle(session, task, {}):  # what it sent before may have died again since
                 return
         try:
-            work = _Replaying(self, task, keep_on, dead_feed.lifetime(self.broker).created)
+            work = _Replaying(self, task, keep_on, dead_feed.lifetime(self.broker).created, steps)
             report = dead_letter.replay_many(
                 self.broker,
                 work.sequences(),
@@ -234,6 +236,7 @@ class _Replaying:
     task: Task
     keep_on: Callable[[], bool]
     life: str
+    steps: tracing.Steps
     ids: dict[int, int] = field(default_factory=dict)  # by sequence, of letters not written down yet
     verdicts: dict[int, Verdict] = field(default_factory=dict)  # of those that need no sending
     written: float = field(default_factory=time.monotonic)
@@ -268,6 +271,7 @@ class _Replaying:
             goes_on = self.runs._settle(session, self.task, verdicts)  # noqa: SLF001 its other half
         self.verdicts.clear()
         self.written = time.monotonic()
+        self.steps.next()
         return goes_on
 
     def _all(self) -> Iterator[int]:

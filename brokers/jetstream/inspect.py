@@ -41,14 +41,6 @@ class StreamSize:
     size_bytes: int
 
 
-@dataclass(frozen=True)
-class AccountStorage:
-    """Disk that all streams of our account take, and the most that they may take (None: no limit)."""
-
-    used_bytes: int
-    limit_bytes: int | None
-
-
 def sizes(broker: JetStreamBroker, streams: Iterable[str]) -> list[StreamSize]:
     """The sizes of these streams. Raises Dramatiq's ConnectionFailed, TopologyError for a missing one."""
     return broker.connection.run(_sizes(broker.connection.session(), tuple(streams)))
@@ -60,13 +52,6 @@ async def _sizes(session: Session, streams: tuple[str, ...]) -> list[StreamSize]
         state = (await session.api(f"STREAM.INFO.{stream}"))["state"]
         found.append(StreamSize(stream, int(state["messages"]), int(state["bytes"])))
     return found
-
-
-def storage(broker: JetStreamBroker) -> AccountStorage:
-    """The disk of the account. Raises Dramatiq's ConnectionFailed."""
-    info = broker.connection.run(broker.connection.session().api("INFO"))
-    limit = int((info.get("limits") or {}).get("max_storage", -1))
-    return AccountStorage(int(info.get("storage", 0)), limit if limit >= 0 else None)
 
 
 def depths(broker: JetStreamBroker) -> list[QueueDepth]:

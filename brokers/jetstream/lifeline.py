@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import mmap
@@ -19,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from brokers.jetstream import pulse
 from brokers.jetstream.loop import original
@@ -28,6 +30,8 @@ from brokers.jetstream.options import BrokerOptions, QueueSpec
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS, _STALE_SECONDS = 1.0, 10.0
+_READ_BYTES = 65_536
+_FIRST_FREE = pulse.REPORT_DESCRIPTOR + 1
 _AGAIN_SECONDS = 30.0  # between two starts of a pulse that ended by itself
 LOSS = "a process that native code freezes past ack_wait loses what it runs to others, who run it again"
 
@@ -39,12 +43,17 @@ class Lifeline:
     """
 
     def __init__(self, options: BrokerOptions, specs: Iterable[QueueSpec]) -> None:
+        specs = tuple(specs)
         heartbeat = min(spec.heartbeat_seconds for spec in specs)
+        self._options, self._queues = options, [spec.name for spec in specs]
         self._tick = min(_TICK_SECONDS, heartbeat / 4)
         self._stale = min(_STALE_SECONDS, heartbeat)
         self._file, self._memory = _shared_memory()
         self._free = deque(range(pulse.SLOTS))
-        self._said = [_settings(options, self._tick, self._stale)]
+        self._said = [self._settings()]
+        self._reports, self._reporting = _new_pipe()
+        os.set_blocking(self._reports, False)
+        self._report = b""
         self._pid: int | None = None
         self._pipe: int | None = None
         self._started = 0.0
@@ -60,7 +69,8 @@ class Lifeline:
             slot = self._free.popleft()
         except IndexError:
             return
-        values = (delivery.beat_until, delivery.spec.heartbeat_seconds, len(reply), reply)
+        spec, queue = delivery.spec, self._queues.index(delivery.spec.name)
+        values = (delivery.beat_until, spec.heartbeat_seconds, queue, len(reply), reply)
         pulse.SLOT.pack_into(self._memory, pulse.offset(slot), *values)
         delivery.slot = slot
 
@@ -68,7 +78,7 @@ class Lifeline:
         """The message is in our hands no more."""
         slot, delivery.slot = delivery.slot, None
         if slot is not None:
-            pulse.SLOT.pack_into(self._memory, pulse.offset(slot), 0.0, 0.0, 0, b"")
+            pulse.SLOT.pack_into(self._memory, pulse.offset(slot), 0.0, 0.0, 0, 0, b"")
             self._free.append(slot)
 
     def listen_on(self, subject: str) -> None:
@@ -82,6 +92,7 @@ class Lifeline:
             while True:
                 self._stamp()
                 self._look_after()
+                self._hear()
                 before = time.monotonic()
                 await asyncio.sleep(self._tick)
                 still = time.monotonic() - before
@@ -108,10 +119,11 @@ class Lifeline:
 
     def _spawn(self) -> tuple[int, int]:
         """The pulse's process id, and the pipe to it; raises OSError."""
-        listening, speaking = os.pipe()
+        listening, speaking = _new_pipe()
         actions = [
             (os.POSIX_SPAWN_DUP2, listening, 0),
             (os.POSIX_SPAWN_DUP2, self._file, pulse.MEMORY_DESCRIPTOR),
+            (os.POSIX_SPAWN_DUP2, self._reporting, pulse.REPORT_DESCRIPTOR),
         ]
         # -P: its folder has names of the standard library.
         command = [sys.executable, "-P", str(Path(pulse.__file__))]
@@ -124,10 +136,47 @@ class Lifeline:
         finally:
             os.close(listening)
 
+    def _settings(self) -> dict[str, object]:
+        options = self._options
+        return {
+            "servers": list(options.server_urls),
+            "name": f"{options.client_name}-pulse",
+            "connect_seconds": options.connect_timeout_seconds,
+            "tls": [options.tls_ca_file, options.tls_cert_file, options.tls_key_file],
+            "credentials": options.credentials_file,
+            "tick_seconds": self._tick,
+            "stale_seconds": self._stale,
+            "queues": self._queues,
+            "log_fields": dict(options.log_fields) if options.log_fields is not None else None,
+        }
+
     def _say(self, what: list[dict[str, object]]) -> None:
         if self._pipe is not None:
             with contextlib.suppress(BrokenPipeError):  # it ended: the next one hears it all
                 os.write(self._pipe, b"".join(json.dumps(line).encode() + b"\n" for line in what))
+
+    def _hear(self) -> None:
+        """What the pulse reports of a time in which we stood still."""
+        try:
+            *lines, self._report = (self._report + os.read(self._reports, _READ_BYTES)).split(b"\n")
+        except BlockingIOError:
+            return
+        for line in lines:
+            self._tell(json.loads(line))
+
+    def _tell(self, report: dict[str, Any]) -> None:
+        kept, lost = report["kept"], report["lost"]
+        if not kept and not lost:  # nothing ran here
+            return
+        log.warning(
+            "In the %.0f s for which this process stood still its pulse kept %d messages from redelivery; %d "
+            "could not be kept, and others may run them, too. %s",
+            report["seconds"], sum(kept.values()), sum(lost.values()), "; ".join(report["errors"]),
+        )  # fmt: skip
+        for queue in kept:
+            self._options.tell("frozen", queue)
+        for queue in lost:
+            self._options.tell("frozen-lost", queue)
 
     def _look_after(self) -> None:
         if self._pid is not None and _has_ended(self._pid):
@@ -149,7 +198,22 @@ class Lifeline:
                 os.kill(self._pid, signal.SIGKILL)  # at once: we wait for it in the loop
                 original("os", "waitpid")(self._pid, 0)
         self._pid = None
-        os.close(self._file)
+        for descriptor in (self._file, self._reports, self._reporting):
+            os.close(descriptor)
+
+
+def _new_pipe() -> tuple[int, int]:
+    """Both ends of a pipe; raises OSError."""
+    reading, writing = os.pipe()
+    return _high(reading), _high(writing)
+
+
+def _high(descriptor: int) -> int:
+    """The same under a number that none of the pulse's has: one would be put in the place of another."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    finally:
+        os.close(descriptor)
 
 
 def _has_ended(pid: int) -> bool:
@@ -161,7 +225,7 @@ def _has_ended(pid: int) -> bool:
 
 def _shared_memory() -> tuple[int, mmap.mmap]:
     """A file without a name, and the memory that it is; raises OSError."""
-    file = _nameless_file()
+    file = _high(_nameless_file())
     try:
         os.truncate(file, pulse.MEMORY_BYTES)
         return file, mmap.mmap(file, pulse.MEMORY_BYTES)
@@ -177,15 +241,3 @@ def _nameless_file() -> int:
     file, path = tempfile.mkstemp()
     Path(path).unlink()
     return file
-
-
-def _settings(options: BrokerOptions, tick_seconds: float, stale_seconds: float) -> dict[str, object]:
-    return {
-        "servers": list(options.server_urls),
-        "name": f"{options.client_name}-pulse",
-        "connect_seconds": options.connect_timeout_seconds,
-        "tls": [options.tls_ca_file, options.tls_cert_file, options.tls_key_file],
-        "credentials": options.credentials_file,
-        "tick_seconds": tick_seconds,
-        "stale_seconds": stale_seconds,
-    }

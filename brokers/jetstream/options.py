@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 # A message was kept from redelivery; or it was sent again because the server would not deliver it any more,
-# because its worker is gone, or because the server had not fired its schedule.
-Happening = Literal["in-progress", "stranded", "orphaned", "overdue"]
+# because its worker is gone, or because the server had not fired its schedule; or native code stopped this
+# process for a while, and its pulse kept what it ran, or could not.
+Happening = Literal["in-progress", "stranded", "orphaned", "overdue", "frozen", "frozen-lost"]
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class BrokerOptions:
                           time limit is ended (uses faulthandler's one timer); None: never
     pulse                 a small process beside each worker process renews what runs there while native code
                           holds the interpreter's lock (pulse.py)
+    log_fields            the pulse writes to standard error lines of JSON with these fields; None: of text
     patrol_seconds        how often a worker looks for messages of dead workers and stranded ones
 
     How much there may be at a time:
@@ -144,6 +146,7 @@ class BrokerOptions:
     patrol_seconds: float = 5.0
     hung_grace_seconds: float | None = None
     pulse: bool = True
+    log_fields: Mapping[str, str] | None = field(default=None, compare=False)
     max_message_bytes: int = 900_000
     subject_root: str = "transforms"
     queue_max_age_seconds: float = 7 * _DAY_SECONDS

@@ -10,11 +10,14 @@ that is heard of and silent keeps what it has fetched until it wakes, or until a
 stdin        lines of JSON: the settings, then the subject of each queue's roll calls. URLs may hold
              passwords, so they are no arguments. Its end is the worker's end, and ours.
 descriptor 3 memory shared with the worker: when its loop was last alive, and a slot for each running job
+descriptor 4 lines of JSON for the worker, once it can read again: what was kept meanwhile, and what not
+stderr       what people are to hear at once, as long as the worker cannot say it
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import mmap
 import os
@@ -25,24 +28,28 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MEMORY_DESCRIPTOR = 3
+MEMORY_DESCRIPTOR, REPORT_DESCRIPTOR = 3, 4
 SLOTS = 1024
 STAMP = struct.Struct("d")  # of the monotonic clock, which all processes of a machine share
-SLOT = struct.Struct("ddH238s")  # may run until, seconds between renewals, length of the reply subject, it
-LONGEST_REPLY = 238
+# May run until, seconds between renewals, number of the queue, length of the reply subject, it.
+SLOT = struct.Struct("ddHB237s")
+LONGEST_REPLY = 237
 MEMORY_BYTES = SLOT.size * (SLOTS + 1)
 _READ_BYTES = 65_536
 
 
 class Running(NamedTuple):
-    """A job that runs in the worker: the reply subject of its message, and how often to renew it."""
+    """A job that runs in the worker: the reply subject of its message, how often to renew it, its queue."""
 
     reply: str
     heartbeat_seconds: float
+    queue: str
 
 
 def offset(slot: int) -> int:
@@ -77,21 +84,37 @@ class Frozen:
                 self.settings = said
 
     @property
+    def last_alive(self) -> float:
+        """When its loop ran last, by the monotonic clock."""
+        (alive,) = STAMP.unpack_from(self._memory, 0)
+        return float(alive)
+
+    @property
     def needs_us(self) -> bool:
         """Whether its loop stands still, and not because the whole process was stopped.
 
         A stopped worker does nothing for its jobs: others must get them.
         """
-        (alive,) = STAMP.unpack_from(self._memory, 0)
-        return time.monotonic() - alive > self.settings["stale_seconds"] and not _is_stopped(self._worker)
+        return time.monotonic() - self.last_alive > self.settings["stale_seconds"] and not _is_stopped(
+            self._worker
+        )
 
     def running(self) -> Iterator[Running]:
         """What it runs and may run still."""
         now = time.monotonic()
         for slot in range(SLOTS):
-            until, heartbeat, length, reply = SLOT.unpack_from(self._memory, offset(slot))
+            until, heartbeat, queue, length, reply = SLOT.unpack_from(self._memory, offset(slot))
             if length and now <= until:
-                yield Running(reply[:length].decode(), heartbeat)
+                yield Running(reply[:length].decode(), heartbeat, self.settings["queues"][queue])
+
+    def say(self, text: str) -> None:
+        """Tell people, in the way of the worker's own log lines where we were told that."""
+        fields = self.settings["log_fields"]
+        if fields is not None:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = {"timestamp": now, "level": "WARNING", "message": text, **fields, "request_id": None}
+            text = json.dumps({**line, "logger": "brokers.jetstream.pulse"})
+        sys.stderr.write(f"{text}\n")
 
 
 def _is_stopped(pid: int) -> bool:
@@ -103,7 +126,42 @@ def _is_stopped(pid: int) -> bool:
     return state[:1] in {"T", "t"}
 
 
-async def stand_in(worker: Frozen) -> None:
+class Freeze:
+    """One time that the worker stood still: the queue of each message that was renewed, or could not be."""
+
+    def __init__(self, worker: Frozen) -> None:
+        self._worker, self._began = worker, worker.last_alive
+        self._kept: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
+        self._errors: list[str] = []
+
+    def kept(self, job: Running) -> None:
+        """A message was renewed."""
+        if not self._kept:
+            self._worker.say(f"Worker process {os.getppid()} stands still; its pulse keeps what it runs.")
+        self._kept[job.reply] = job.queue
+
+    def failed(self, error: Exception) -> None:
+        """Nothing could be renewed just now; said once, however often it is tried."""
+        if repr(error) not in self._errors:
+            self._errors.append(repr(error))
+            self._worker.say(f"The pulse of worker process {os.getppid()} cannot keep its jobs: {error!r}")
+        self._lost |= {job.reply: job.queue for job in self._worker.running()}
+
+    def report(self) -> None:
+        """To the worker, who is back. How many messages of each queue."""
+        lost = [queue for reply, queue in self._lost.items() if reply not in self._kept]
+        told = {
+            "seconds": time.monotonic() - self._began,
+            "kept": Counter(self._kept.values()),
+            "lost": Counter(lost),
+            "errors": self._errors,
+        }
+        with contextlib.suppress(OSError):  # it is gone after all
+            os.write(REPORT_DESCRIPTOR, json.dumps(told).encode() + b"\n")
+
+
+async def stand_in(worker: Frozen, freeze: Freeze) -> None:
     """Renew until the worker does so itself again, is stopped or gone (EOFError)."""
     client = await _connected(worker.settings)
     try:
@@ -116,6 +174,7 @@ async def stand_in(worker: Frozen) -> None:
                 if now - sent.get(job.reply, 0.0) >= job.heartbeat_seconds:
                     await client.publish(job.reply, b"+WPI")
                     sent[job.reply] = now
+                    freeze.kept(job)
             await client.flush()
             await asyncio.sleep(worker.settings["tick_seconds"])
             worker.hear(0)
@@ -167,24 +226,26 @@ def main() -> None:
     try:
         while not worker.settings:
             worker.hear(1.0)
-        told: set[str] = set()
+        freeze: Freeze | None = None
         while True:
             worker.hear(worker.settings["tick_seconds"])
             if worker.needs_us:
-                _try(worker, told)
+                freeze = freeze or Freeze(worker)
+                _try(worker, freeze)
+            elif freeze is not None:
+                freeze.report()
+                freeze = None
     except EOFError:
         os._exit(0)
 
 
-def _try(worker: Frozen, told: set[str]) -> None:
+def _try(worker: Frozen, freeze: Freeze) -> None:
     try:
-        asyncio.run(stand_in(worker))
+        asyncio.run(stand_in(worker, freeze))
     except EOFError:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the worker still needs us: tried again)
-        if repr(error) not in told:  # once each: the worker's own log is silent as long as it is frozen
-            told.add(repr(error))
-            sys.stderr.write(f"The pulse of worker process {os.getppid()} cannot keep its jobs: {error!r}\n")
+        freeze.failed(error)
 
 
 if __name__ == "__main__":

@@ -184,3 +184,12 @@ def test_keda_reads_the_bundled_nats_only_where_it_scales():
     assert allowed(rendered("trial"), keda, pod("nats"), 8222)
     off = Rendered(values("trial", {"workerCollections": {"keda": {"enabled": False}}}))
     assert not allowed(off, keda, pod("nats"), 8222)
+
+
+@pytest.mark.parametrize(
+    ("case", "page"), [("trial", Place("nats")), ("everything", Place(address="10.9.0.1"))]
+)
+def test_the_api_alone_reads_how_full_the_disk_of_nats_is(case: str, page: Place):
+    chart = Rendered(overlay(values(case), {"networkPolicy": {"egress": {"peers": PEERS}}}))
+    assert {name for name in chart.pods if allowed(chart, pod(name), page, 8222)} == {"api"}
+    assert chart.env("api")["NATS_MONITORING_URL"].endswith(":8222")

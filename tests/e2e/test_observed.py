@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -201,6 +202,17 @@ def test_one_request_id_finds_the_lines_of_every_process(
     assert [line for line in lines if f"request_id={upload.request_id}" in line], f"none in {process}.log"
 
 
+def test_a_failed_run_says_whose_it_was_where_its_message_came_from_and_what_kind_of_error_it_met(
+    running_app: RunningApp, upload: Upload
+):
+    lines = running_app.product.log("datasets").read_text().splitlines()
+    (line,) = (one for one in lines if "attempt 1 failed" in one and upload.request_id in one)
+    fields = dict(re.findall(r"(\w+)=(\S+)", line))
+    assert fields.keys() >= {"trace_id", "span_id", "user", "tenant", "job_id", "kind", "delivery"}
+    assert fields["stream"] == "DATASET_TRANSFORMS"
+    assert "error={'type': 'ProviderUnavailableError'}" in line
+
+
 @pytest.mark.parametrize(
     ("process", "words"), [("web", "API server started"), *((pool, "worker started") for pool in POOLS)]
 )
@@ -259,6 +271,7 @@ LEAST = {
     "jobs_published_total": {"queue", "status"},
     "nats_messages_rescued_total": {"queue", "cause"},
     "nats_in_progress_acks_total": {"queue"},
+    "worker_freezes_total": {"queue", "outcome"},
     "worker_job_wait_seconds": {"worker"},
     "worker_job_attempts": {"worker", "status"},
     "worker_jobs_active": {"worker"},

@@ -67,8 +67,9 @@ def depth(name: str, *values: str) -> Series:
     return {f'{name}{{{labels},instance="{n}"}}': value for n, value in enumerate(values)}
 
 
-def disk(used: str, limit: str) -> Series:
-    return {"nats_jetstream_used_bytes": used, "nats_jetstream_limit_bytes": limit}
+def disk(used: str, limit: str, instance: str = "a") -> Series:
+    labels = f'{{instance="{instance}"}}'
+    return {f"nats_jetstream_used_bytes{labels}": used, f"nats_jetstream_limit_bytes{labels}": limit}
 
 
 def volume(available: int) -> Series:
@@ -89,6 +90,14 @@ def lost(values: str) -> Series:
 
 def rescued(cause: str, values: str) -> Series:
     return {f'nats_messages_rescued_total{{queue="datasets",cause="{cause}"}}': values}
+
+
+def frozen(kept: str, lost: str = "0x60") -> Series:
+    name = "worker_freezes_total"
+    return {
+        f'{name}{{queue="datasets",outcome="kept"}}': kept,
+        f'{name}{{queue="datasets",outcome="lost"}}': lost,
+    }
 
 
 def found(what: str, values: str) -> Series:
@@ -171,6 +180,13 @@ CASES = [
     Case("JetStreamDiskFull", "20m", disk("70x60", "100x60")),
     Case("JetStreamDiskFull", "20m", disk("90x60", INF)),  # no limit
     Case("JetStreamDiskFull", "20m", disk(NAN, NAN)),
+    Case(
+        "JetStreamDiskFull",
+        "20m",
+        disk("85x60", "100x60", "api") | disk("10x60", INF, "worker"),  # which knows of no limit
+        {"severity": "critical"},
+        "JetStream has used 85% of its disk",
+    ),
     Case(
         "VolumeFull",
         "20m",
@@ -266,6 +282,23 @@ CASES = [
     ),
     Case("WorkersDie", "40m", rescued("orphaned", "0x20 3x40")),
     Case("WorkersDie", "40m", rescued("overdue", "0+1x60")),  # the server was late
+    Case(
+        "WorkersFreeze",
+        "40m",
+        frozen("0x20 1x40", "0x20 1x40"),
+        {"severity": "warning", "queue": "datasets"},
+        "Workers of datasets stood still 1 times in half an hour",
+    ),
+    Case(
+        "WorkersFreeze",
+        "40m",
+        frozen("0+1x60"),
+        {"severity": "warning", "queue": "datasets"},
+        "Workers of datasets stood still 30 times in half an hour",
+    ),
+    Case("WorkersFreeze", "40m", frozen("0x20 2x40")),  # now and then, and nothing lost
+    Case("WorkersFreeze", "40m", frozen("0x60")),
+    Case("WorkersFreeze", "50m", frozen("500x60", "3x60")),  # long ago
     Case(
         "DataMissing",
         "90m",

@@ -22,17 +22,18 @@ class Spans:
 
     def of(self, trace_id: str) -> list[tuple[str, Span]]:
         """The spans of a trace that have come so far, each with the service that sent it."""
-        found = []
+        return [(service, span) for service, span in self._come() if span.trace_id.hex() == trace_id]
+
+    def all(self) -> list[Span]:
+        """Every span that has come so far."""
+        return [span for _, span in self._come()]
+
+    def _come(self) -> Iterator[tuple[str, Span]]:
         for body in tuple(self.bodies):
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 named = {each.key: each.value.string_value for each in resource.resource.attributes}
-                found += [
-                    (named["service.name"], span)
-                    for scope in resource.scope_spans
-                    for span in scope.spans
-                    if span.trace_id.hex() == trace_id
-                ]
-        return found
+                for scope in resource.scope_spans:
+                    yield from ((named["service.name"], span) for span in scope.spans)
 
 
 @contextmanager

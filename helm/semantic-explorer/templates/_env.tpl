@@ -90,6 +90,7 @@ optional: true
   "OIDC_CLIENT_ID" $v.dex.external.clientId
   "PUBLIC_URL" (include "se.publicUrl" .root)
   "TRACE_URL_TEMPLATE" $v.observability.traceUrlTemplate
+  "NATS_MONITORING_URL" (include "se.natsMonitoringUrl" .root)
 ) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $env (deepCopy (.v.env | default dict))) -}}

@@ -106,11 +106,17 @@ http://localhost:8080
 {{- end -}}
 {{- end -}}
 
-{{/* host:port of the page that KEDA reads. */}}
+{{/* host:port of the page that KEDA and the API read. */}}
 {{- define "se.natsMonitoring" -}}
 {{- if .Values.nats.monitoringEndpoint -}}
 {{- .Values.nats.monitoringEndpoint -}}
 {{- else if .Values.nats.enabled -}}
 {{- printf "%s-nats.%s.svc:8222" (include "se.fullname" .) .Release.Namespace -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "se.natsMonitoringUrl" -}}
+{{- with include "se.natsMonitoring" . -}}
+{{- printf "http://%s" . -}}
 {{- end -}}
 {{- end -}}

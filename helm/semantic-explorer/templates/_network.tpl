@@ -97,6 +97,15 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "se.toNatsMonitoring" -}}
+{{- if .Values.nats.monitoringEndpoint -}}
+{{- $ports := fromJsonArray (include "se.urlPorts" (dict "url" .Values.nats.monitoringEndpoint "default" "8222")) -}}
+{{- include "se.toServer" (dict "ports" $ports "peers" .Values.networkPolicy.egress.peers.nats) -}}
+{{- else if .Values.nats.enabled -}}
+{{- include "se.toPart" (dict "root" . "name" "nats" "port" 8222) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "se.toQdrant" -}}
 {{- $ports := fromJsonArray (include "se.urlPorts" (dict "url" .Values.qdrant.external.url "default" "443")) -}}
 {{- include "se.toServer" (dict "ports" $ports "peers" .Values.networkPolicy.egress.peers.qdrant) -}}
@@ -139,6 +148,7 @@
 {{- end }}
 {{- if eq .name "api" }}
 {{ include "se.toOidc" $root }}
+{{ include "se.toNatsMonitoring" $root }}
 {{- end }}
 {{- if ne .name "worker-collections" }}
 {{ include "se.toInternet" $root }}

@@ -7,12 +7,17 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 
 from app.config import Settings
 from app.container import Container, build
 from app.errors import InvalidInputError
 from app.factory import create_app
+from app.observability import tracing
 from tests.integration.api.conftest import Api
+from tests.support.spans import collecting_spans
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.mark.parametrize("hostname", ["0.0.0.0", "::", "192.168.1.7", "pod-7f9c"])
@@ -140,3 +145,18 @@ def test_requests_are_counted_by_route(client: FlaskClient):
     assert 'path="/api/collections/<int:collection_id>"' in text
     assert "http_request_duration_seconds_bucket" in text
     assert "123456789" not in text
+
+
+def test_what_is_refused_is_measured_and_has_its_span(container: Container, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tracing, "_provider", None)
+    labels = {"method": "GET", "path": "/api/collections", "status": "403"}
+    before = REGISTRY.get_sample_value("http_requests_total", labels) or 0
+    with collecting_spans() as spans:
+        assert tracing.configure("test", spans.url)
+        client = create_app(container).test_client()
+        for path in ("/api/collections?search=health/metrics", "/health/live"):
+            trace = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "Host": "evil.example"}
+            assert client.get(path, headers=trace).status_code == 403
+        tracing.end()
+        assert [span.name for _, span in spans.of(TRACE)] == ["GET /api/collections"]
+    assert REGISTRY.get_sample_value("http_requests_total", labels) == before + 1

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from brokers import JetStreamBroker, inspect, topology
+from brokers import BrokerOptions, JetStreamBroker, inspect, topology
 from brokers.jetstream import lifeline
+from brokers.jetstream.lifeline import Lifeline
+from brokers.jetstream.message import Delivery
 from tests.integration.broker import frozen
 from tests.integration.broker.server import NatsServer
-from tests.integration.broker.workers import StartWorker, Workers, declare, make_options, message, wait_until
+from tests.integration.broker.workers import (
+    QUEUES,
+    StartWorker,
+    Workers,
+    declare,
+    make_options,
+    message,
+    wait_until,
+)
 
 _FROZEN_SECONDS = 11  # more than twice ack_wait, and long after the server gave up on the connection
 
@@ -185,3 +196,58 @@ def test_a_worker_that_gets_no_memory_to_share_works_without_a_pulse_and_says_wh
 
 def _forbidden(*_: object) -> int:
     raise PermissionError("not here")
+
+
+@pytest.fixture
+def told() -> list[tuple[str, str]]:
+    """What the broker says of itself."""
+    return []
+
+
+def stand_still(options: BrokerOptions, caplog: pytest.LogCaptureFixture, said: Callable[[], str]) -> str:
+    """A process with one job whose loop stands still until its pulse has said so; what was said."""
+    line, heard = Lifeline(options, QUEUES), list[str]()
+
+    def is_noticed() -> bool:
+        heard.append(said())
+        return "\n" in "".join(heard)
+
+    def is_back() -> bool:
+        line._stamp()
+        line._hear()
+        return bool(caplog.messages)
+
+    try:
+        line.hold(Delivery(QUEUES[0], "a.sign.of.life", 1, 1, b"", {}))
+        wait_until(is_noticed)
+        wait_until(is_back)
+    finally:
+        line._end()
+    return "".join(heard)
+
+
+def test_what_the_pulse_kept_is_said_at_once_and_told_when_the_process_is_back(
+    server: NatsServer,
+    told: list[tuple[str, str]],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fields = {"service": "worker", "version": "1"}
+    options = make_options(server.url, on_event=lambda *what: told.append(what), log_fields=fields)
+    line = json.loads(stand_still(options, caplog, lambda: capfd.readouterr().err))
+    assert list(line)[:6] == ["timestamp", "level", "message", "service", "version", "request_id"]
+    assert (line["level"], line["service"]) == ("WARNING", "worker")
+    assert "its pulse keeps what it runs" in line["message"]
+    assert told == [("frozen", "quick")]
+    assert "its pulse kept 1 messages from redelivery; 0 could not" in caplog.text
+
+
+def test_what_the_pulse_could_not_keep_is_told_with_the_cause(
+    told: list[tuple[str, str]], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = make_options("nats://127.0.0.1:9", on_event=lambda *what: told.append(what))
+    said = stand_still(options, caplog, lambda: capfd.readouterr().err)
+    assert "cannot keep its jobs" in said
+    assert told == [("frozen-lost", "quick")]
+    assert "kept 0 messages from redelivery; 1 could not" in caplog.text
+    assert said.partition("cannot keep its jobs: ")[2].partition("\n")[0] in caplog.text

@@ -65,7 +65,7 @@ def line(spans: list[Span], span: Span) -> list[str]:
     return names
 
 
-def test_each_replay_of_a_bulk_job_is_in_the_trace_of_who_began_it_and_linked_to_its_letter(
+def test_each_step_of_a_bulk_job_is_a_trace_linked_to_who_began_it_and_each_replay_to_its_letter(
     graves: Graveyard, container: Container, spans: Spans
 ):
     uploads = {die_in_a_trace(graves) for _ in range(LETTERS)}
@@ -79,11 +79,16 @@ def test_each_replay_of_a_bulk_job_is_in_the_trace_of_who_began_it_and_linked_to
     with tracing.span("a later request"):
         assert not container.bulk_runs.run_next()
     tracing.end()
-    found = [span for _, span in spans.of(began)]
+    found = spans.all()
+    (bulk,) = (span for span in found if span.name == "bulk replay")
+    assert line(found, bulk) == ["bulk replay", "POST /start"]
+    # However many letters: the trace of who began it does not grow with them.
+    assert {span.name for span in found if span.trace_id.hex() == began} == {"POST /start", "bulk replay"}
+    steps = [span for span in found if span.name == "bulk replay step"]
+    assert {link.span_id for span in steps for link in span.links} == {bulk.span_id}
+    assert len({span.trace_id for span in steps}) == len(steps) > 1
     replays = [span for span in found if span.name == "replay collection-transforms"]
-    assert [line(found, span) for span in replays] == [
-        [span.name, "bulk replay", "POST /start"] for span in replays
-    ]
+    assert [line(found, span) for span in replays] == [[span.name, "bulk replay step"] for span in replays]
     assert sorted(link.trace_id.hex() for span in replays for link in span.links) == sorted(uploads)
     # A run is linked to both: to who sent its message first, and to its replay.
     causes = {

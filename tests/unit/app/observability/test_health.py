@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Literal
@@ -51,6 +52,30 @@ def test_checks_run_side_by_side_and_say_what_failed():
     assert [results[name].status for name in ("one", "other", "bad")] == ["up", "up", "down"]
     assert "ConnectionError" in str(results["bad"].error)
     assert "hunter22" not in str(results["bad"].error)
+
+
+def test_those_who_ask_while_a_check_runs_get_its_answer():
+    began, release = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        began.set()
+        release.wait(30)
+
+    checks = HealthChecks({"postgres": slow}, 30)
+    with ThreadPoolExecutor(6) as people:
+        first = people.submit(checks.run)
+        assert began.wait(30)
+        others = [people.submit(checks.run) for _ in range(5)]
+        wait(others, timeout=0.2)  # so that they have come; who has not is told the same
+        release.set()
+        assert {each.result()["postgres"].status for each in (first, *others)} == {"up"}
+
+
+def test_one_bad_answer_counts_once_however_many_asked_for_it():
+    steady, bad = Steady(), {"s3": CheckResult("down", 1.0)}
+    assert not steady.judge({"s3": CheckResult("up", 1.0)})
+    assert [steady.judge(bad) for _ in range(6)] == [frozenset()] * 6
+    assert steady.judge({"s3": CheckResult("down", 1.0)}) == {"s3"}
 
 
 def test_a_check_that_hangs_is_down_in_time_and_not_started_twice():

@@ -93,6 +93,9 @@ def test_a_line_cannot_be_forged(out: io.StringIO, monkeypatch: pytest.MonkeyPat
 def test_an_endless_message_is_cut_and_says_so(out: io.StringIO):
     logging.getLogger("app.x").info("x" * 100_000)
     logging.getLogger("app.x").info("y", extra={f"field{n}": "z" * 1900 for n in range(50)})
+    with bound(job_id="j1", title="\U0001f3e0" * 3000):
+        logging.getLogger("app.x").info("\U0001f3e0" * 3000)
+    assert lines(out)[-1]["job_id"] == "j1"
     for line, text in zip(lines(out), out.getvalue().splitlines(), strict=True):
         assert line["truncated"] is True
         assert len(text) <= 16_384
@@ -106,7 +109,7 @@ def test_fields_cannot_take_the_place_of_ours(out: io.StringIO):
 
 @pytest.fixture
 def levels() -> Iterator[None]:
-    names = ("app", "tasks", "brokers", "app.a", "app.b", "lib")
+    names = ("app", "tasks", "brokers", "app.a", "app.b", "lib", "httpx")
     yield
     for name in names:
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -125,6 +128,7 @@ def levels() -> Iterator[None]:
         ("semantic_explorer=debug", "WARNING", "app.a? app.a app.b? app.b"),
         ("debug", "ERROR", ""),
         ("info,app::b=off", None, "app.a lib"),
+        ("warn,httpx=debug,app=off", None, "httpx? httpx"),
     ],
 )
 def test_the_filter_sets_levels_by_part_and_the_level_goes_before_its_first_word(
@@ -132,7 +136,7 @@ def test_the_filter_sets_levels_by_part_and_the_level_goes_before_its_first_word
 ):
     stream = io.StringIO()
     configure("api", level, "json", stream, directives=directives)
-    for name in ("app.a", "app.b", "lib"):
+    for name in ("app.a", "app.b", "lib", "httpx"):
         logging.getLogger(name).debug("%s?", name)
         logging.getLogger(name).info("%s", name)
     assert " ".join(line["message"] for line in lines(stream)) == seen
@@ -155,6 +159,17 @@ def test_the_documented_fields_come_first_and_in_order(out: io.StringIO):
     for line in lines(out):
         assert list(line)[:6] == ["timestamp", "level", "message", "service", "version", "request_id"]
     assert [line["request_id"] for line in lines(out)] == [None, "0b1c"]
+
+
+def test_behind_them_come_the_ids_then_what_was_done_then_the_error(out: io.StringIO):
+    with bound(delivery=2, stream="S", job_id="j", tenant="t", user="u", zebra=1):
+        logging.getLogger("app.x").warning(
+            "w", extra={"error": {"type": "E"}, "status": "failed", "apple": 1}
+        )
+    (line,) = lines(out)
+    assert list(line)[6:] == [
+        "user", "tenant", "status", "job_id", "stream", "delivery", "error", "logger", "zebra", "apple"
+    ]  # fmt: skip
 
 
 def test_text_cannot_move_a_terminals_cursor_or_begin_a_line(out: io.StringIO):
@@ -208,3 +223,14 @@ def test_names_of_secrets_are_known_and_counts_are_not():
     assert not any(
         map(is_secret_name, ["tokens", "token_count", "max_input_tokens", "key", "has_api_key_count"])
     )
+
+
+@pytest.mark.parametrize(
+    "secret", ["Bearer abcdef123456", "api_\u212aey=abcdef123456", "\\u0062 to\u212aen: abcdef123456"]
+)
+def test_a_line_that_is_looked_at_as_a_whole_hides_what_its_parts_would(out: io.StringIO, secret: str):
+    logging.getLogger("app.x").info("plain", extra={"where": secret})
+    logging.getLogger("app.x").info(secret)
+    logging.getLogger("app.x").info("plain", extra={"api_key": "abcdef123456"})
+    assert len(lines(out)) == 3
+    assert "abcdef123456" not in out.getvalue()

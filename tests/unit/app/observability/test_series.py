@@ -40,7 +40,7 @@ for pool in POOLS.values():
     job_metrics.waited(pool.name, 1)
     server_metrics.set_consumer(pool.stream, pool.queue, pending=1, ack_pending=1, redelivered=1, scheduled=1)
 for kind in CONTRACTS:
-    for status in ("success", "failed", "cancelled"):
+    for status in ("success", "failed", "cancelled", "interrupted", "put_off"):
         metrics.observe_job("pool", kind, status, 1.0)
 for system, names in {"s3": 12, "qdrant": 14, "provider": 4}.items():
     for number in range(names):
@@ -49,7 +49,10 @@ for system, names in {"s3": 12, "qdrant": 14, "provider": 4}.items():
         with calls.call(system, f"n{number}") as made:
             made.status = "failed"
 lines = metrics.render()[0].decode().splitlines()
-print(after - before, sum(not line.startswith("#") for line in lines))
+series = [line for line in lines if not line.startswith("#")]
+of_routes = sum(line.startswith("http_") for line in series)
+of_runs = sum(line.startswith("worker_") for line in series)
+print(after - before, len(series) - of_runs, len(series) - of_routes)
 """
 
 
@@ -67,9 +70,10 @@ def run(program: str, **environment: str) -> str:
 
 
 def test_a_process_with_200_routes_stays_within_its_budget_of_series_whatever_is_asked():
-    added_by_strangers, series = map(int, run(MANY_ROUTES).split())
+    added_by_strangers, of_web, of_worker = map(int, run(MANY_ROUTES).split())
     assert added_by_strangers <= 40  # two methods on one path: a histogram each, a few statuses
-    assert 3000 < series < MOST_SERIES
+    assert 3000 < of_web < MOST_SERIES
+    assert 1000 < of_worker < MOST_SERIES
 
 
 # As gunicorn's processes do it: a child counts and dies, its parent is told, another child answers.

@@ -68,6 +68,29 @@ def test_a_replay_begins_a_trace_that_links_to_the_old_one(collected: list[Span]
     assert span.trace_id != span.links[0].trace_id
 
 
+def test_each_step_of_endless_work_is_a_trace_of_its_own_that_is_linked_to_the_work(collected: list[Span]):
+    with tracing.span("work"):
+        work = tracing.current_ids()
+        with tracing.Steps("step") as steps:
+            for _ in range(2):
+                with tracing.span("part"):
+                    pass
+                steps.next()
+        assert tracing.current_ids() == work
+    tracing.end()
+    found = [span for span in collected if span.name == "step"]
+    assert len({span.trace_id.hex() for span in found} - {work["trace_id"]}) == 3
+    assert {link.span_id.hex() for span in found for link in span.links} == {work["span_id"]}
+    parts = [span for span in collected if span.name == "part"]
+    assert [part.parent_span_id for part in parts] == [span.span_id for span in found[:2]]
+
+
+def test_steps_pass_on_the_context_of_a_process_that_does_not_trace(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tracing, "_provider", None)
+    with tracing.span("work", headers=PARENT), tracing.Steps("step"):
+        assert tracing.inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+
+
 def test_what_holds_no_context_leaves_the_present_one(collected: list[Span]):
     with tracing.span("outer"):
         outer = tracing.current_ids()
