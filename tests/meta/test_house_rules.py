@@ -165,6 +165,7 @@ SPEAK_HTTP = {
     "app/security/outbound.py": "the guarded client itself",
     "app/security/deadline.py": "its time limits",
     "app/pipeline/extraction/tika_server.py": "asks the operator's Tika for its version",
+    "brokers/jetstream/disk.py": "asks the operator's NATS how full its disk is",
 }
 
 

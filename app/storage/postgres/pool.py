@@ -36,15 +36,15 @@ class MeasuredPool(QueuePool):
         return fresh
 
     def _do_get(self) -> ConnectionPoolEntry:
-        started = time.perf_counter()
+        started = time.monotonic()
         try:
             record = super()._do_get()
         except BaseException:
-            server_metrics.pool_waited(time.perf_counter() - started, failed=True)
+            server_metrics.pool_waited(time.monotonic() - started, failed=True)
             raise
         finally:
             self._tell()
-        server_metrics.pool_waited(time.perf_counter() - started)
+        server_metrics.pool_waited(time.monotonic() - started)
         return record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
