@@ -32,6 +32,9 @@ from app.once import once
 from app.pipeline.embedding import registry as embedding
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
 from app.pipeline.extraction import tika_server
+from app.pipeline.generation import registry as generation
+from app.pipeline.generation.base import ChatModel, LanguageModelSpec
+from app.pipeline.providers import Service
 from app.security.certificates import of_postgres
 from app.security.crypto import SecretBox
 from app.security.outbound import OutboundClient, OutboundOptions
@@ -241,8 +244,8 @@ class Container:
 
     @once
     def inference_http(self) -> ProviderClient:
-        """Embeds with the operator's inference service, which may be private; nobody else's address is."""
-        return self._provider_client((urlsplit(self.settings.embedding_inference_api_url or "").netloc,))
+        """Asks the operator's inference services, which may be private; nobody else's address is."""
+        return self._provider_client(self._inference_hosts)
 
     def _provider_client(self, hosts: tuple[str, ...]) -> ProviderClient:
         fleet = Fleet(
@@ -261,10 +264,16 @@ class Container:
     def open_embedder(self, spec: EmbedderSpec) -> Embedder:
         """A client of an embedder; raises InvalidInputError."""
         url, threads = self.settings.embedding_inference_api_url, self.settings.embedding_threads or None
-        service = embedding.Service(url, self.inference_http) if url else None
+        service = Service(url, self.inference_http) if url else None
         return embedding.build(
             spec, self.http, cache_dir=self.settings.model_cache_dir, threads=threads, service=service
         )
+
+    def open_llm(self, spec: LanguageModelSpec) -> ChatModel:
+        """A client of a language model; raises InvalidInputError."""
+        url = self.settings.llm_inference_api_url
+        service = Service(url, self.inference_http) if url else None
+        return generation.build(spec, self.http, service=service)
 
     @once
     def provider_circuits(self) -> ProviderCircuits:
@@ -280,9 +289,13 @@ class Container:
     @once
     def own_http(self) -> OutboundClient:
         """Calls the operator's inference services, which may be private: they are allowed by being named."""
+        options = OutboundOptions(allowed_hosts=self._inference_hosts, max_response_bytes=_LIST_BYTES)
+        return OutboundClient(options)
+
+    @property
+    def _inference_hosts(self) -> tuple[str, ...]:
         urls = (self.settings.embedding_inference_api_url, self.settings.llm_inference_api_url)
-        hosts = tuple(urlsplit(url).netloc for url in urls if url)
-        return OutboundClient(OutboundOptions(allowed_hosts=hosts, max_response_bytes=_LIST_BYTES))
+        return tuple(urlsplit(url).netloc for url in urls if url)
 
     @once
     def secrets(self) -> SecretBox:

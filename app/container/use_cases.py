@@ -16,7 +16,6 @@ from app.pipeline.extraction import registry as extractors
 from app.pipeline.extraction.base import SourceFile
 from app.pipeline.extraction.config import parse_extraction_config
 from app.pipeline.extraction.context import ExtractionContext, ExtractionLimits
-from app.pipeline.generation import registry as generation
 from app.pipeline.projection import arrow
 from app.pipeline.projection.config import check_config
 from app.pipeline.reranking import Reranker
@@ -135,8 +134,8 @@ class Services:
     def llms(self) -> Llms:
         """Configured language models."""
         of = self._of
-        build, reranker = partial(generation.build, http=of.http), partial(Reranker, http=of.http)
-        return Llms(of.database, of.secrets, build, of.http.check, reranker)
+        reranker = partial(Reranker, http=of.http)
+        return Llms(of.database, of.secrets, of.open_llm, of.http.check, reranker)
 
     @once
     def collection_transforms(self) -> CollectionTransforms:

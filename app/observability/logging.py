@@ -20,7 +20,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, TextIO
 
-from app.observability.redaction import MARK, is_secret_name, redact
+from app.observability.redaction import MARK, is_harmless, is_secret_name, redact
 from app.observability.tracing import current_ids
 
 _FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed in place
@@ -39,6 +39,7 @@ _THEN = (
 _IDS = ("trace_id", "span_id", "user", "tenant", "job_id")  # kept of a line that is cut
 _LINE_CHARACTERS = 16_384
 _FEW_CHARACTERS, _FEWER_CHARACTERS = 2000, 1000  # of a field that is cut; one may take twelve in JSON
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _ENCODER = json.JSONEncoder(ensure_ascii=True, default=str)
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -71,7 +72,7 @@ def configure(
     where `semantic_explorer` stands for our own. `level` goes before the filter's level for all. What cannot
     be read is said and left out.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _LineHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter(service) if log_format == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -159,6 +160,26 @@ def _loggers(target: str) -> tuple[str, ...]:
     return (f"app{name.removeprefix(_PRODUCT)}" if name.startswith(f"{_PRODUCT}.") else name,)
 
 
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Puts a record into words before it takes its turn at the stream, so that threads wait for less."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As Handler does; the lock is held while the line is written, and no longer."""
+        if not self.filter(record):
+            return False
+        try:
+            line = self.format(record) + self.terminator
+            self.acquire()
+            try:
+                self.stream.write(line)
+                self.stream.flush()
+            finally:
+                self.release()
+        except Exception:  # noqa: BLE001 - as logging has it: what cannot be told must not stop the work
+            self.handleError(record)
+        return True
+
+
 class _JsonFormatter(logging.Formatter):
     """The documented fields first, then what is bound and what the call adds."""
 
@@ -167,37 +188,50 @@ class _JsonFormatter(logging.Formatter):
         self.fixed = {"service": service, "version": product_version()}
 
     def format(self, record: logging.LogRecord) -> str:
+        if not (record.exc_info and record.exc_info[0]):
+            text = _harmless(self._line(record, record.getMessage(), _given_fields(record)))
+            if text is not None:
+                return text
         fields = _extra_fields(record)
         if record.exc_info and record.exc_info[0]:
             fields["error"] = {
                 "type": record.exc_info[0].__name__,
                 "stack": redact(self.formatException(record.exc_info)),
             }
-        line = {
+        return _bounded(self._line(record, redact(record.getMessage()), fields))
+
+    def _line(self, record: logging.LogRecord, message: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return {
             "timestamp": _timestamp(record),
             "level": record.levelname,
-            "message": redact(record.getMessage()),
+            "message": message,
             **self.fixed,
             "request_id": fields.pop("request_id", None),
             **{name: fields.pop(name) for name in _THEN if name in fields},
             "logger": record.name,
             **fields,
         }
-        return _bounded(line)
 
 
 class _TextFormatter(logging.Formatter):
     """For a person at a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = _printable(redact(record.getMessage()))
-        extra = " ".join(f"{name}={_printable(str(value))}" for name, value in _extra_fields(record).items())
-        text = f"{_timestamp(record)[11:23]} {record.levelname:<7} {message}" + (
-            f"  {extra}" if extra else ""
-        )
+        given = _given_fields(record)
+        text = _as_text(record, record.getMessage(), given)
+        is_short = len(text) <= _LINE_CHARACTERS and not record.exc_info
+        if is_short and text.isprintable() and _may_be_harmless(given) and is_harmless(text):
+            return text
+        fields = {name: _printable(str(value)) for name, value in _extra_fields(record).items()}
+        text = _as_text(record, _printable(redact(record.getMessage())), fields)
         if record.exc_info:
             text += "\n" + _printable(redact(self.formatException(record.exc_info)))
         return text
+
+
+def _as_text(record: logging.LogRecord, message: str, fields: Mapping[str, object]) -> str:
+    text = f"{_timestamp(record)[11:23]} {record.levelname:<7} {message}"
+    return text + "  " + " ".join(f"{name}={value}" for name, value in fields.items()) if fields else text
 
 
 def _printable(text: str) -> str:
@@ -212,10 +246,16 @@ def _timestamp(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+def _given_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What is bound and what the call adds, as it is."""
     given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
     fields = {**_FIELDS.get(), **current_ids(), **given}
-    return {name: _safe(name, value) for name, value in fields.items() if name not in _OURS}
+    return {name: value for name, value in fields.items() if name not in _OURS}
+
+
+def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The same without secrets."""
+    return {name: _safe(name, value) for name, value in _given_fields(record).items()}
 
 
 def _safe(name: str, value: object) -> object:
@@ -226,6 +266,19 @@ def _safe(name: str, value: object) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [_safe(name, inner) for inner in value]
     return value if isinstance(value, int | float | bool | None) else redact(str(value))
+
+
+def _harmless(line: dict[str, Any]) -> str | None:
+    """The line as JSON where nothing in it can be a secret: one look at the whole tells it of most."""
+    if not _may_be_harmless(line):
+        return None
+    text = _dump(line)
+    return text if len(text) <= _LINE_CHARACTERS and "\\u" not in text and is_harmless(text) else None
+
+
+def _may_be_harmless(fields: Mapping[str, object]) -> bool:
+    """Whether these are values of one piece under names that are no secrets'."""
+    return not any(type(value) not in _PLAIN or is_secret_name(name) for name, value in fields.items())
 
 
 def _bounded(line: dict[str, Any]) -> str:

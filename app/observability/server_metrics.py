@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from app.observability.metrics import SECONDS_LONG, SECONDS_SHORT
+from app.observability.metrics import SECONDS_LONG, SECONDS_SHORT, child
 
 POOL_SIZE = Gauge("database_connection_pool_size", "Open connections", multiprocess_mode="livesum")
 POOL_IN_USE = Gauge("database_connection_pool_in_use", "Connections at work", multiprocess_mode="livesum")
@@ -100,15 +98,9 @@ def set_pool(*, size: int, in_use: int) -> None:
     POOL_IN_USE.set(in_use)
 
 
-@contextmanager
-def pool_wait() -> Iterator[None]:
-    """Time the wait for a connection."""
-    started, status = time.perf_counter(), "failed"
-    try:
-        yield
-        status = "success"
-    finally:
-        POOL_WAIT.labels(status).observe(time.perf_counter() - started)
+def pool_waited(seconds: float, *, failed: bool = False) -> None:
+    """How long somebody waited for a connection, in vain or not."""
+    child(POOL_WAIT, "failed" if failed else "success").observe(seconds)
 
 
 def set_stream(stream: str, *, messages: int, size_bytes: int) -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from app.errors import InvalidInputError
+from app.security.outbound import OutboundClient
 
 P = TypeVar("P")
 
@@ -28,6 +29,23 @@ class Setting:
     default: bool | str | float | None
     lowest: float = 0
     highest: float = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The operator's inference service, and the client that may call it, wherever it is."""
+
+    url: str
+    http: OutboundClient
+
+
+def offered_service(service: Service | None, provider: str, variable: str) -> Service:
+    """The service that a provider asks. Raises InvalidInputError(field="provider") where there is none."""
+    if service is None:
+        raise InvalidInputError(
+            f"provider {provider} is not offered here: {variable} is not set", field="provider"
+        )
+    return service
 
 
 def find(providers: Mapping[str, P], name: str) -> P:

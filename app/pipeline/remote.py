@@ -29,7 +29,11 @@ _STEP_SECONDS = 0.5
 _ABOUT_THE_INPUT = frozenset({400, 409, 413, 422, 451})
 TOO_MANY_REQUESTS, _FIRST_FAILURE = 429, 400
 _MOST_TOKENS = 100_000_000
+_GIVEN = ("completion_tokens", "output_tokens", "tokens_generated")
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+# What reading an answer raises that is not what it should be: numbers without end and depths, too.
+GARBAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
+_LONGEST_WAIT_SECONDS = 24 * 3600.0  # that a provider may ask for: streams keep no message for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,7 @@ def _outcome(status: int) -> str:
 
 
 def tokens_in(answer: object) -> tuple[int, int]:
-    """Tokens taken and given, as OpenAI and Cohere tell them; nought where an answer does not."""
+    """Tokens taken and given, as providers tell them, each in its own words; nought where one does not."""
     told: Any = answer
     for key in ("delta", "meta", "usage", "billed_units", "tokens"):
         inner = told.get(key) if isinstance(told, dict) else None
@@ -197,7 +201,8 @@ def tokens_in(answer: object) -> tuple[int, int]:
     if not isinstance(told, dict):
         return 0, 0
     taken = told.get("prompt_tokens", told.get("input_tokens", told.get("total_tokens")))
-    return _count(taken), _count(told.get("completion_tokens", told.get("output_tokens")))
+    given = next((told[key] for key in _GIVEN if key in told), None)
+    return _count(taken), _count(given)
 
 
 def _count(value: object) -> int:
@@ -218,16 +223,21 @@ def message_in(answer: object) -> str:
     """`error.message`, `message`, `detail` or `error` of an answer that was JSON."""
     while isinstance(answer, dict):
         answer = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), "")
-    return str(answer)
+    try:
+        return str(answer)
+    except RecursionError:
+        return ""
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Retry-After, in seconds or as a date (RFC 9110, 10.2.3); None when absent or unreadable."""
+    """Retry-After, in seconds or as a date (RFC 9110, 10.2.3), of at most a day; None when unreadable."""
     value = headers.get("retry-after", "").strip()
-    if value.replace(".", "", 1).isdecimal():
-        return float(value)
     try:
-        moment = parsedate_to_datetime(value)
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        asked = float(value) if value.replace(".", "", 1).isdecimal() else _seconds_until(value)
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(0.0, asked), _LONGEST_WAIT_SECONDS)
+
+
+def _seconds_until(date: str) -> float:
+    return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()

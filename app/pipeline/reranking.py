@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.errors import ProviderUnavailableError
-from app.pipeline.remote import Remote, RetryPolicy
+from app.pipeline.remote import GARBAGE, Remote, RetryPolicy
 from app.security.outbound import OutboundClient
 
 _RETRY = RetryPolicy(attempts=2, timeout_seconds=30.0)
@@ -36,7 +36,7 @@ class Reranker:
         self._remote.check(response)
         try:
             rows = [(int(row["index"]), float(row["relevance_score"])) for row in response.json()["results"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except GARBAGE as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} answered something that is no ranking ({type(error).__name__})."
             ) from error

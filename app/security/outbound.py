@@ -73,8 +73,11 @@ class OutboundResponse:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError."""
-        return json_codec.loads(self.body)
+        """The body as JSON. Raises ValueError, also for one that is nested too deeply."""
+        try:
+            return json_codec.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from sqlalchemy import Select, bindparam, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.errors import ConflictError, ExplorerError, InvalidInputError
+from app.errors import ConflictError, ExplorerError
 from app.pipeline.embedding import registry
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
 from app.pipeline.providers import find
@@ -224,8 +224,7 @@ class Embedders:
     def _apply(self, row: EmbedderRow, fields: EmbedderFields) -> None:
         provider_rows.apply(row, fields, self.check_url)
         registry.validate(_spec(row, api_key=None))
-        if row.base_url and not registry.PROVIDERS[row.provider].takes_base_url:
-            raise InvalidInputError(f"provider {row.provider} takes no base_url", field="base_url")
+        provider_rows.refuse_address(row, taken=registry.PROVIDERS[row.provider].takes_base_url)
 
     def _open(self, row: EmbedderRow) -> Embedder:
         return self.build(_spec(row, api_key=provider_rows.unseal(row, self.secrets)))

@@ -152,6 +152,7 @@ def _passages(database: Database, target: Target, items: Sequence[Item]) -> Iter
 
 def _payload(target: Target, item: Item, chunk: ChunkRow) -> dict[str, Any]:
     """What a vector can be filtered by. The text stays in Postgres, which knows what is current."""
+    tags = {"tags": list(item.tags)} if item.tags else {}
     return {
         "owner_id": target.owner_id,
         "item_id": item.item_id,
@@ -162,4 +163,5 @@ def _payload(target: Target, item: Item, chunk: ChunkRow) -> dict[str, Any]:
         "page": chunk.page,
         "chunk_index": chunk.position,
         "created_at": item.created_at.isoformat(),
+        **tags,
     }

@@ -26,6 +26,7 @@ from app.observability import metrics
 from app.pipeline.chunking.base import Chunk, Chunker
 from app.pipeline.document import Document
 from app.pipeline.extraction.base import SourceFile
+from app.services.item_tags import hashed_tags, tags_of
 from app.services.jobs import Jobs, Run
 from app.services.removal import Removal
 from app.services.status import Subject, tell
@@ -237,15 +238,17 @@ def _write_chunks(session: Session, item_id: int, chunks: list[Chunk]) -> None:
 
 
 def _item_values(work: _Work, document: Document, chunks: list[Chunk]) -> dict[str, Any]:
+    tags = tags_of(document.metadata)
     return {
         "title": (document.title or work.file.name)[:_TITLE_LENGTH],
         "text": document.text,
-        "content_hash": content_hash(*map(_content, chunks)),
+        "content_hash": content_hash(*map(_content, chunks), *hashed_tags(tags)),
         "chunk_count": len(chunks),
         "media_type": document.media_type,
         "language": document.language,
         "page_count": document.page_count,
         "metadata": document.metadata,
+        "tags": tags,
         "warnings": list(document.warnings),
     }
 

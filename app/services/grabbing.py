@@ -31,7 +31,10 @@ MOST_FILES, MOST_CHUNKS = 1000, 100_000
 _SUFFIX = "-grabbed"
 _ITEMS_AT_ONCE = 100
 _OWN = frozenset({"owner_id", "created_at", "updated_at", "is_public", "api_key_sealed"})
-_COPIED = ("title", "text", "content_hash", "chunk_count", "media_type", "language", "page_count", "warnings")
+_COPIED = (
+    "title", "text", "content_hash", "chunk_count", "media_type", "language", "page_count",
+    "tags", "warnings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

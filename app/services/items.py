@@ -31,6 +31,7 @@ from app.ids import chunk_id, content_hash
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
 from app.services.described import check_search, check_title
+from app.services.item_tags import hashed_tags, tags_of
 from app.services.paging import Page, check_window
 from app.services.removal import Removal
 from app.services.views import columns_of, view
@@ -60,6 +61,7 @@ class ItemView:
     language: str | None
     page_count: int | None
     metadata: dict[str, Any]
+    tags: list[str]
     warnings: list[str]
     created_at: datetime
     updated_at: datetime
@@ -254,7 +256,8 @@ class Items:
         texts = [chunk.content for chunk in item.chunks]
         known = (row.content_hash, _metadata(session, row)) if row.item_id else None
         row.text = _BETWEEN_CHUNKS.join(texts)
-        row.content_hash = content_hash(*texts)
+        row.tags = tags_of(item.metadata)
+        row.content_hash = content_hash(*texts, *hashed_tags(row.tags))
         row.chunk_count = len(texts)
         row.metadata_ = dict(item.metadata)
         session.flush()

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
-from app.errors import ConflictError, ExplorerError
+from app.errors import ConflictError, ExplorerError, InvalidInputError
 from app.pipeline.generation import registry
 from app.pipeline.generation.base import ChatModel, LanguageModelSpec
 from app.pipeline.providers import find
@@ -160,11 +160,15 @@ class Llms:
     def reranker(self, owner_id: str, llm_id: int, model: str | None) -> Reranker:
         """A reranker at the address and with the key of an owner's LLM, `model` or the LLM's own.
 
-        Raises NotFoundError(field="rerank.llm_id"), UnavailableError.
+        Raises NotFoundError and InvalidInputError(field="rerank.llm_id"), UnavailableError.
         """
         with self.database.transaction() as session:
             row = owned(session, LlmRow, llm_id, owner_id, field="rerank.llm_id")
         base = row.base_url or registry.PROVIDERS[row.provider].default_base_url
+        if base is None:
+            raise InvalidInputError(
+                f"an LLM of provider {row.provider} has no reranker", field="rerank.llm_id"
+            )
         return self.build_reranker(base, model or row.model, provider_rows.unseal(row, self.secrets))
 
     def _page(
@@ -184,6 +188,7 @@ class Llms:
     def _apply(self, row: LlmRow, fields: Mapping[str, Any]) -> None:
         provider_rows.apply(row, fields, self.check_url)
         registry.validate(_spec(row, api_key=None))
+        provider_rows.refuse_address(row, taken=registry.PROVIDERS[row.provider].takes_base_url)
 
     def _saved(self, session: Session, row: LlmRow, fields: Mapping[str, Any]) -> LlmView:
         if "api_key" in fields:

@@ -47,6 +47,12 @@ def apply(row: ProviderRow, fields: Mapping[str, Any], check_url: Callable[[str]
     row.base_url = _checked_url(row.base_url, check_url)
 
 
+def refuse_address(row: ProviderRow, *, taken: bool) -> None:
+    """Raises InvalidInputError(field="base_url") for an address that the provider does not take."""
+    if row.base_url and not taken:
+        raise InvalidInputError(f"provider {row.provider} takes no base_url", field="base_url")
+
+
 def seal(row: ProviderRow, key: str | None, secrets: SecretBox) -> None:
     """Keep the key sealed, or none where it is empty; the row must have its id. Raises InvalidInputError."""
     stripped = (key or "").strip()

@@ -26,7 +26,7 @@ from app.services.search_results import Block, Match, Mode, SearchResult, docume
 from app.services.standalone import MOST_DIMENSIONS
 from app.services.words import query_words, sought_words
 from app.storage.filters import AllOf, Equal, Filters
-from app.storage.postgres.queries.owned import owned
+from app.storage.postgres.queries.owned import missing
 from app.storage.postgres.queries.text_search import passages_with_words
 from app.storage.postgres.session import Database
 from app.storage.postgres.tables import ChunkRow, Dataset, EmbeddedDataset, EmbedderRow, Item
@@ -151,17 +151,22 @@ class Search:
         return targets, answers, passages
 
     def _targets(self, principal: Principal, ids: Sequence[int]) -> list[_Target]:
-        with self.database.transaction() as session:
-            for key in ids:
-                owned(session, EmbeddedDataset, key, principal.owner_id, field="embedded_dataset_ids")
-            rows = session.execute(
-                select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
-                .outerjoin(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
-                .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
-                .where(EmbeddedDataset.embedded_dataset_id.in_(ids))
+        statement = (
+            select(EmbeddedDataset, Dataset.title, EmbedderRow.name)
+            .outerjoin(Dataset, Dataset.dataset_id == EmbeddedDataset.source_dataset_id)
+            .outerjoin(EmbedderRow, EmbedderRow.embedder_id == EmbeddedDataset.embedder_id)
+            .where(
+                EmbeddedDataset.embedded_dataset_id.in_(ids), EmbeddedDataset.owner_id == principal.owner_id
             )
+        )
+        with self.database.transaction() as session:
+            rows = session.execute(statement)
             by_id = {row.EmbeddedDataset.embedded_dataset_id: _Target(*row) for row in rows}
-        return [by_id[key] for key in dict.fromkeys(ids)]
+        wanted = dict.fromkeys(ids)
+        for key in wanted:
+            if key not in by_id:
+                raise missing(EmbeddedDataset, key, field="embedded_dataset_ids")
+        return [by_id[key] for key in wanted]
 
     def _rank(self, principal: Principal, query: Query, text: str) -> _Rank | None:
         if query.rerank is None:

@@ -19,6 +19,7 @@ FIELDS: Mapping[str, str] = {
     "page": "integer",
     "media_type": "text",
     "language": "text",
+    "tags": "text",
     "created_at": "date",
 }
 _BOUNDS = ("gte", "gt", "lte", "lt")

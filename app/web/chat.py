@@ -25,6 +25,8 @@ _MOST_LLMS = 200
 def add(web: Blueprint, container: Container) -> None:
     """Add the page, and the part of it that is read again after an answer."""
     services = container.services
+    serves = bool(container.settings.llm_inference_api_url)
+    offered = {name: one for name, one in PROVIDERS.items() if one.takes_base_url or serves}
 
     def page(session: ChatSessionView | None, messages: Sequence[ChatMessageView] = ()) -> str:
         who = frame.principal()
@@ -37,7 +39,7 @@ def add(web: Blueprint, container: Container) -> None:
             sources=sources,
             source=_source(sources, session),
             llms=services.llms.list(who, limit=_MOST_LLMS).items,
-            providers=PROVIDERS,
+            providers=offered,
             cited=cited,
         )
 

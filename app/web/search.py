@@ -50,6 +50,7 @@ class Asked:
     limit: int
     media_type: str
     language: str
+    tag: str
     page_from: int | None
     page_to: int | None
     hybrid: bool
@@ -61,7 +62,7 @@ class Asked:
         pages = {
             key: value for key, value in (("gte", self.page_from), ("lte", self.page_to)) if value is not None
         }
-        chosen = {"media_type": self.media_type, "language": self.language, "page": pages}
+        chosen = {"media_type": self.media_type, "language": self.language, "tags": self.tag, "page": pages}
         return {name: value for name, value in chosen.items() if value}
 
 
@@ -146,6 +147,7 @@ def read(given: MultiDict[str, str], known: list[int], llms: Sequence[int] = ())
         limit=limit if limit in _LIMITS else _LIMITS[0],
         media_type=given.get("type", ""),
         language=given.get("lang", ""),
+        tag=given.get("tag", "").strip(),
         page_from=given.get("page_from", type=int),
         page_to=given.get("page_to", type=int),
         hybrid=bool(given.get("words")),

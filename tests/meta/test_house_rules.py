@@ -147,3 +147,42 @@ def test_what_tests_start_first_is_there_and_one_worker_has_the_running_product(
     assert schedule.rank(pages) < schedule.rank(product) < schedule.rank("tests/unit/test_a.py::test_x")
     assert schedule.unit(pages) == schedule.unit(product)
     assert schedule.unit("tests/unit/test_a.py::test_x[a::b]") == "tests/unit/test_a.py"
+
+
+# What speaks HTTP, by the name that an import begins with. Clients of one server of the operator's (boto3,
+# qdrant_client, nats, tika) bring their own, and take no address of a user's.
+HTTP_CLIENTS = (
+    "httpx",
+    "httpcore",
+    "requests",
+    "aiohttp",
+    "urllib3",
+    "pycurl",
+    "http.client",
+    "urllib.request",
+)
+SPEAK_HTTP = {
+    "app/security/outbound.py": "the guarded client itself",
+    "app/security/deadline.py": "its time limits",
+    "app/pipeline/extraction/tika_server.py": "asks the operator's Tika for its version",
+    "brokers/jetstream/disk.py": "asks the operator's NATS how full its disk is",
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+def test_nothing_but_the_guarded_client_imports_an_http_client():
+    found = {
+        str(path.relative_to(ROOT))
+        for path in product_files()
+        if path.relative_to(ROOT).parts[0] != "devstack"  # starts servers on this machine and asks them
+        for name in imports(path)
+        if any(f"{name}.".startswith(f"{client}.") for client in HTTP_CLIENTS)
+    }
+    assert found == set(SPEAK_HTTP)

@@ -129,7 +129,7 @@ def _handler(state: EmbeddingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
 
         def _answer(self, body: dict[str, Any], fault: Fault | None) -> None:
             texts = body.get("input") or body.get("texts") or []
-            if self.path in ("/v1/chat/completions", "/v2/chat"):
+            if self.path in ("/v1/chat/completions", "/v2/chat", "/api/chat"):
                 text = "" if fault else state.chat(*(message["content"] for message in body["messages"]))
                 self._write(200, json.dumps(_chat_envelope(self.path, body, text)).encode())
             elif self.path not in ("/v1/embeddings", "/v2/embed", "/api/embed/batch"):
@@ -190,6 +190,9 @@ def _chat_envelope(path: str, body: dict[str, Any], text: str) -> dict[str, Any]
             "message": {"role": "assistant", "content": blocks},
             "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 2}},
         }
+    if path.startswith("/api"):
+        said = {"role": "assistant", "content": text}
+        return {"message": said, "model": body["model"], "tokens_generated": 2, "finish_reason": "stop"}
     message = {"role": "assistant", "content": text or None}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

@@ -89,7 +89,9 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
                 self._whole(fault.status, error if self.path.startswith("/v2") else {"error": error})
             elif self.path.endswith("/rerank"):
                 self._whole(200, {"results": _ranking(state, body)})
-            elif not body["stream"] or (fault and fault.kind == "whole"):
+            elif not (body.get("stream") or self.path.endswith("/stream")) or (
+                fault and fault.kind == "whole"
+            ):
                 self._whole(200, _envelope(self.path, state.say(body["messages"])))
             elif fault and fault.kind == "silent":
                 self._wait_until_left()
@@ -121,6 +123,8 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
                 return
             if fault == "stall":
                 self._wait_until_left()
+            elif fault == "break" and self.path.startswith("/api"):
+                self.close_connection = True  # where nothing tells the end, only this is one too early
             else:
                 self.wfile.write(b"0\r\n\r\n")
 
@@ -138,6 +142,8 @@ def _handler(state: TalkingServer) -> type[BaseHTTPRequestHandler]:  # noqa: C90
 def _envelope(path: str, text: str) -> dict[str, Any]:
     if path.startswith("/v2"):
         return {"message": {"content": [{"type": "text", "text": text}]}}
+    if path.startswith("/api"):
+        return {"message": {"role": "assistant", "content": text}}
     return {"choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
@@ -158,10 +164,14 @@ def _piece(path: str, text: str) -> str:
     if path.startswith("/v2"):
         delta = {"message": {"content": {"type": "text", "text": text}}}
         return "event: content-delta\n" + _data({"type": "content-delta", "index": 0, "delta": delta})
+    if path.startswith("/api"):
+        return _data({"content": text})
     return _data({"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": text}}]})
 
 
 def _end(path: str, *, was_cut: bool) -> str:
+    if path.startswith("/api"):
+        return ""  # its answers just end
     if path.startswith("/v2"):
         reason = "MAX_TOKENS" if was_cut else "COMPLETE"
         tokens = {"input_tokens": 4, "output_tokens": 2}

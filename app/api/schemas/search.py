@@ -52,8 +52,10 @@ class SearchBody(Body):
 
     `hybrid` also looks for the words themselves and fuses both orders.
 
-    `filters` narrows: `{"language": "en", "page": {"gte": 3}, "file_id": [7, 9], "created_at": {"gte":
-    "2026-01-31"}}`; fields are item_id, file_id, page, media_type, language, created_at.
+    `filters` narrows: `{"language": "en", "page": {"gte": 3}, "file_id": [7, 9], "tags": ["draft", "final"],
+    "created_at": {"gte": "2026-01-31"}}`: a value, any of several, or a range. Fields are item_id, file_id,
+    page, media_type, language, created_at, and tags, which are what an item's metadata holds under `tags` or
+    `keywords`.
 
     A `vector` stands for the query where one has it, and must where a standalone embedded dataset names no
     embedder; `query` may then be left out.

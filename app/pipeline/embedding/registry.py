@@ -11,7 +11,15 @@ from pathlib import Path
 
 from app.errors import InvalidInputError
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
-from app.pipeline.providers import Setting, check_model, check_settings, find, load
+from app.pipeline.providers import (
+    Service,
+    Setting,
+    check_model,
+    check_settings,
+    find,
+    load,
+    offered_service,
+)
 from app.security.outbound import OutboundClient
 
 
@@ -31,14 +39,6 @@ class Provider:
     default_base_url: str | None = None
     needs_api_key: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The operator's inference service, and the client that may call it, wherever it is."""
-
-    url: str
-    http: OutboundClient
 
 
 _REQUEST_DIMENSIONS = Setting(
@@ -134,13 +134,9 @@ def build(
         embedder = implementation(spec, cache_dir=cache_dir, threads=threads)
     elif provider.takes_base_url:
         embedder = implementation(spec, http)
-    elif service is None:
-        raise InvalidInputError(
-            f"provider {spec.provider} is not offered here: EMBEDDING_INFERENCE_API_URL is not set",
-            field="provider",
-        )
     else:
-        embedder = implementation(replace(spec, base_url=service.url), service.http)
+        offered = offered_service(service, spec.provider, "EMBEDDING_INFERENCE_API_URL")
+        embedder = implementation(replace(spec, base_url=offered.url), offered.http)
     return embedder
 
 

@@ -17,7 +17,7 @@ from app.errors import InvalidInputError, ProviderUnavailableError
 from app.pipeline.embedding.base import EmbedderSpec, Embeddings, Purpose
 from app.pipeline.embedding.minilm.tokens import SPECIALS, cut_points, estimated_weights, tokenize
 from app.pipeline.embedding.pieces import cut_texts, join_vectors
-from app.pipeline.remote import Remote, RetryPolicy, message_of
+from app.pipeline.remote import GARBAGE, Remote, RetryPolicy, message_of
 from app.security.outbound import OutboundClient, OutboundResponse
 
 # Other tokenizers cut finer than our WordPiece, on prose and code by up to a fifth: limits keep this far off.
@@ -68,7 +68,7 @@ class RemoteEmbedder(ABC):
 
     @abstractmethod
     def _rows(self, answer: Any) -> list[list[float]]:
-        """The vectors in the order of the texts. KeyError, TypeError, ValueError, IndexError mean garbage."""
+        """The vectors in the order of the texts. One of `GARBAGE` means that it is none."""
 
     # --- batches --------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class RemoteEmbedder(ABC):
             answer = response.json()
             self._remote.count_tokens(answer)
             vectors = np.asarray(self._rows(answer), dtype=np.float32)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except GARBAGE as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} answered something that is not a list of vectors "
                 f"({type(error).__name__})."

@@ -6,10 +6,18 @@ A new provider is one file, one entry here and one case in the contract tests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.pipeline.generation.base import ChatModel, LanguageModelSpec
-from app.pipeline.providers import Setting, check_model, check_settings, find, load
+from app.pipeline.providers import (
+    Service,
+    Setting,
+    check_model,
+    check_settings,
+    find,
+    load,
+    offered_service,
+)
 from app.security.outbound import OutboundClient
 
 
@@ -20,7 +28,8 @@ class Provider:
     address: str  # "module:class", imported on use
     title: str
     default_model: str
-    default_base_url: str
+    default_base_url: str | None
+    takes_base_url: bool = True  # else it is the operator's to say (`Service`)
     needs_api_key: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
@@ -55,6 +64,14 @@ PROVIDERS: Mapping[str, Provider] = {
         needs_api_key=True,
         settings={"temperature": _TEMPERATURE, "max_tokens": _MAX_TOKENS},
     ),
+    "internal": Provider(
+        address="app.pipeline.generation.internal:InternalModel",
+        title="Inference service of this installation",
+        default_model="mistralai/Mistral-7B-Instruct-v0.2",
+        default_base_url=None,
+        takes_base_url=False,
+        settings={"temperature": _TEMPERATURE, "max_tokens": _MAX_TOKENS},
+    ),
 }
 
 
@@ -65,8 +82,17 @@ def validate(spec: LanguageModelSpec) -> None:
     check_settings(spec.provider, provider.settings, spec.config)
 
 
-def build(spec: LanguageModelSpec, http: OutboundClient) -> ChatModel:
-    """A language model ready to be asked; nothing is called before. Raises InvalidInputError."""
+def build(spec: LanguageModelSpec, http: OutboundClient, *, service: Service | None = None) -> ChatModel:
+    """A language model ready to be asked; nothing is called before.
+
+    `service` is what the internal provider asks. Raises InvalidInputError.
+    """
     validate(spec)
-    model: ChatModel = load(find(PROVIDERS, spec.provider).address)(spec, http)
+    provider = find(PROVIDERS, spec.provider)
+    implementation = load(provider.address)
+    if provider.takes_base_url:
+        model: ChatModel = implementation(spec, http)
+    else:
+        offered = offered_service(service, spec.provider, "LLM_INFERENCE_API_URL")
+        model = implementation(replace(spec, base_url=offered.url), offered.http)
     return model

@@ -15,7 +15,7 @@ from typing import Any
 from app.errors import ProviderUnavailableError
 from app.pipeline.generation.base import AnswerOptions, LanguageModelSpec, Turn
 from app.pipeline.generation.wire import Thoughts, event_data
-from app.pipeline.remote import Remote, RetryPolicy
+from app.pipeline.remote import GARBAGE, Remote, RetryPolicy
 from app.security.outbound import OutboundClient
 
 # Models served without a reasoning parser write their thoughts into the answer; cut off, they never close.
@@ -31,14 +31,16 @@ class RemoteLanguageModel(ABC):
 
     default_base_url = ""
     path = ""  # of the chat endpoint, below the base URL
+    stream_path: str | None = None  # of the one that streams, where that is another
+    tells_its_end = True  # else a streamed answer is whole when its body is
 
     def __init__(
         self, spec: LanguageModelSpec, http: OutboundClient, retry: RetryPolicy | None = None
     ) -> None:
         self._spec = spec
         self._remote = Remote(spec.provider, http, spec.api_key, retry or _RETRY)
-        base = (spec.base_url or self.default_base_url).rstrip("/")
-        self._url = base if base.endswith(self.path) else f"{base}{self.path}"
+        base = (spec.base_url or self.default_base_url).rstrip("/").removesuffix(self.path)
+        self._url, self._stream_url = base + self.path, base + (self.stream_path or self.path)
 
     def complete(self, system: str, user: str, *, max_tokens: int) -> str:
         """See LanguageModel."""
@@ -57,7 +59,7 @@ class RemoteLanguageModel(ABC):
             whole = json.loads(body)
             self._remote.count_tokens(whole)
             text = self._text(whole)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except GARBAGE as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} answered something that is not a chat answer ({type(error).__name__})."
             ) from error
@@ -72,7 +74,9 @@ class RemoteLanguageModel(ABC):
         """See ChatModel."""
         payload = self._conversation(turns, options)
         seconds = options.timeout_seconds
-        with self._remote.stream(self._url, payload, timeout_seconds=seconds, stopped=stopped) as answer:
+        with self._remote.stream(
+            self._stream_url, payload, timeout_seconds=seconds, stopped=stopped
+        ) as answer:
             if "json" in answer.headers.get("content-type", ""):  # some gateways do not stream
                 yield self._whole(b"".join(answer.body))
                 return False
@@ -99,7 +103,7 @@ class RemoteLanguageModel(ABC):
                 yield shown
             if end:
                 break
-        if not end:
+        if not end and self.tells_its_end:
             raise ProviderUnavailableError(f"{self._remote.name} broke off in the middle of its answer.")
         rest = thoughts.rest()
         if rest:
@@ -117,7 +121,7 @@ class RemoteLanguageModel(ABC):
             complaint = event.get("error")
             self._remote.count_tokens(event)
             piece, end = ("", "") if complaint else self._piece(event)
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except GARBAGE as error:
             raise ProviderUnavailableError(
                 f"{self._remote.name} sent something that is no part of an answer ({type(error).__name__})."
             ) from error
@@ -136,4 +140,4 @@ class RemoteLanguageModel(ABC):
 
     @abstractmethod
     def _text(self, answer: Any) -> str:
-        """The text of an answer. KeyError, TypeError, ValueError, IndexError mean garbage."""
+        """The text of an answer. One of `GARBAGE` means that it is none."""

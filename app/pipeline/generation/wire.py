@@ -5,13 +5,17 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator
 
+from app.errors import ProviderUnavailableError
+
 _OPEN, _CLOSE = "<think>", "</think>"
+_LONGEST_LINE = 1024 * 1024  # characters; putting together what has no end would take ever longer
 
 
 def event_data(body: Iterable[bytes]) -> Iterator[str]:
     """The data of each server-sent event (WHATWG HTML, 9.2), wherever the network cut it.
 
-    A character that was cut is put together again; an event that the end of the body cut is left out.
+    A character that was cut is put together again; an event that the end of the body cut is left out. Raises
+    ProviderUnavailableError for a line of more than a million characters.
     """
     data: list[str] = []
     for line in _lines(body):
@@ -29,6 +33,8 @@ def _lines(body: Iterable[bytes]) -> Iterator[str]:
     for chunk in body:
         rest += decoder.decode(chunk)
         *lines, rest = rest.split("\n")
+        if len(rest) > _LONGEST_LINE:
+            raise ProviderUnavailableError("A streamed answer has a line without end.")
         yield from (line.removesuffix("\r") for line in lines)
 
 

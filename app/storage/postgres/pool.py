@@ -36,11 +36,16 @@ class MeasuredPool(QueuePool):
         return fresh
 
     def _do_get(self) -> ConnectionPoolEntry:
+        started = time.monotonic()
         try:
-            with server_metrics.pool_wait():
-                return super()._do_get()
+            record = super()._do_get()
+        except BaseException:
+            server_metrics.pool_waited(time.monotonic() - started, failed=True)
+            raise
         finally:
             self._tell()
+        server_metrics.pool_waited(time.monotonic() - started)
+        return record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         record.info[_BACK_SINCE] = time.monotonic()

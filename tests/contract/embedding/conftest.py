@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.pipeline.embedding.base import Embedder, EmbedderSpec
-from app.pipeline.embedding.registry import Service, build
+from app.pipeline.embedding.registry import build
+from app.pipeline.providers import Service
 from app.security.outbound import OutboundClient, OutboundOptions
 from tests.support.providers import EmbeddingServer, embedding_server
 

@@ -8,7 +8,8 @@ import pytest
 
 from app.errors import InvalidInputError
 from app.pipeline.embedding.base import EmbedderSpec
-from app.pipeline.embedding.registry import Service, build
+from app.pipeline.embedding.registry import build
+from app.pipeline.providers import Service
 from app.security.outbound import OutboundClient
 from tests.support.providers import EmbeddingServer, Fault
 

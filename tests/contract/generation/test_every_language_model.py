@@ -12,12 +12,12 @@ from prometheus_client import REGISTRY
 from app.errors import InvalidInputError, ProviderRefusedError, ProviderUnavailableError
 from app.pipeline.generation.base import LanguageModelSpec
 from app.pipeline.generation.registry import PROVIDERS, build
-from app.pipeline.providers import load
+from app.pipeline.providers import Service, load
 from app.pipeline.remote import RetryPolicy
 from app.security.outbound import OutboundClient, OutboundOptions
 from tests.support.providers import EmbeddingServer, Fault, embedding_server
 
-URLS = {"openai": "openai_url", "cohere": "cohere_url"}
+URLS = {"openai": "openai_url", "cohere": "cohere_url", "internal": "cohere_url"}
 QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.01, longest_wait_seconds=0.5, timeout_seconds=30)
 HASTY = replace(QUICK, timeout_seconds=2)
 
@@ -53,7 +53,11 @@ def ask(
 
 def test_the_instruction_and_the_question_go_in_and_the_answer_comes_out(spec, server, http):
     server.chat = lambda system, user: f"  {system}: {user}\n"
-    assert build(spec, http).complete("be brief", "say hello", max_tokens=60) == "be brief: say hello"
+    service = Service(server.cohere_url, http)
+    assert (
+        build(spec, http, service=service).complete("be brief", "say hello", max_tokens=60)
+        == "be brief: say hello"
+    )
     (request,) = server.requests
     assert request["body"]["model"] == "stub"
     assert request["body"]["max_tokens"] == 60
@@ -69,7 +73,8 @@ def test_the_tokens_of_an_answer_are_counted(spec, server, http):
 
     before = counted("input"), counted("output")
     ask(spec, http)
-    assert (counted("input"), counted("output")) == (before[0] + 3, before[1] + 2)
+    taken = 0 if spec.provider == "internal" else 3  # it tells only what it has given
+    assert (counted("input"), counted("output")) == (before[0] + taken, before[1] + 2)
 
 
 @pytest.mark.parametrize("provider", sorted(PROVIDERS))
@@ -156,3 +161,33 @@ def test_an_address_inside_the_house_is_not_called(spec, server):
     with pytest.raises(InvalidInputError):
         ask(spec, OutboundClient())
     assert server.requests == []
+
+
+def test_the_operators_service_is_asked_at_its_own_path_and_by_its_own_client(server, http):
+    # What users name may not be private; what the operator named may.
+    model = build(
+        LanguageModelSpec("internal", "m"), OutboundClient(), service=Service(server.cohere_url, http)
+    )
+    assert model.complete("be brief", "say hello", max_tokens=60) == "An answer"
+    (request,) = server.requests
+    assert request["path"] == "/api/chat"
+    assert "authorization" not in request["headers"]
+
+
+def test_without_a_service_the_setting_is_named():
+    with pytest.raises(InvalidInputError, match="LLM_INFERENCE_API_URL is not set") as refused:
+        build(LanguageModelSpec("internal", "m"), OutboundClient())
+    assert refused.value.field == "provider"
+
+
+@pytest.mark.parametrize("asked", ["9" * 400, "99999999", "Mon, 01 Jan 9999 00:00:00 GMT"])
+def test_no_provider_puts_work_off_for_more_than_a_day(spec, server, http, asked):
+    server.faults.append(Fault("status", status=429, retry_after=asked))
+    with pytest.raises(ProviderUnavailableError) as busy:
+        ask(spec, http)
+    assert busy.value.retry_after_seconds == 24 * 3600
+
+
+def test_a_date_that_no_calendar_has_is_no_date(spec, server, http):
+    server.faults.append(Fault("status", status=503, retry_after=f"Mon, 01 Jan {'9' * 30} 00:00:00 GMT"))
+    assert ask(spec, http) == "An answer"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.config import Settings
 from app.container import Container
 from app.errors import NotFoundError
 from app.pipeline.projection.runner import ProjectionRunner
@@ -78,6 +79,26 @@ def test_a_provider_brings_its_defaults_and_cohere_wants_a_key(api: Api):
     )
     assert made["config"] == {"model": made["model"]}
     assert api.post("/api/llms", {"name": "x", "provider": "cohere"}, 400)["field"] == "api_key"
+
+
+def test_the_operators_service_answers_and_takes_no_address(
+    api: Api, provider: EmbeddingServer, container: Container
+):
+    made = api.post("/api/llms", {"name": "ours", "provider": "internal", "model": "m"}, 201)
+    assert (made["base_url"], made["has_api_key"]) == (None, False)
+    answer = api.post(f"/api/llms/{made['llm_id']}/test")
+    assert answer["success"] is False
+    assert "LLM_INFERENCE_API_URL is not set" in answer["message"]
+    settings = {**container.settings.values, "llm_inference_api_url": provider.cohere_url}
+    container.settings = Settings(settings)
+    answer = api.post(f"/api/llms/{made['llm_id']}/test")
+    assert answer == {"success": True, "message": "m answered: An answer"}
+    assert provider.requests[-1]["path"] == "/api/chat"
+    for refused in (
+        api.patch(f"/api/llms/{made['llm_id']}", {"base_url": "https://example.com/v1"}, 400),
+        api.post("/api/llms", {"name": "x", "provider": "internal", "base_url": "https://example.com"}, 400),
+    ):
+        assert refused["field"] == "base_url"
 
 
 @pytest.mark.parametrize(

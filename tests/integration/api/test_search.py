@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from app.container import Container
 from app.storage.postgres.tables import EmbedderRow
@@ -140,3 +140,16 @@ def test_a_bad_question_names_the_field(api: Api, more: dict[str, Any], field: s
 def test_a_question_of_two_megabytes_is_too_large(api: Api):
     body = {"query": "x" * 2_000_000, "embedded_dataset_ids": [1]}
     assert api.post("/api/search", body, 413)["code"] == "too_large"
+
+
+def test_all_that_is_asked_is_looked_up_at_once(api: Api, corpus: Corpus, container: Container):
+    sent: list[str] = []
+
+    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    event.listen(container.database.engine, "before_cursor_execute", hear)
+    ask(api, corpus, embedded_dataset_ids=corpus.ids)
+    assert len([one for one in sent if "FROM embedded_datasets" in one]) == 1
+    field = ask(api, corpus, embedded_dataset_ids=[*corpus.ids, 987_654], status=404)["field"]
+    assert field == "embedded_dataset_ids"

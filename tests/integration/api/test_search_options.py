@@ -125,6 +125,8 @@ def test_a_reranker_that_fails_is_told_in_the_block_and_one_of_somebody_else_is_
     assert (
         ask(api, corpus, status=400, rerank={"llm_id": mine, "candidates": 0})["field"] == "rerank.candidates"
     )
+    inside = api.post("/api/llms", {"name": "ours", "provider": "internal"}, 201)["llm_id"]
+    assert ask(api, corpus, status=400, rerank={"llm_id": inside})["field"] == "rerank.llm_id"
 
 
 def test_the_words_of_a_query_are_lit_where_they_stand(api: Api, corpus: Corpus):

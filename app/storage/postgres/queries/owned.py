@@ -107,9 +107,9 @@ def expect_readable(connection: Connection, table: type[Shared], key: int, owner
         raise missing(table, key)
 
 
-def missing(table: type[T], key: int) -> NotFoundError:
+def missing(table: type[T], key: int, *, field: str | None = None) -> NotFoundError:
     """To be raised where there is no such row, or none for whoever asks."""
-    return NotFoundError(f"no {_NOUNS[table]} {key}")
+    return NotFoundError(f"no {_NOUNS[table]} {key}", field=field)
 
 
 @cache
@@ -136,5 +136,5 @@ def _key(table: type[T]) -> InstrumentedAttribute[int]:
 def _one(session: Session, statement: Select[tuple[T]], table: type[T], key: int, field: str | None) -> T:
     row = session.scalars(statement).one_or_none()
     if row is None:
-        raise NotFoundError(f"no {_NOUNS[table]} {key}", field=field)
+        raise missing(table, key, field=field)
     return row

@@ -6,7 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal_column, not_, or_, select, true, union
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    func,
+    literal,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+    union,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.storage.filters import AllOf, AnyOf, DateRange, Equal, Filters, Not, NumberRange, OneOf
@@ -77,9 +91,9 @@ def condition(filters: Filters) -> ColumnElement[bool]:
     """What the filters say, of an item and its chunk."""
     match filters:
         case Equal(field, value):
-            return _COLUMNS[field] == value
+            return _one_of(field, [value])
         case AnyOf(field, values):
-            return _COLUMNS[field].in_(values)
+            return _one_of(field, values)
         case NumberRange() | DateRange():
             return _within(filters)
         case AllOf(parts):
@@ -88,6 +102,12 @@ def condition(filters: Filters) -> ColumnElement[bool]:
             return or_(*(condition(part) for part in parts))
         case Not(part):
             return not_(condition(part))
+
+
+def _one_of(field: str, values: Sequence[Any]) -> ColumnElement[bool]:
+    if field == "tags":  # of which an item has several
+        return Item.tags.bool_op("&&")(literal(list(values), ARRAY(Text)))
+    return _COLUMNS[field].in_(values)
 
 
 def _within(bounds: NumberRange | DateRange) -> ColumnElement[bool]:

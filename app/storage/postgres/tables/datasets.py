@@ -65,6 +65,7 @@ class Item(Base, Owned, Timestamps):
     language: Mapped[str | None] = mapped_column(Text)
     page_count: Mapped[int | None] = mapped_column(Integer)
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=sql("'{}'"))
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))  # of its metadata
     warnings: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=sql("'{}'"))
 
 

@@ -169,7 +169,9 @@ function setUpConnecting(form: HTMLFormElement): void {
   provider.addEventListener("change", () => {
     const chosen = provider.selectedOptions[0]!;
     form.querySelector<HTMLInputElement>("[name=model]")!.value = chosen.dataset["model"] ?? "";
-    form.querySelector<HTMLInputElement>("[name=base_url]")!.value = chosen.dataset["url"] ?? "";
+    const address = form.querySelector<HTMLInputElement>("[name=base_url]")!;
+    address.value = chosen.dataset["url"] ?? "";
+    address.disabled = !address.value; // of the installation's own service the operator has said it
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();

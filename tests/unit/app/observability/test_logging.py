@@ -223,3 +223,14 @@ def test_names_of_secrets_are_known_and_counts_are_not():
     assert not any(
         map(is_secret_name, ["tokens", "token_count", "max_input_tokens", "key", "has_api_key_count"])
     )
+
+
+@pytest.mark.parametrize(
+    "secret", ["Bearer abcdef123456", "api_\u212aey=abcdef123456", "\\u0062 to\u212aen: abcdef123456"]
+)
+def test_a_line_that_is_looked_at_as_a_whole_hides_what_its_parts_would(out: io.StringIO, secret: str):
+    logging.getLogger("app.x").info("plain", extra={"where": secret})
+    logging.getLogger("app.x").info(secret)
+    logging.getLogger("app.x").info("plain", extra={"api_key": "abcdef123456"})
+    assert len(lines(out)) == 3
+    assert "abcdef123456" not in out.getvalue()

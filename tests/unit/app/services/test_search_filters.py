@@ -16,6 +16,8 @@ def test_values_lists_and_ranges_become_filters():
         NumberRange("page", gte=3, lt=9),
         AnyOf("file_id", (7, 9)),
     )
+    assert parse_filters({"tags": "draft"}) == (Equal("tags", "draft"),)
+    assert parse_filters({"tags": ["draft", "final"]}) == (AnyOf("tags", ("draft", "final")),)
 
 
 def test_dates_without_a_zone_are_utc():
@@ -34,6 +36,8 @@ def test_dates_without_a_zone_are_utc():
         ({"page": {}}, "filters.page"),
         ({"page": []}, "filters.page"),
         ({"language": 7}, "filters.language"),
+        ({"tags": {"gte": "a"}}, "filters.tags"),
+        ({"tags": [7]}, "filters.tags"),
         ({"language": ["en", 7]}, "filters.language"),
         ({"language": {"gte": "a"}}, "filters.language"),
         ({"created_at": "2026-01-31"}, "filters.created_at"),

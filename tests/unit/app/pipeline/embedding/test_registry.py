@@ -12,7 +12,8 @@ import pytest
 
 from app.errors import InvalidInputError
 from app.pipeline.embedding.base import EmbedderSpec
-from app.pipeline.embedding.registry import PROVIDERS, Service, build, validate
+from app.pipeline.embedding.registry import PROVIDERS, build, validate
+from app.pipeline.providers import Service
 from app.security.outbound import OutboundClient
 
 SPEC = EmbedderSpec("openai", "text-embedding-3-small", 1536)

@@ -10,6 +10,7 @@ import pytest
 from app.errors import InvalidInputError
 from app.pipeline.generation.base import LanguageModelSpec
 from app.pipeline.generation.registry import PROVIDERS, build, validate
+from app.pipeline.providers import Service
 from app.security.outbound import OutboundClient
 
 SPEC = LanguageModelSpec("openai", "gpt-4o-mini")
@@ -17,8 +18,9 @@ SPEC = LanguageModelSpec("openai", "gpt-4o-mini")
 
 @pytest.mark.parametrize("name", sorted(PROVIDERS))
 def test_every_provider_builds_from_its_defaults(name: str):
-    provider = PROVIDERS[name]
-    assert callable(build(LanguageModelSpec(name, provider.default_model), OutboundClient()).complete)
+    provider, service = PROVIDERS[name], Service("http://inside/", OutboundClient())
+    spec = LanguageModelSpec(name, provider.default_model)
+    assert callable(build(spec, OutboundClient(), service=service).complete)
 
 
 @pytest.mark.parametrize(

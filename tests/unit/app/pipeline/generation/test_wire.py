@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import ProviderUnavailableError
 from app.pipeline.generation.wire import Thoughts, event_data
 
 
@@ -26,3 +29,16 @@ def test_thoughts_are_left_out_wherever_the_pieces_end(places: list[int]):
     thoughts = Thoughts()
     shown = "".join(thoughts.said(said[a:b]) for a, b in itertools.pairwise(edges))
     assert shown + thoughts.rest() == "a <b two <thin"
+
+
+def test_a_line_without_end_is_not_put_together():
+    taken: list[int] = []
+
+    def body() -> Iterator[bytes]:
+        for _ in range(100):
+            taken.append(1)
+            yield b"x" * 65536
+
+    with pytest.raises(ProviderUnavailableError, match="without end"):
+        list(event_data(body()))
+    assert len(taken) < 20
