@@ -123,4 +123,6 @@ def _trace_id(traceparent: str | None) -> str | None:
 
 def _storable(text: str | None) -> str | None:
     """Text as Postgres takes it: a stranger's message may hold what UTF-8 or a text column cannot."""
-    return text if text is None else text.encode(errors="replace").decode().replace("\x00", "�")
+    if text is None or (text.isascii() and "\x00" not in text):
+        return text
+    return text.encode(errors="replace").decode().replace("\x00", "�")

@@ -34,16 +34,16 @@ _SHAPES = (
 )
 
 # What one of the shapes begins with: most texts have nothing of it, and are looked at once instead of often.
+# Folding a text and searching it as it is takes a third of a search without regard to case.
 _HINT = re.compile(
-    r"://|bearer |basic |\b(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|co)[-_]|AKIA|ASIA|eyJ|PRIVATE KEY|"
-    rf"\bpass|session[-_]?id|{NAMES_OF_SECRETS}",
-    re.IGNORECASE,
+    r"://|bearer |basic |\b(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|co)[-_]|akia|asia|eyj|private key|"
+    rf"\bpass|session[-_]?id|{NAMES_OF_SECRETS}"
 )
 
 
 def mask_text(text: str) -> str:
     """The text with every secret in it hidden."""
-    if not _HINT.search(text):
+    if not _HINT.search(text.casefold()):
         return text
     for shape in _SHAPES:
         text = shape.sub(_hide, text)

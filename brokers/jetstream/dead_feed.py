@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from brokers.jetstream.broker import JetStreamBroker
 
-_PAGE = 1000
+_PAGE = 2000
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ async def _acknowledge(batch: Batch) -> None:
 
 
 def everything(broker: JetStreamBroker, life: Lifetime, *, start: int = 0) -> Iterator[list[DeadLetter]]:
-    """All letters that the stream holds now from the id `start` on, oldest first, a thousand at a time.
+    """All letters that the stream holds now from the id `start` on, oldest first, two thousand at a time.
 
     Raises TopologyError and Dramatiq's connection errors.
     """
