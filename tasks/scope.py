@@ -30,12 +30,15 @@ from app.observability.redaction import hashed
 from app.services.failures import mark_failed, tell_failed
 from app.services.job_replay import revive
 from app.services.jobs import Run
+from brokers import JetStreamMessage
 from tasks.actor import Handler
 from tasks.watch import RunStopped, Watch
 
 logger = logging.getLogger(__name__)
 
 _SHORTEST_WAIT_SECONDS = 1.0
+# How often and how far apart one looks for the migrations before the message goes back.
+_LOOKS, _LOOK_SECONDS, _HAND_BACK_SECONDS = 10, 1.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,24 @@ class Scope:
                 job_metrics.active(self.pool),
                 tracing.continuing(message_trace.made(CurrentMessage.get_current_message())),
             ):
-                self._run(kind, UUID(job_id), publication, handler)
+                if self._is_migrated():
+                    self._run(kind, UUID(job_id), publication, handler)
+                else:
+                    _hand_back()
 
         return run_job
+
+    def _is_migrated(self) -> bool:
+        """Whether the database is this release's, after a while of waiting for it.
+
+        During an upgrade new workers may come before the migrations are through: that must cost no attempt.
+        """
+        for _ in range(_LOOKS):
+            if not self.container.schema.is_behind():
+                return True
+            logger.info("the migrations of this release are still to come: the job waits for them")
+            time.sleep(_LOOK_SECONDS)
+        return False
 
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
         run = self._begin(kind, job_id, publication)
@@ -171,6 +189,13 @@ class Scope:
             logger.info("the job was cancelled or taken over meanwhile")
         else:
             tell_failed(self.container.feed, subjects, run.job_id, error)
+
+
+def _hand_back() -> None:
+    """Let the message of this run come again, at no cost."""
+    message: object = CurrentMessage.get_current_message()  # a proxy, whatever Dramatiq declares
+    if isinstance(message, JetStreamMessage):
+        message.hand_back(_HAND_BACK_SECONDS)
 
 
 def worker_name() -> str:

@@ -24,16 +24,24 @@ class Schema:
 
         A later one is no fault: during an upgrade the last release works on until its pods are replaced.
         """
+        missing = self._missing()
+        if missing is not None:
+            raise UnavailableError(f"{missing}: run `flask migrate`")
+
+    def is_behind(self) -> bool:
+        """Whether migrations of this release are still to come. Raises UnavailableError."""
+        return self._missing() is not None
+
+    def _missing(self) -> str | None:
         if self._is_new_enough:
-            return
+            return None
         present, known = self._present(), self._known()
         if present is None:
-            raise UnavailableError("the database has no schema yet: run `flask migrate`")
+            return "the database has no schema yet"
         if present != known[0] and present in known:
-            raise UnavailableError(
-                f"the database has revision {present}, this release needs {known[0]}: run `flask migrate`"
-            )
+            return f"the database has revision {present}, this release needs {known[0]}"
         self._is_new_enough = True
+        return None
 
     def is_later(self) -> bool:
         """Whether a later release migrated the database, as before a rollback. Raises UnavailableError."""
