@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -75,9 +76,24 @@ def post_worker_init(worker: Any) -> None:
         )  # fmt: skip
 
 
-def on_starting(_server: Any) -> None:
+def on_starting(server: Any) -> None:
     """Numbers of an earlier life, whose process ids come again, must not be added to ours."""
     forget_processes()
+    _share_connections(server.cfg.workers)
+
+
+def _share_connections(processes: int) -> None:
+    """Postgres' connections are those of all processes together. SystemExit where there are too few."""
+    if processes == 1:
+        return
+    with suppress(InvalidInputError):  # which the application tells in words
+        settings = Settings.from_env()
+        most = settings.db_max_connections
+        if most < processes:
+            _log.error("cannot start: DB_MAX_CONNECTIONS is %d, fewer than the %d processes", most, processes)
+            raise SystemExit(3)  # as where a process of gunicorn does not come up
+        shares = {"DB_MAX_CONNECTIONS": most, "DB_MIN_CONNECTIONS": settings.db_min_connections}
+        os.environ.update({name: str(value // processes) for name, value in shares.items()})  # noqa: TID251 for them
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -32,17 +32,24 @@ def _migrate(container: Container) -> click.Command:
     @as_operator
     def migrate() -> None:
         """Bring database, streams and bucket to what this release needs; safe to repeat."""
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config(toml_file=_ROOT / "pyproject.toml")
-        config.attributes["url"] = container.settings.database_url_psycopg2
-        command.upgrade(config, "head")
+        if container.schema.is_later():
+            click.echo("the database is a later release's, which this one works with: it stays as it is")
+        else:
+            _upgrade(container)
         _apply_streams(container, dry_run=False)
         container.blobs.ensure_bucket()
         click.echo("ready")
 
     return migrate
+
+
+def _upgrade(container: Container) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(toml_file=_ROOT / "pyproject.toml")
+    config.attributes["url"] = container.settings.database_url_psycopg2
+    command.upgrade(config, "head")
 
 
 def _streams(container: Container) -> click.Group:

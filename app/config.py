@@ -130,8 +130,8 @@ _TRACE_FIELD = "{trace_id}"
 
 SETTINGS: tuple[Variable, ...] = (
     Variable("DATABASE_URL", "Postgres, as a SQLAlchemy or libpq URL", _url("postgresql", "postgresql+psycopg2", "postgres"), required=True, secret=True),
-    Variable("DB_MAX_CONNECTIONS", "most connections per process", _integer(1, 1000), 20),
-    Variable("DB_MIN_CONNECTIONS", "connections kept open per process, however long they are idle", _integer(0, 1000), 2),
+    Variable("DB_MAX_CONNECTIONS", "most connections; several processes of gunicorn share them", _integer(1, 1000), 20),
+    Variable("DB_MIN_CONNECTIONS", "connections kept open, however long they are idle; shared likewise", _integer(0, 1000), 2),
     Variable("DB_ACQUIRE_TIMEOUT_SECS", "wait for a free connection", _integer(1, 600), 30),
     Variable("DB_IDLE_TIMEOUT_SECS", "close a connection idle for so long", _integer(1, 86_400), 300),
     Variable("DB_MAX_LIFETIME_SECS", "recycle a connection after so long", _integer(1, 86_400), 1800),

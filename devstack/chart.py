@@ -18,6 +18,19 @@ _MARK = "@schema "
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 # Read by the Procfile and by nothing else; and the guide's, for a release that does not know it yet.
 OTHER_VARIABLES = {"WEB_THREADS": "requests at a time", "RUST_LOG": "log filter"}
+# The entries of Secrets (templates/_env.tpl), and labels that selectors and Helm go by.
+_SECRET_ENTRIES = (
+    *("encryption-master-key", "encryption-retired-keys", "database-password", "nats-url"),
+    *("oidc-client-secret", "qdrant-api-key", "s3-access-key-id", "s3-secret-access-key"),
+)
+_OUR_LABELS = r"^(app[.]kubernetes[.]io/(name|instance|part-of|version|managed-by)|helm[.]sh/chart)$"
+_LABELS = {
+    "type": "object",
+    "description": "Labels, but for those of the chart.",
+    "additionalProperties": {"type": "string"},
+    "propertyNames": {"not": {"pattern": _OUR_LABELS}},
+}
+_ENTRY = {"enum": list(_SECRET_ENTRIES), "description": "Entry of a Secret."}
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,7 @@ def _definitions() -> dict[str, Any]:
         **_object("Variables of docs/configuration.md that are no secrets."),
         "properties": {name: {"type": "string", "description": text} for name, text in variables().items()},
     }
-    return {"probe": probe, "resources": resources, "env": env}
+    return {"probe": probe, "resources": resources, "env": env, "labels": _LABELS, "secretEntry": _ENTRY}
 
 
 def readme() -> str:

@@ -40,7 +40,10 @@ from tasks.watch import RunStopped, Watch
 logger = logging.getLogger(__name__)
 
 _SHORTEST_WAIT_SECONDS = 1.0
-_AWAY_SECONDS = 5.0  # where Postgres does not answer, until the message is looked at again
+# Where Postgres does not answer or is not migrated, until the message is looked at again.
+_AWAY_SECONDS = 5.0
+# How often and how far apart one looks for the migrations before that.
+_LOOKS, _LOOK_SECONDS = 10, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,21 @@ class Scope:
 
         return run_job
 
+    def _wait_for_migrations(self) -> None:
+        """Return once the database is this release's; raises UnavailableError after a while.
+
+        During an upgrade new workers may come before the migrations are through: that must cost no attempt.
+        """
+        for _ in range(_LOOKS):
+            if not self.container.schema.is_behind():
+                return
+            logger.info("the migrations of this release are still to come: the job waits for them")
+            time.sleep(_LOOK_SECONDS)
+        raise UnavailableError("the migrations of this release are still to come")
+
     def _run(self, kind: str, job_id: UUID, publication: int, handler: Handler) -> None:
         try:
+            self._wait_for_migrations()
             run = self._begin(kind, job_id, publication)
             if run is None:
                 self._repeat_death(job_id, publication)

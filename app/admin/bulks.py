@@ -66,8 +66,7 @@ class BulksView(frame.Page):
 
     def _bulks(self) -> dict[str, Any]:
         number = frame.page_number()
-        window = {"limit": _SHOWN, "offset": (number - 1) * _SHOWN}
-        found = self._of.letter_bulks.list(frame.principal(), **window)
+        found = self._of.letter_bulks.list(frame.principal(), limit=_SHOWN, offset=(number - 1) * _SHOWN)
         return {
             "bulks": found.items,
             "page": number,

@@ -79,16 +79,17 @@ def configure(
     root.setLevel(logging.INFO)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.NOTSET)
+    for name in _TAKEN_OVER:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)  # gunicorn has set its own, which the filter would not reach
     unread = [one for one in directives.split(",") if one.strip() and not _apply(one.strip())]
     if level is not None and not _apply(level):
         unread.append(level)
     _quieten(root.level)
     if unread:
         logging.getLogger(__name__).warning("cannot read these log filters, left out: %s", ", ".join(unread))
-    for name in _TAKEN_OVER:
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
 
 
 def bind(**fields: object) -> Token[Mapping[str, object]]:

@@ -29,6 +29,7 @@ SAMPLES: dict[str, Any] = {
     "networkPolicy.egress.internetPorts": [8443],
     "observability.otelCollector.config": {"exporters": {"debug": {}}},
     "observability.traceUrlTemplate": "https://traces.example.com/trace/{trace_id}",
+    "global.podSecurityContext": {"fsGroup": 10002},
 }
 # What may hold only one value: another is refused.
 FIXED = {

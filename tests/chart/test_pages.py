@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from devstack.chart import CHART, keys
 from devstack.product import ROOT
 from tests.chart.rendering import WORKLOADS, Rendered, rendered, values
 
 pytestmark = pytest.mark.unit
 OPERATORS = "\n".join((ROOT / "docs" / name).read_text() for name in ("kubernetes.md", "secrets.md"))
+# What is typed: on the page about backups and in the runbooks, too.
+TYPED = [ROOT / "docs" / "backup.md", *sorted((ROOT / "docs" / "runbooks").glob("*.md"))]
+COMMANDS = OPERATORS + "\n".join(page.read_text() for page in TYPED)
+OF_OTHERS = {"kubectl get pods", "kubectl describe certificate", "kubectl edit pvc"}  # where those are
+KEYS = {".".join(key.path) for key in keys((CHART / "values.yaml").read_text())}
 ADVICE = {
     "EN07": ("AWS Secrets Manager", "Vault"),
     "EN08": ("only those who run the installation read it",),
@@ -72,12 +78,36 @@ def test_the_license_lies_at_the_root():
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 
 
+def commands(program: str) -> list[tuple[str, str]]:
+    """What the pages tell to type: whole lines of blocks, and what stands between backticks."""
+    return re.findall(rf"(?m)^ *({program} [^`\n]+)|`({program} [^`]+)`", COMMANDS)
+
+
+def test_every_command_for_the_cluster_names_the_namespace_of_the_release():
+    found = [block or inline for program in ("kubectl", "helm") for block, inline in commands(program)]
+    verbs = {" ".join(one.split()[:2]) for one in found}
+    assert {"kubectl exec", "kubectl logs", "helm install", "helm upgrade", "helm rollback"} <= verbs
+    whole = {
+        one for one in found if len(one.split()) > 2
+    } - OF_OTHERS  # `helm upgrade` is a word for what it does
+    assert [one for one in whole if "-n semantic-explorer" not in re.sub(r"\s+", " ", one)] == []
+    searched = [one for one in found if "grep" in one]
+    assert searched
+    assert [one for one in searched if "--tail=-1" not in one] == [], "kubectl shows ten lines of a pod"
+
+
 def test_names_in_the_pages_commands_are_those_of_the_chart():
-    labels = set(re.findall(r"app\.kubernetes\.io/name=([a-z-]+)", OPERATORS))
+    labels = set(re.findall(r"app\.kubernetes\.io/name=([a-z-]+)", COMMANDS))
     assert labels <= {*WORKLOADS.values(), "migrations"}
-    assert set(re.findall(r"svc/(\S+) ", OPERATORS)) == {"semantic-explorer-nats"}
-    for name in re.findall(r"deploy/(\S+) ", OPERATORS):
+    assert set(re.findall(r"svc/(\S+) ", COMMANDS)) == {"semantic-explorer-nats"}
+    deployments = re.findall(r"deploy/([a-z-]+)", COMMANDS)
+    assert deployments
+    for name in deployments:
         assert rendered("quickstart").one("Deployment", name)
+    for key in re.findall(
+        r"`((?:secrets|migrations|nats|keda|autoscaling|podDisruptionBudget)\.[\w.]+)", COMMANDS
+    ):
+        assert any(f".{key}." in f".{path}." for path in KEYS), key
 
 
 def test_an_external_secret_asks_the_store_of_the_guide():

@@ -6,6 +6,7 @@ import base64
 import importlib.metadata
 import re
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from sqlalchemy.engine import make_url
 
 from app.api.guard import refuse_open_bind
 from app.config import SETTINGS, Settings
-from app.container import build
+from app.container import Container, build
 from app.jobs.pools import POOLS
 from app.observability.health import HealthServer
+from app.security.certificates import of_postgres
 from app.security.oidc_options import oidc_options
 from brokers.jetstream.options import BrokerOptions
 from devstack.chart import OTHER_VARIABLES
@@ -138,6 +140,14 @@ def test_a_user_with_odd_characters_arrives_whole_and_the_password_beside_the_ur
     assert url.query["sslmode"] == "require"
 
 
+def test_the_authority_of_postgres_is_named_where_its_end_is_watched():
+    given = {"sslMode": "verify-full", "sslRootCert": "/etc/our postgres/ca.crt"}
+    chart = Rendered(values("quickstart", at("postgresql.external", given)))
+    url = settings(chart, "migrations").database_url
+    assert of_postgres(url) == {"postgres_ca": Path("/etc/our postgres/ca.crt")}
+    assert make_url(url).query["sslrootcert"] == "/etc/our postgres/ca.crt"
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_no_secret_stands_in_the_environment_in_the_clear(case: str):
     hidden = {one.name for one in SETTINGS if one.secret} - {"DATABASE_URL"} | {"PGPASSWORD"}
@@ -165,9 +175,47 @@ def test_the_public_address_is_one_that_browsers_can_be_sent_back_to(case: str):
     assert url.scheme == "https" or url.hostname == "localhost"
 
 
+def built(key: str, path: str, value: Any) -> Container:
+    """What a workload makes of a value of the chart."""
+    return build(settings(Rendered(values("quickstart", at(path, value))), WORKLOADS[key]))
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_the_variables_of_the_pool_reach_it(key: str):
+    names = (
+        "MAX_CONNECTIONS",
+        "MIN_CONNECTIONS",
+        "ACQUIRE_TIMEOUT_SECS",
+        "IDLE_TIMEOUT_SECS",
+        "MAX_LIFETIME_SECS",
+    )
+    given = {f"DB_{name}": str(number) for number, name in enumerate(names, start=11)}
+    options = built(key, f"{key}.env", given).database._options
+    assert (options.max_connections, options.min_connections) == (11, 12)
+    assert (options.acquire_timeout_seconds, options.idle_timeout_seconds) == (13, 14)
+    assert options.max_lifetime_seconds == 15
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_the_copies_of_streams_are_the_setting(key: str):
+    assert built(key, f"{key}.env.NATS_REPLICAS", "5").broker_options.replicas == 5
+
+
+def test_the_bucket_is_asked_for_where_the_values_say():
+    given = {"endpoint": "https://s3.eu-central-1.amazonaws.com", "region": "eu-central-1", "bucket": "ours"}
+    options = built("workerCollections", "storage.s3", given).blobs.options
+    assert (options.endpoint_url, options.region, options.bucket) == tuple(given.values())
+
+
+@pytest.mark.parametrize("key", WORKLOADS)
+def test_the_level_and_filter_of_the_log_reach_the_program(key: str):
+    given = {"LOG_LEVEL": "WARNING", "RUST_LOG": "error,semantic_explorer=debug", "LOG_FORMAT": "text"}
+    read = built(key, f"{key}.env", given).settings
+    assert (read.log_level, read.rust_log, read.log_format) == tuple(given.values())
+
+
 def test_the_limit_of_a_map_is_the_setting():
     path = "workerVisualizationsPy.env.PROCESSING_TIMEOUT_SECS"
-    chart = Rendered(values("quickstart", at(path, "7200")))
-    container = build(settings(chart, "worker-visualizations-py"))
+    container = built("workerVisualizationsPy", path, "7200")
     assert container.projection_runner._timeout_seconds == 7200
     assert container.policies.of("build_visualization").time_limit_ms > 7200 * 1000

@@ -38,6 +38,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("dex.external.issuerUrl", "http://auth.example.com", "must begin with https://"),
     ("publicUrl", "http://explorer.example.com", "publicUrl must begin with https://"),
     ("postgresql.external.enabled", False, "the chart brings no database"),
+    ("postgresql.external.sslMode", "verify-full", "verify-full needs sslRootCert"),
     ("qdrant.external.url", "", "the chart brings no Qdrant"),
     ("nats.enabled", True, "exactly one of"),
     ("nats.external.enabled", False, "exactly one of"),
@@ -50,6 +51,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("workerVisualizationsPy.env.HEALTH_CHECK_PORT", "9000", "asks port 8081"),
     ("workerDatasets.keda.enabled", True, "nats.monitoringEndpoint"),
     ("api.autoscaling", {"enabled": True, "minReplicas": 11}, "minReplicas is above maxReplicas"),
+    (
+        "api",
+        {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+        "resources.requests.cpu",
+    ),
 ]
 
 
@@ -58,6 +64,15 @@ def test_what_cannot_work_is_refused_with_the_way_out(path: str, value: Any, mes
     said = refusal(overlay(values(), at(path, value)))
     assert message in said
     assert str(value) not in said or len(str(value)) < 60, "a secret's value must not be told"
+
+
+def test_an_external_secret_must_ask_for_every_secret_that_is_nowhere_else():
+    given = overlay(at("postgresql.external.password", ""), at("secrets.externalSecret.enabled", True))
+    assert "secrets.externalSecret.data.database-password" in refusal(values("quickstart", given))
+    asked = at("secrets.externalSecret.data.database-password", {"key": "semantic-explorer/database"})
+    assert refusal(values("quickstart", given, asked)) == ""
+    elsewhere = at("secrets.entries.database-password", {"secret": "pg-app"})
+    assert refusal(values("quickstart", given, elsewhere)) == ""
 
 
 def test_two_scalers_for_one_workload_are_refused():
@@ -80,6 +95,9 @@ WARNED: list[tuple[Any, str]] = [
     (at("workerDatasets.replicaCount", 11), "11 pods x 10 jobs = 110"),
     (at("api.replicaCount", 10), "up to 310 connections"),
     (at("workerCollections.replicaCount", 1), "workerCollections: podDisruptionBudget.minAvailable"),
+    (at("api.podDisruptionBudget.minAvailable", 4), "api: podDisruptionBudget.minAvailable"),
+    (at("api.podDisruptionBudget.minAvailable", "100%"), "api: podDisruptionBudget.minAvailable"),
+    (at("api.podDisruptionBudget.maxUnavailable", "0%"), "lets none of the pods go"),
     (at("api.env.NATS_REPLICAS", "1"), "api.env.NATS_REPLICAS is 1"),
     (at("networkPolicy.egress.toInternet", False), "leaves its port open"),
     (at("networkPolicy.egress.toDns", False), "no host name resolves"),

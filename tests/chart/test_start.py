@@ -84,7 +84,7 @@ class Started:
         env = environment(name, self.port, volumes) | changes
         pod = rendered("quickstart").pods[name]["spec"]
         hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {})
-        self.grace_seconds = pod["terminationGracePeriodSeconds"] - hook.get("seconds", 0)
+        self.grace_seconds = pod.get("terminationGracePeriodSeconds", 30) - hook.get("seconds", 0)
         alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, "sh"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -152,6 +152,8 @@ def test_the_api_says_that_it_started_and_that_keys_are_sealed(started: dict[str
     said = {line["message"]: line for line in lines}
     assert said["API server started"]["service"] == "api"
     assert any("encryption" in message.lower() for message in said)
+    # RUST_LOG is warn but for our own: gunicorn's lines about itself are left out.
+    assert not [message for message in said if "Listening at" in message or "Booting worker" in message]
 
 
 def said_to_its_end(one: Started, name: str) -> str:
@@ -186,6 +188,18 @@ def test_every_line_of_a_service_is_one_object_of_json(started: dict[str, Starte
     assert lines
     assert {line["service"] for line in lines} == {"worker-visualizations" if name.endswith("-py") else name}
     assert {"timestamp", "level", "message", "version"} <= set.intersection(*map(set, lines))
+
+
+def test_the_migrations_begin_on_a_read_only_root_and_say_which_server_is_away(tmp_path: Path):
+    if not namespaces_are_allowed():
+        pytest.skip("this machine lets nobody make a namespace")
+    job = Started("migrations", tmp_path)
+    try:
+        assert job.process.wait(60) == 2, job.log.read_text()[-2000:]
+    finally:
+        job.end()
+    assert "Postgres: " in job.log.read_text()
+    assert "Read-only file system" not in job.log.read_text()
 
 
 @pytest.fixture

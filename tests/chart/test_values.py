@@ -61,9 +61,12 @@ def test_the_schema_is_closed_and_describes_every_key():
         "api.env.NATS_URL",
         "api.readinessProbe.path",
         "podSecurityContext.fsGroup",
+        "global.podSecurityContext.allowPrivilegeEscalation",
+        "global.securityContext.capabilities",
         "postgresql.external.hostname",
         "networkPolicy.egress.toInternt",
         "secrets.entries.no-such-entry",
+        "secrets.externalSecret.data.no-such-entry",
     ],
 )
 def test_a_misspelt_or_misplaced_key_is_refused_by_name(path: str):
@@ -203,6 +206,22 @@ def test_the_guides_affinity_finds_the_pods_of_the_api():
     pod = Rendered(values("quickstart", at("api.affinity", given))).pods["api"]
     assert pod["spec"]["affinity"] == given
     assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "api"
+
+
+def test_the_context_of_pods_may_have_the_name_that_kubernetes_has_for_it():
+    given = {"runAsUser": 10002, "fsGroup": 10003}
+    made = Rendered(values("everything", at("global.podSecurityContext", given)))
+    for pod in made.pods.values():
+        context = pod["spec"]["securityContext"]
+        assert (context["runAsUser"], context["fsGroup"], context["runAsNonRoot"]) == (10002, 10003, True)
+
+
+@pytest.mark.parametrize("path", ["global.commonLabels", "api.podLabels"])
+@pytest.mark.parametrize("name", ["name", "instance", "part-of"])
+def test_labels_that_selectors_go_by_cannot_be_given(path: str, name: str):
+    with pytest.raises(helm_python.HelmValuesError, match=path.rpartition(".")[2]):
+        texts(overlay(values(), at(path, {f"app.kubernetes.io/{name}": "mine"})))
+    assert texts(overlay(values(), at(path, {"team": "search"})))
 
 
 def test_a_secret_that_an_operator_owns_is_used_and_not_made():

@@ -22,11 +22,17 @@ PAGES = [
 ]
 
 
+TOLD = re.compile(
+    r"flask (?:--app wsgi )?([a-z][^`\n|;&#)…]+)"
+    r"|`((?:audit|dlq|jobs|queues|reconcile|secrets|streams|users) [a-z-][^`\n|;&#)…]+)`"
+)
+
+
 def told() -> Iterator[tuple[str, str]]:
-    """Page, and what follows `flask --app wsgi` there."""
+    """Page, and what follows `flask` there, or stands for itself in backticks."""
     for page in PAGES:
-        for words in re.findall(r"flask --app wsgi ([^`\n|;&#)…]+)", page.read_text()):
-            yield page.name, words.strip()
+        for words in re.findall(TOLD, page.read_text()):
+            yield page.name, "".join(words).strip()
 
 
 @pytest.fixture(scope="module")

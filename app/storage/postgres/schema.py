@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 
 from app.errors import UnavailableError
 from app.storage.postgres.session import Database
@@ -25,21 +24,37 @@ class Schema:
 
         A later one is no fault: during an upgrade the last release works on until its pods are replaced.
         """
-        if self._is_new_enough:
-            return
-        present, known = self._present(), self._known()
-        if present != known[0] and present in known:
-            raise UnavailableError(
-                f"the database has revision {present}, this release needs {known[0]}: run `flask migrate`"
-            )
-        self._is_new_enough = True
+        missing = self._missing()
+        if missing is not None:
+            raise UnavailableError(f"{missing}: run `flask migrate`")
 
-    def _present(self) -> str:
-        try:
-            with self._database.transaction() as session:
-                return str(session.scalar(text("SELECT version_num FROM alembic_version")))
-        except ProgrammingError as error:
-            raise UnavailableError("the database has no schema yet: run `flask migrate`") from error
+    def is_behind(self) -> bool:
+        """Whether migrations of this release are still to come. Raises UnavailableError."""
+        return self._missing() is not None
+
+    def _missing(self) -> str | None:
+        if self._is_new_enough:
+            return None
+        present, known = self._present(), self._known()
+        if present is None:
+            return "the database has no schema yet"
+        if present != known[0] and present in known:
+            return f"the database has revision {present}, this release needs {known[0]}"
+        self._is_new_enough = True
+        return None
+
+    def is_later(self) -> bool:
+        """Whether a later release migrated the database, as before a rollback. Raises UnavailableError."""
+        present = self._present()
+        return present is not None and present not in self._known()
+
+    def _present(self) -> str | None:
+        """The database's revision, None while it has none."""
+        with self._database.transaction() as session:
+            if session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+                return None
+            found: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+            return found
 
     def _known(self) -> list[str]:
         """Revisions, the newest first."""

@@ -36,13 +36,14 @@
 {{- define "se.secretRef" -}}
 {{- $elsewhere := get .root.Values.secrets.entries .one.entry -}}
 {{- $existing := include "se.existingSecret" .root -}}
+{{- $operators := .root.Values.secrets.externalSecret -}}
 {{- if $elsewhere -}}
 name: {{ $elsewhere.secret }}
 key: {{ $elsewhere.key | default .one.entry }}
 {{- else if .one.inline -}}
 name: {{ include "se.inlineSecret" .root }}
 key: {{ .one.entry }}
-{{- else if $existing -}}
+{{- else if and $existing (or (not $operators.enabled) (hasKey ($operators.data | default dict) .one.entry)) -}}
 name: {{ $existing }}
 key: {{ .one.entry }}
 {{- if not .one.need }}
@@ -60,6 +61,9 @@ optional: true
 {{- define "se.databaseUrl" -}}
 {{- $pg := .Values.postgresql.external -}}
 {{- printf "postgresql://%s@%s:%d/%s?sslmode=%s" (include "se.urlPart" $pg.username) $pg.host (int $pg.port) $pg.database $pg.sslMode -}}
+{{- with $pg.sslRootCert -}}
+&sslrootcert={{ include "se.urlPart" . }}
+{{- end -}}
 {{- end -}}
 
 {{/* Variables that are no secrets, as a map. Takes root, one of se.workloads and its values v. */}}

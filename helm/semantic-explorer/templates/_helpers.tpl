@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
-  {{- toYaml .Values.global.securityContext | nindent 2 }}
+  {{- toYaml (mergeOverwrite (deepCopy .Values.global.securityContext) (.Values.global.podSecurityContext | default dict)) | nindent 2 }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}

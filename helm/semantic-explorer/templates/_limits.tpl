@@ -31,6 +31,20 @@
 {{- if or .autoscaling.enabled (.keda).enabled -}}{{ int .autoscaling.minReplicas }}{{- else -}}{{ int .replicaCount }}{{- end -}}
 {{- end -}}
 
+{{/* Whether the budget lets no pod go, so that nodes cannot be drained. Takes the workload's values. */}}
+{{- define "se.budgetHoldsAll" -}}
+{{- $budget := .podDisruptionBudget -}}
+{{- $may := toString $budget.maxUnavailable -}}
+{{- $must := toString $budget.minAvailable -}}
+{{- $pods := int (include "se.fewestPods" .) -}}
+{{- if not $budget.enabled -}}
+{{- else if $may -}}
+{{- if has $may (list "0" "0%") }}yes{{ end -}}
+{{- else if or (eq $must "100%") (and (gt $pods 0) (not (hasSuffix "%" $must)) (ge (int $must) $pods)) -}}
+yes
+{{- end -}}
+{{- end -}}
+
 {{/* Connections to Postgres when everything runs at its most; 10 for migrations and people. */}}
 {{- define "se.connections" -}}
 {{- $root := . -}}
@@ -55,8 +69,8 @@
 - {{ .key }}: {{ $most }} pods x {{ $env.MAX_CONCURRENT_JOBS }} jobs = {{ $jobs }}, but NATS hands out 100 at a time to the whole pool (max_ack_pending): the rest stands idle.
 {{- end }}
 {{- end }}
-{{- if and $v.podDisruptionBudget.enabled (not (toString $v.podDisruptionBudget.maxUnavailable)) (eq (toString $v.podDisruptionBudget.minAvailable) (include "se.fewestPods" $v)) }}
-- {{ .key }}: podDisruptionBudget.minAvailable is as many pods as there are: no node that holds one can be drained. Run more, or set maxUnavailable: 1.
+{{- if include "se.budgetHoldsAll" $v }}
+- {{ .key }}: podDisruptionBudget.minAvailable or maxUnavailable lets none of the pods go: no node that holds one can be drained. Run more, or set maxUnavailable: 1.
 {{- end }}
 {{- end }}
 {{- $connections := int (include "se.connections" .) }}

@@ -13,7 +13,7 @@
 {{- $root := . -}}
 {{- range fromYamlArray (include "se.secretEntries" .) }}
 {{- if and .need (not (include "se.secretRef" (dict "root" $root "one" .))) }}
-- {{ .key }} is missing: set it, or secrets.existingSecret with an entry {{ .entry }}, or secrets.entries.{{ .entry }}.
+- {{ .key }} is missing: set it, or {{ if $root.Values.secrets.externalSecret.enabled }}secrets.externalSecret.data.{{ .entry }}{{ else }}secrets.existingSecret with an entry {{ .entry }}{{ end }}, or secrets.entries.{{ .entry }}.
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -23,6 +23,9 @@
 {{- $pg := $v.postgresql.external -}}
 {{- if not (and $pg.enabled $pg.host $pg.username) }}
 - postgresql.external: set enabled: true, host and username; the chart brings no database.
+{{- end }}
+{{- if and (hasPrefix "verify-" $pg.sslMode) (not $pg.sslRootCert) }}
+- postgresql.external.sslMode {{ $pg.sslMode }} needs sslRootCert: the file with the certificate of who signs that of Postgres, mounted with extraVolumes in all four workloads.
 {{- end }}
 {{- if eq $v.nats.enabled $v.nats.external.enabled }}
 - nats: set exactly one of nats.external.enabled (with nats.external.url) and nats.enabled (one server, for trials).
@@ -60,6 +63,9 @@
 {{- end }}
 {{- if and (or $v.autoscaling.enabled ($v.keda).enabled) (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) }}
 - {{ $key }}.autoscaling: minReplicas is above maxReplicas.
+{{- end }}
+{{- if and $v.autoscaling.enabled (not (($v.resources).requests).cpu) }}
+- {{ $key }}.autoscaling.enabled needs {{ $key }}.resources.requests.cpu, against which the load is measured.
 {{- end }}
 {{- if and ($v.keda).enabled (not (include "se.natsMonitoring" .root)) }}
 - {{ $key }}.keda.enabled needs nats.monitoringEndpoint: host:port of the NATS monitoring page (8222).

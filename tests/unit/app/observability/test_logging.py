@@ -109,7 +109,7 @@ def test_fields_cannot_take_the_place_of_ours(out: io.StringIO):
 
 @pytest.fixture
 def levels() -> Iterator[None]:
-    names = ("app", "tasks", "brokers", "app.a", "app.b", "lib", "httpx")
+    names = ("app", "tasks", "brokers", "app.a", "app.b", "lib", "httpx", "gunicorn.error")
     yield
     for name in names:
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -140,6 +140,18 @@ def test_the_filter_sets_levels_by_part_and_the_level_goes_before_its_first_word
         logging.getLogger(name).debug("%s?", name)
         logging.getLogger(name).info("%s", name)
     assert " ".join(line["message"] for line in lines(stream)) == seen
+
+
+@pytest.mark.usefixtures("levels")
+@pytest.mark.parametrize(("directives", "heard"), [("warn", 0), ("warn,gunicorn.error=info", 1), ("", 1)])
+def test_the_filter_holds_for_the_server_that_the_program_runs_under(
+    out: io.StringIO, directives: str, heard: int
+):
+    logging.getLogger("gunicorn.error").setLevel(logging.INFO)  # as gunicorn does
+    stream = io.StringIO()
+    configure("api", None, "json", stream, directives=directives)
+    logging.getLogger("gunicorn.error").info("Listening")
+    assert len(lines(stream)) == heard
 
 
 @pytest.mark.usefixtures("levels")

@@ -97,12 +97,12 @@ def child():
     os.waitpid(pid, 0)
     return types.SimpleNamespace(pid=pid)
 
-hooks["on_starting"](None)
+hooks["on_starting"](types.SimpleNamespace(cfg=types.SimpleNamespace(workers=1)))
 first, second = child(), child()
 seen.append(scrape())
 hooks["child_exit"](None, first)
 seen.append(scrape())
-hooks["on_starting"](None)
+hooks["on_starting"](types.SimpleNamespace(cfg=types.SimpleNamespace(workers=1)))
 seen.append(scrape())
 print(json.dumps(seen))
 """

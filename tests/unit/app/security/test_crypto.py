@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +110,12 @@ def test_without_a_key_nothing_is_stored(absent: str | None):
 
 def test_the_box_does_not_show_its_key():
     assert "0f0f" not in repr(SecretBox(KEY)) + str(vars(SecretBox(KEY)))
+
+
+def test_a_sealed_value_is_aes_256_gcm_with_a_key_that_is_derived_from_the_master_key():
+    version, key_id, nonce, sealed = SecretBox(KEY).encrypt("sk-secret", **PLACE).split(".")
+    key = HKDF(SHA256(), 32, salt=None, info=b"semantic-explorer secrets v1").derive(bytes.fromhex(KEY))
+    place = json.dumps([version, key_id, "embedders", "api_key", "7", "ada"], separators=(",", ":"))
+    once, rest = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in (nonce, sealed))
+    assert AESGCM(key).decrypt(once, rest, place.encode()) == b"sk-secret"
+    assert len(once) == 12
