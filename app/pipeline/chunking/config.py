@@ -20,11 +20,28 @@ _ALIASES = {
     "markdown_aware": "markdown",
 }
 _FIXED_SIZE = "fixed_size"  # recursive without any separator
+_ALWAYS = (
+    "preserve_sentence_boundaries",
+    "trim_whitespace",
+)  # options of others, which every strategy keeps to
 _DEFAULT_SIZE = {"characters": 1000, "tokens": 200}
 _LEAST_SIZE = {"characters": 1, "tokens": 8}  # one letter of some scripts takes several tokens
 _MOST_SIZE = {"characters": 100_000, "tokens": 8192}
 _MOST_SEPARATORS = 32
 _SEPARATOR_CHARACTERS = 100
+
+
+class ChunkingOptions(BaseModel):
+    """What clients of the original say here; the first two always hold, whatever they say.
+
+    Chunks end at sentences where those fit, and neither begin nor end with white space.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    preserve_sentence_boundaries: bool | None = None
+    trim_whitespace: bool | None = None
+    min_chunk_size: int | None = Field(default=None, ge=0)  # unless it is said beside `options`
 
 
 class ChunkingConfig(BaseModel):
@@ -42,6 +59,7 @@ class ChunkingConfig(BaseModel):
     chunk_overlap: int = Field(default=100, ge=0)  # at most so much of a chunk is repeated in the next
     min_chunk_size: int = Field(default=100, ge=0)  # a shorter chunk is made only where nothing else fits
     separators: list[str] | None = None  # of recursive: best first, instead of paragraphs, lines, sentences
+    options: ChunkingOptions | None = Field(default=None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +67,7 @@ class ChunkingConfig(BaseModel):
         if not isinstance(raw, Mapping):
             return raw
         values = {key: value for key, value in raw.items() if value is not None}
+        values = _least(values.get("options"), values.get("chunk_size")) | values
         if values.get("strategy") == _FIXED_SIZE:
             values |= {"strategy": "recursive", "separators": values.get("separators", [])}
         strategy = values.get("strategy")
@@ -104,6 +123,16 @@ class ChunkingConfig(BaseModel):
         if len(separators) > _MOST_SEPARATORS or max(map(len, separators), default=0) > _SEPARATOR_CHARACTERS:
             raise ValueError(f"at most {_MOST_SEPARATORS} of at most {_SEPARATOR_CHARACTERS} characters each")
         return separators
+
+
+def _least(options: Any, size: object) -> dict[str, Any]:
+    """The `min_chunk_size` within options; the default of 50 of others goes with any size."""
+    least = options.get("min_chunk_size") if isinstance(options, Mapping) else None
+    if least is None:
+        return {}
+    return {
+        "min_chunk_size": min(least, size // 2) if isinstance(least, int) and isinstance(size, int) else least
+    }
 
 
 def parse_chunking_config(raw: Mapping[str, object] | None) -> ChunkingConfig:

@@ -1,15 +1,16 @@
 """What a collection transform may say about extraction (`job_config.extraction`).
 
-Every option accepted here changes the text or its blocks; an unknown one is refused, not ignored.
+Every option accepted here changes the text or its blocks; an unknown one is refused, not ignored. One alone
+is taken and left out: `preserve_formatting`, which clients of the original send though it did nothing there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from app.pipeline.document import BlockKind
 from app.pipeline.validation import validated
@@ -32,6 +33,13 @@ class ExtractionOptions(BaseModel):
     preserve_code_blocks: bool | None = None  # false: code becomes paragraphs
     include_metadata: bool = True  # false: only title, language and page count are kept
     append_metadata_to_text: bool = False  # adds a section "Document metadata" to the text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_effect(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        return {name: value for name, value in raw.items() if name != "preserve_formatting"}
 
 
 class ExtractionConfig(BaseModel):

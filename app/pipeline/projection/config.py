@@ -12,6 +12,21 @@ from app.pipeline.validation import validated
 
 Metric = Literal["cosine", "euclidean"]
 
+# What the original system took beside these: how its page of a map is drawn (the parameters of datamapplot's
+# interactive plot), and how many clusters it named by one request. Our page has looks of its own.
+_LOOKS = frozenset({
+    "background_color", "background_image", "background_image_bounds", "cluster_boundary_line_width",
+    "cluster_boundary_polygons", "color_label_text", "cvd_safer", "darkmode", "enable_topic_tree",
+    "font_family", "font_weight", "height", "initial_zoom_fraction", "inline_data", "label_wrap_width",
+    "line_spacing", "llm_batch_size", "logo", "logo_width", "max_fontsize", "min_fontsize", "noise_color",
+    "noise_label", "palette_hue_radius_dependence", "palette_hue_shift", "palette_theta_range",
+    "point_hover_color", "point_line_width", "point_line_width_max_pixels", "point_line_width_min_pixels",
+    "point_radius_max_pixels", "point_radius_min_pixels", "point_size_scale", "polygon_alpha", "sub_title",
+    "sub_title_font_size", "text_collision_size_scale", "text_max_pixel_size", "text_min_pixel_size",
+    "text_outline_color", "text_outline_width", "title", "title_font_size", "title_font_weight",
+    "tooltip_font_family", "tooltip_font_weight", "use_medoids", "width",
+})  # fmt: skip
+
 
 class ProjectionConfig(BaseModel):
     """Parameters of one map, in the names that the visualization resource uses.
@@ -21,6 +36,7 @@ class ProjectionConfig(BaseModel):
     `llm_id` names the language model that names topics, told what `topic_naming_prompt` adds; None leaves
     them their keywords.
     `n_epochs` None means 200 rounds of layout, fewer above 50,000 points (`project.epochs_for`).
+    What only changed the looks of the original's maps is taken, so that its clients work, and left out.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -37,6 +53,13 @@ class ProjectionConfig(BaseModel):
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
     llm_id: int | None = Field(default=None, ge=1, le=2**31 - 1)
     topic_naming_prompt: str | None = Field(default=None, max_length=2_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_looks(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        return {name: value for name, value in raw.items() if name not in _LOOKS}
 
     @model_validator(mode="after")
     def _samples_fit_the_cluster(self) -> Self:

@@ -41,6 +41,21 @@ def test_fixed_size_has_no_separators():
 
 
 @pytest.mark.parametrize(
+    ("size", "options", "least"),
+    [
+        (200, {"min_chunk_size": 50, "trim_whitespace": True}, 50),
+        (80, {"min_chunk_size": 50, "preserve_sentence_boundaries": False}, 40),
+        (200, {"trim_whitespace": None}, 20),
+        (200, {}, 20),
+    ],
+)
+def test_options_of_clients_of_the_original_are_understood(size: int, options: dict[str, object], least: int):
+    raw = {"strategy": "sentence", "chunk_size": size, "chunk_overlap": 0, "options": options}
+    config = parse_chunking_config(raw)
+    assert (config.strategy, config.chunk_size, config.min_chunk_size) == ("sentences", size, least)
+
+
+@pytest.mark.parametrize(
     ("raw", "field", "rule"),
     [
         ({"chunk_size": 100, "chunk_overlap": 100}, "chunk_overlap", "must be less than chunk_size"),
@@ -58,6 +73,9 @@ def test_fixed_size_has_no_separators():
         ({"separators": ["x" * 101]}, "separators", "at most 100 characters"),
         ({"separators": "ab"}, "separators", "valid list"),
         ({"trim_whitespace": True}, "trim_whitespace", "there is no such option"),
+        ({"options": {"trim": True}}, "options.trim", "there is no such option"),
+        ({"options": "all"}, "options", "valid dictionary"),
+        ({"options": {"min_chunk_size": "50"}}, "min_chunk_size", "valid integer"),
     ],
 )
 def test_a_broken_rule_names_the_field_and_the_rule(raw, field, rule):

@@ -91,8 +91,8 @@ def test_metadata_can_be_left_out():
     [
         ({"strategy": "magic"}, "extraction.strategy", "'plain_text', 'structure_preserving' or 'markdown'"),
         (
-            {"options": {"preserve_formatting": True}},
-            "extraction.options.preserve_formatting",
+            {"options": {"preserve_format": True}},
+            "extraction.options.preserve_format",
             "no such option",
         ),
         ({"options": {"extract_tables": "yes"}}, "extraction.options.extract_tables", "valid boolean"),
@@ -105,3 +105,7 @@ def test_a_broken_rule_names_the_field_and_the_rule(raw, field, rule):
         parse_extraction_config(raw)
     assert caught.value.field == field
     assert rule in caught.value.message
+
+
+def test_an_option_without_effect_in_the_original_has_none_here():
+    assert written(preserve_formatting=True) == written()

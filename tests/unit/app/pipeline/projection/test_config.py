@@ -26,6 +26,18 @@ def test_a_bad_value_is_named(raw, field):
         validated(ProjectionConfig, raw, field="visualization_config")
 
 
+def test_the_looks_of_the_original_are_taken_and_left_out():
+    raw = {
+        "n_neighbors": 7,
+        "darkmode": True,
+        "font_family": "Roboto",
+        "polygon_alpha": 0.5,
+        "llm_batch_size": 10,
+    }
+    config = validated(ProjectionConfig, raw, field="visualization_config")
+    assert config == ProjectionConfig(n_neighbors=7)
+
+
 def test_more_samples_than_the_cluster_has_points_are_refused():
     with pytest.raises(InvalidInputError, match=r"min_samples \(9\).*min_cluster_size \(8\)"):
         validated(ProjectionConfig, {"min_samples": 9, "min_cluster_size": 8}, field="visualization_config")
