@@ -38,7 +38,8 @@ def test_of_many_acks_in_a_moment_a_few_ask_for_a_confirmation_and_all_are_confi
     wait_until(lambda: not answers._outstanding(), 30, "every ack is confirmed")
     seconds = time.monotonic() - began
     asked = [msg for msg in heard if msg.reply]
-    assert len({msg.subject for msg in heard}) == 200
+    # By sequence in the stream: one that a busy machine made wait for too long was delivered again.
+    assert len({msg.subject.split(".")[5] for msg in heard}) == 200
     assert 1 <= len(asked) <= 2 + 12 * seconds
 
 
