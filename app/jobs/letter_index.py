@@ -8,6 +8,7 @@ Rows that exist are never touched: what became of a letter is theirs to say.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_GONE = 1000
 _WORDED_AT_ONCE = 500
+_WRITERS = 2  # one sends a page to Postgres while that inserts the other's
 _COLUMNS = (
     "stream_life", "sequence", "message_id", "job_id", "actor", "queue", "pool", "reason", "error_class",
     "error_message", "cause", "fingerprint", "attempts", "worker", "trace_id", "size_bytes",
@@ -118,18 +120,22 @@ class LetterIndex:
         Raises UnavailableError.
         """
         done = added = 0
-        with _nats(), ThreadPoolExecutor(1) as writer:  # Postgres works while the next page is made ready
+        with (
+            _nats(),
+            ThreadPoolExecutor(_WRITERS) as writers,
+        ):  # Postgres works while the next page is made ready
             life = dead_feed.lifetime(self.broker)
-            writing: Future[int] | None = None
+            writing: deque[tuple[int, Future[int]]] = deque()
             for page in dead_feed.everything(self.broker, life):
                 rows = [self._facts(letter, life.created) for letter in page]
-                if writing:
-                    added += writing.result()
+                before = writing[-1][1] if writing else None
+                writing.append((len(page), writers.submit(self._store, rows, before)))
+                if len(writing) > _WRITERS:
+                    done, added = _and_written(writing.popleft(), done, added)
                     yield done, added
-                writing = writer.submit(self._store, rows)
-                done += len(page)
-            if writing:
-                yield done, added + writing.result()
+            while writing:
+                done, added = _and_written(writing.popleft(), done, added)
+                yield done, added
         self.add_words()
 
     def compare(self, *, dry_run: bool = False) -> Compared:
@@ -192,10 +198,14 @@ class LetterIndex:
     def _write(self, letters: Sequence[DeadLetter], life: str) -> int:
         return self._store([self._facts(letter, life) for letter in letters])
 
-    def _store(self, rows: Sequence[Mapping[str, Any]]) -> int:
+    def _store(self, rows: Sequence[Mapping[str, Any]], before: Future[int] | None = None) -> int:
+        """Write rows, in the end when those before are committed: there may be parents among them."""
         with self.database.transaction() as session:
             abouts = abouts_of(session, (row["job_id"] for row in rows if row["job_id"]))
-            return _insert(session, [_worded(row, abouts.get(row["job_id"], About())) for row in rows])
+            _copy(session, [_worded(row, abouts.get(row["job_id"], About())) for row in rows])
+            if before:
+                before.result()
+            return len(session.execute(_INSERT).all())
 
     def _facts(self, letter: DeadLetter, life: str) -> Mapping[str, Any]:
         """Only some must be read as a whole; the id of a replay tells neither its job nor its parent."""
@@ -226,11 +236,15 @@ def _worded(row: Mapping[str, Any], about: About) -> Mapping[str, Any]:
     return {**row, "document": about.document, "letter_words": " ".join(words)}
 
 
-def _insert(session: Session, rows: Iterable[Mapping[str, Any]]) -> int:
+def _copy(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     session.execute(_ARRIVE)
     copy_rows(session, "arriving", rows)
     session.execute(_LOOK)
-    return len(session.execute(_INSERT).all())
+
+
+def _and_written(page: tuple[int, Future[int]], done: int, added: int) -> tuple[int, int]:
+    number, writing = page
+    return done + number, added + writing.result()
 
 
 @contextmanager

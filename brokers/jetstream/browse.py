@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _FETCH_SECONDS, _FETCHED_AT_ONCE = 2.0, 500
 _NEW_CONSUMER_PAUSE_SECONDS = 0.05
+_NOBODY_ANSWERS = "503"
 _MOST_DIGITS = 20
 _WIDEST_WINDOW = 20_000  # sequences looked at in one go
 _INACTIVE_SECONDS = 30.0
@@ -161,13 +162,17 @@ async def between(
 
 async def _fetch(session: Session, stream: str, consumer: str, most: int, end: int) -> list[Stored]:
     client = await session.client()
-    subscription = await client.jetstream().pull_subscribe_bind(stream=stream, consumer=consumer)
+    inbox = client.new_inbox()
+    arrivals = _Arrivals(inbox)
+    subscription = await client.subscribe(inbox, cb=arrivals.take)
     found: list[Stored] = []
     try:
         more = most > 0
         while more:
             wanted = min(most - len(found), _FETCHED_AT_ONCE)
-            batch = await _fetch_some(subscription, wanted)
+            batch = await _fetch_some(
+                client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", arrivals, wanted
+            )
             found += [stored for stored in map(_stored, batch) if stored.sequence < end]
             last = batch[-1].metadata
             more = len(found) < most and last.num_pending > 0 and last.sequence.stream < end - 1
@@ -178,16 +183,49 @@ async def _fetch(session: Session, stream: str, consumer: str, most: int, end: i
     return found
 
 
-async def _fetch_some(subscription: Any, most: int) -> list[Msg]:
-    """Messages of a consumer that was made a moment ago: not every server of a cluster knows it yet."""
+async def _fetch_some(client: Any, subject: str, arrivals: _Arrivals, most: int) -> list[Msg]:
+    """At least one message of a consumer that was made a moment ago: not every server may know it yet.
+
+    Raises nats' TimeoutError where none is left, and ServiceUnavailableError.
+    """
+    request = json.dumps({"batch": most, "expires": int(_FETCH_SECONDS * 1e9)}).encode()
     deadline = time.monotonic() + _FETCH_SECONDS
     while True:
-        try:
-            return list(await subscription.fetch(most, timeout=_FETCH_SECONDS))
-        except nats.js.errors.ServiceUnavailableError:
-            if time.monotonic() >= deadline:
-                raise
-            await asyncio.sleep(_NEW_CONSUMER_PAUSE_SECONDS)
+        arrivals.expect(most)
+        await client.publish(subject, request, reply=arrivals.inbox)
+        with contextlib.suppress(TimeoutError):  # a connection that broke: what came is what there is
+            await asyncio.wait_for(arrivals.complete.wait(), 2 * _FETCH_SECONDS)
+        if arrivals.messages:
+            return arrivals.messages
+        if arrivals.status != _NOBODY_ANSWERS:
+            raise nats.errors.TimeoutError
+        if time.monotonic() >= deadline:
+            raise nats.js.errors.ServiceUnavailableError
+        await asyncio.sleep(_NEW_CONSUMER_PAUSE_SECONDS)
+
+
+class _Arrivals:
+    """What comes for a request. A callback, since waiting for each message costs more than reading it."""
+
+    def __init__(self, inbox: str) -> None:
+        self.inbox = inbox
+        self.expect(0)
+
+    def expect(self, most: int) -> None:
+        """From here on, what comes belongs to a request for so many."""
+        self.messages: list[Msg] = []
+        self.status: str | None = None  # why no more come
+        self.complete = asyncio.Event()
+        self._most = most
+
+    async def take(self, msg: Msg) -> None:
+        if msg.subject == self.inbox:  # the server's own word; messages come by the subject they lie on
+            self.status = (msg.headers or {}).get("Status")
+            self.complete.set()
+            return
+        self.messages.append(msg)
+        if len(self.messages) == self._most:
+            self.complete.set()
 
 
 def _stored(msg: Msg) -> Stored:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +29,7 @@ Hear = Callable[[Msg], Awaitable[None]]
 
 _MAX_PAYLOAD = 1_048_576  # the server's default
 _DIRECT_GET = "$JS.API.DIRECT.GET."
+_NEXT = "$JS.API.CONSUMER.MSG.NEXT."
 
 
 class MemoryConnection(Connection):
@@ -105,6 +106,8 @@ class MemoryClient:
 
     def __init__(self, memory: Memory, api_: MemoryApi) -> None:
         self._memory, self._api = memory, api_
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._readers: dict[str, _Reader] = {}
 
     def jetstream(self) -> MemoryClient:
         """Itself."""
@@ -119,28 +122,38 @@ class MemoryClient:
             subject=found.subject, seq=found.sequence, data=found.payload, headers=found.headers
         )
 
-    async def pull_subscribe_bind(self, *, stream: str, consumer: str) -> _Reader:
-        """Read with a consumer that was made for this."""
-        return _Reader(stream, self._api.reader(consumer))
-
     def new_inbox(self) -> str:
         """A subject of the caller's own."""
         return f"_INBOX.{uuid.uuid4().hex}"
 
     async def subscribe(self, subject: str, cb: Hear | None = None) -> _Subscription:
         """Hear what is stored on a subject from now on."""
-        return _Subscription(self._memory, subject, cb)
+        self._subscriptions[subject] = _Subscription(self._memory, subject, cb)
+        return self._subscriptions[subject]
 
     async def publish(
         self, subject: str, payload: bytes = b"", reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """A part of a batch, or a direct read; what is for other processes is heard by nobody."""
+        """A part of a batch, or what one reads with; what is for other processes is heard by nobody."""
         if headers is not None and "Nats-Batch-Id" in headers:
             self._api.batch(headers["Nats-Batch-Id"]).append(Part(subject, payload, headers))
         elif subject.startswith(_DIRECT_GET):
             found = self._api.last_of(subject.removeprefix(_DIRECT_GET), json.loads(payload)["multi_last"])
             for part in found:
                 self._memory.tell(Part(reply, part.payload, part.headers))
+        elif subject.startswith(_NEXT):
+            stream, consumer = subject.removeprefix(_NEXT).split(".")
+            for msg in self._next(stream, consumer, json.loads(payload)["batch"]):
+                self._subscriptions[reply].put(msg or _message(reply, headers={"Status": "408"}))
+
+    def _next(self, stream: str, consumer: str, most: int) -> Iterator[Msg | None]:
+        """What a consumer that was made for reading hands out, and None where that is less than asked for."""
+        if consumer not in self._readers:
+            self._readers[consumer] = _Reader(stream, self._api.reader(consumer))
+        batch = self._readers[consumer].next(most)
+        yield from batch
+        if len(batch) < most:
+            yield None
 
     async def request(
         self,
@@ -176,10 +189,11 @@ class _Subscription:
 
     def _hear(self, part: Part) -> None:
         if matches(self._subject, part.subject):
-            msg = Msg(None, part.subject, "", part.payload, dict(part.headers))  # type: ignore[arg-type]
-            self._loop.call_soon_threadsafe(self._put, msg)
+            msg = _message(part.subject, payload=part.payload, headers=part.headers)
+            self._loop.call_soon_threadsafe(self.put, msg)
 
-    def _put(self, msg: Msg) -> None:
+    def put(self, msg: Msg) -> None:
+        """Let it be heard."""
         if self._cb is None:
             self._waiting.put_nowait(msg)
             return
@@ -206,18 +220,19 @@ class _Reader:
         self._stream, self._messages = stream, messages
         self._numbers = itertools.count()
 
-    async def fetch(self, most: int, timeout: float) -> list[Msg]:  # noqa: ASYNC109, ARG002 (nats-py's signature)
-        """Up to so many messages; raises TimeoutError when there are none."""
+    def next(self, most: int) -> list[Msg]:
+        """Up to so many messages."""
         batch, self._messages = self._messages[:most], self._messages[most:]
-        if not batch:
-            raise nats.errors.TimeoutError
         left = range(len(self._messages) + len(batch) - 1, -1, -1)
         return [self._message(stored, pending) for stored, pending in zip(batch, left, strict=False)]
 
     def _message(self, stored: Stored, pending: int) -> Msg:
         stamp = round(stored.stored_at.timestamp() * 1e9)
         reply = f"$JS.ACK.{self._stream}.reader.1.{stored.sequence}.{next(self._numbers)}.{stamp}.{pending}"
-        return Msg(None, stored.subject, reply, b"", dict(stored.headers))  # type: ignore[arg-type]  # no client
+        return _message(stored.subject, reply, headers=stored.headers)
 
-    async def unsubscribe(self) -> None:
-        """Nothing to give back."""
+
+def _message(
+    subject: str, reply: str = "", *, payload: bytes = b"", headers: Mapping[str, str] | None = None
+) -> Msg:
+    return Msg(None, subject, reply, payload, dict(headers or {}))  # type: ignore[arg-type]  # no client

@@ -12,6 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 _ROWS_PER_COPY = 1000  # bounds the text that is held beside the rows
+# For each part that it sends, the driver needs the interpreter's lock to read the next: with its own 8 KiB,
+# a copy beside busy threads mostly waits for that.
+_BYTES_PER_READ = 1024 * 1024
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -32,7 +35,7 @@ def _copy(session: Session, statement: str, lines: io.StringIO) -> None:
     connection: Any = session.connection().connection
     with connection.cursor() as cursor:
         try:
-            cursor.copy_expert(statement, lines)
+            cursor.copy_expert(statement, lines, _BYTES_PER_READ)
         except psycopg2.Error as error:
             # Else Database.transaction would not know it for one of Postgres.
             raise cast("DBAPIError", DBAPIError.instance(statement, None, error, psycopg2.Error)) from error
