@@ -173,7 +173,7 @@ async def _fetch(session: Session, stream: str, consumer: str, most: int, end: i
             batch = await _fetch_some(
                 client, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", arrivals, wanted
             )
-            found += [stored for stored in map(_stored, batch) if stored.sequence < end]
+            found += [stored for stored in map(of_delivery, batch) if stored.sequence < end]
             last = batch[-1].metadata
             more = len(found) < most and last.num_pending > 0 and last.sequence.stream < end - 1
     except nats.errors.TimeoutError:
@@ -228,6 +228,7 @@ class _Arrivals:
             self.complete.set()
 
 
-def _stored(msg: Msg) -> Stored:
+def of_delivery(msg: Msg) -> Stored:
+    """The headers of a message that a consumer handed out."""
     meta = msg.metadata
     return Stored(meta.sequence.stream, msg.subject, dict(msg.headers or {}), meta.timestamp)

@@ -93,7 +93,7 @@ async def _take(session: Session, most: int, wait_seconds: float) -> Batch:
         ) from error
     except AWAY as error:
         raise connection_error(f"reading {stream}", error) from error
-    letters = [read_letter(_stored(msg), life.max_age_seconds) for msg in messages]
+    letters = [read_letter(browse.of_delivery(msg), life.max_age_seconds) for msg in messages]
     return Batch(life, letters, messages)
 
 
@@ -126,8 +126,3 @@ def everything(broker: JetStreamBroker, life: Lifetime, *, start: int = 0) -> It
             coming = ahead.submit(read, page[-1].sequence + 1)
             yield [read_letter(stored, life.max_age_seconds) for stored in page]
             page = coming.result()
-
-
-def _stored(msg: Msg) -> Stored:
-    meta = msg.metadata
-    return Stored(meta.sequence.stream, msg.subject, dict(msg.headers or {}), meta.timestamp)
