@@ -120,10 +120,8 @@ class LetterIndex:
         Raises UnavailableError.
         """
         done = added = 0
-        with (
-            _nats(),
-            ThreadPoolExecutor(_WRITERS) as writers,
-        ):  # Postgres works while the next page is made ready
+        # Postgres works while the next page is made ready.
+        with _nats(), ThreadPoolExecutor(_WRITERS) as writers:
             life = dead_feed.lifetime(self.broker)
             writing: deque[tuple[int, Future[int]]] = deque()
             for page in dead_feed.everything(self.broker, life):

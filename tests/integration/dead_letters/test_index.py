@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from sqlalchemy import delete, func, select, update
 
 from app.container import Container
 from app.errors import ConflictError, ForbiddenError, NotFoundError, ProviderRefusedError
+from app.jobs import letter_index
 from app.jobs.contracts import ExtractFile
 from app.services.dead_letter_filters import LetterFilter
 from app.storage.postgres.tables import DeadLetterGroup, DeadLetterRow
+from brokers import dead_feed
 from brokers.jetstream.message import DeadReason
 from tests.integration.dead_letters.conftest import ADA, ADMIN, BOB, Graveyard, message, payload
 
@@ -57,6 +62,28 @@ def test_a_letter_that_comes_twice_and_a_rebuild_write_one_row(graves: Graveyard
         session.execute(delete(DeadLetterRow))
     assert list(graves.index.rebuild()) == [(3, 3)]
     assert len(graves.indexed()) == 3
+
+
+def test_a_rebuild_writes_parents_before_their_children_also_where_their_page_takes_longer(
+    graves: Graveyard, container: Container, monkeypatch: pytest.MonkeyPatch
+):
+    first = graves.one()
+    child = message(ExtractFile.kind, ExtractFile.queue, job_id=str(first.job_id))
+    lineage = {"dead_letter": first.sequence, "message_id": "m", "root": "m", "depth": 1}
+    graves.store(child.copy(options={**child.options, "replay_of": lineage}), None, DeadReason.CRASH_LOOP)
+    with container.database.transaction() as session:
+        session.execute(delete(DeadLetterRow))
+    monkeypatch.setattr(dead_feed, "_PAGE", 1)
+    send, pauses = letter_index._copy, iter([1.0])
+
+    def send_slowly(*given: Any) -> None:
+        send(*given)
+        time.sleep(next(pauses, 0))
+
+    monkeypatch.setattr(letter_index, "_copy", send_slowly)
+    assert list(graves.index.rebuild()) == [(1, 1), (2, 2)]
+    parent, child_row = graves.indexed()
+    assert (child_row.parent_id, child_row.depth) == (parent.dead_letter_id, 1)
 
 
 def test_letters_of_one_cause_are_one_group_whose_counts_follow_every_change(
