@@ -65,14 +65,19 @@ def depth(broker: JetStreamBroker, spec: QueueSpec) -> QueueDepth:
 
 
 async def _depth(session: Session, spec: QueueSpec) -> QueueDepth:
+    """What is ready is what the stream holds and no worker has in hands.
+
+    The consumer has a number of its own for it, which the server raises only a moment after it has
+    confirmed a message.
+    """
     options = session.options
     consumer = await session.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
-    scheduled = await count(session, spec.stream, f"{options.subject_root}.scheduled.{spec.name}.>")
+    in_flight = int(consumer["num_ack_pending"])
     return QueueDepth(
         queue=spec.name,
-        ready=int(consumer["num_pending"]),
-        scheduled=scheduled,
-        in_flight=int(consumer["num_ack_pending"]),
+        ready=max(0, await count(session, spec.stream, ready_subject(options, spec.name)) - in_flight),
+        scheduled=await count(session, spec.stream, scheduled_subjects(options, spec.name)),
+        in_flight=in_flight,
         dead=await count(session, options.dead_letter_stream, dead_subject(options, spec.name)),
         redelivered=int(consumer.get("num_redelivered", 0)),
     )

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import signal
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from brokers import JetStreamBroker, dead_letter, inspect
+from brokers.jetstream.connection import Session
 from tests.integration.broker.workers import Workers, message, wait_until
 
 
@@ -164,3 +168,17 @@ def test_under_gevent_a_greenlet_that_never_yields_keeps_its_message(
     broker.join("quick", timeout=5000)
     assert workers.count("start", "greedy") == 1
     assert all(workers.count("end", f"green{number}") == 1 for number in range(50))
+
+
+def test_a_depth_counts_what_the_consumer_has_not_yet_heard_of(
+    broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Session.api
+
+    async def as_before(self: Session, subject: str, *more: Any, **other: Any) -> dict[str, Any]:
+        info = await api(self, subject, *more, **other)
+        return {**info, "num_pending": 0} if subject.startswith("CONSUMER.INFO.") else info
+
+    monkeypatch.setattr(Session, "api", as_before)
+    broker.enqueue(message("work"))
+    assert broker.get_queue_message_counts("quick") == (1, 0, 0)
