@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import random
 import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID
 
 from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import BadRequest
@@ -103,8 +104,13 @@ def refuse_open_bind(hostname: str) -> None:
 
 def _identify_request() -> None:
     given = request.environ.get("HTTP_X_REQUEST_ID", "")  # asking for a header that is missing costs more
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else _new_request_id()
     g.log_fields = bind(request_id=g.request_id)
+
+
+def _new_request_id() -> str:
+    """A random UUID, and no secret: asking the system for chance would let go of the interpreter."""
+    return str(UUID(int=random.getrandbits(128), version=4))
 
 
 def _forget_request(_error: BaseException | None) -> None:

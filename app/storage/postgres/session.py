@@ -26,6 +26,12 @@ _AFTER_COMMIT = "after_commit_callbacks"
 _TRUSTED_SECONDS = 1.0
 
 
+class _Asks(threading.local):
+    """What a thread is about to take a connection for; whoever gives it out takes that back."""
+
+    to_read = False
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
     """Pool sizes and times, in seconds."""
@@ -57,6 +63,7 @@ class Database:
         self._watch = watch
         self._before = before
         self._lock = threading.Lock()
+        self._asks = _Asks()
         self._sessions: sessionmaker[Session] | None = None
 
     @property
@@ -72,6 +79,7 @@ class Database:
         Raises UnavailableError when Postgres cannot be reached, is too slow, or has no connection free.
         """
         self._before()
+        self._asks.to_read = False
         session = self._opened()()
         try:
             with self._faults_told(), session.begin():
@@ -91,10 +99,11 @@ class Database:
 
         As in `transaction`, a statement sees what was committed before it began. Raises UnavailableError.
         """
-        with self._faults_told(), self.engine.connect() as connection:
-            driver: Any = connection.connection.dbapi_connection
-            driver.autocommit = True  # until it is back in the pool
-            yield connection
+        engine = self.engine
+        with self._faults_told():
+            self._asks.to_read = True
+            with engine.connect() as connection:
+                yield connection
 
     @contextmanager
     def _faults_told(self) -> Iterator[None]:
@@ -137,7 +146,8 @@ class Database:
         # Worker threads begin together: without the lock each would open a pool of its own.
         with self._lock:
             if self._sessions is None:
-                self._sessions = sessionmaker(_build_engine(self._options), expire_on_commit=False)
+                engine = _build_engine(self._options, self._asks)
+                self._sessions = sessionmaker(engine, expire_on_commit=False)
                 if self._watch is not None:
                     self._watch(self._sessions)
             return self._sessions
@@ -161,7 +171,7 @@ def _as_unavailable(error: DBAPIError) -> UnavailableError:
     return UnavailableError(f"Postgres: {reason}")
 
 
-def _build_engine(options: DatabaseOptions) -> Engine:
+def _build_engine(options: DatabaseOptions, asks: _Asks) -> Engine:
     engine = create_engine(
         options.url,
         poolclass=MeasuredPool,
@@ -169,6 +179,7 @@ def _build_engine(options: DatabaseOptions) -> Engine:
         max_overflow=0,
         pool_use_lifo=True,
         pool_timeout=options.acquire_timeout_seconds,
+        skip_autocommit_rollback=True,
         pool_recycle=options.max_lifetime_seconds,
         connect_args={"connect_timeout": 10, "application_name": "semantic-explorer"},
     )
@@ -188,12 +199,14 @@ def _build_engine(options: DatabaseOptions) -> Engine:
             cursor.execute(f"SET idle_in_transaction_session_timeout = {idle_ms}")
         connection.commit()
 
-    # Not where it was switched on: a run can be stopped between any two lines, and without a transaction
-    # the next user's locks would hold nothing.
-    @event.listens_for(engine, "checkin")
-    def _transact_again(connection: Any, _record: Any) -> None:
-        if connection is not None and not connection.closed and connection.autocommit:
-            connection.autocommit = False
+    # Here, and not where a read ends: a run can be stopped between any two lines, and without a transaction
+    # the next one's locks would hold nothing. What is set as it is wanted stays: each change lets go of the
+    # interpreter twice, for others to take it.
+    @event.listens_for(engine, "checkout")
+    def _set_mode(connection: Any, _record: Any, _proxy: Any) -> None:
+        reads, asks.to_read = asks.to_read, False
+        if connection.autocommit is not reads:
+            connection.autocommit = reads
 
     return engine
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -57,9 +58,9 @@ def test_a_transaction_that_idled_too_long_reads_as_unavailable(small: Database)
 def test_threads_that_begin_together_share_one_engine(small: Database, monkeypatch: pytest.MonkeyPatch):
     together, build = Barrier(8), session_module._build_engine
 
-    def slow(options: DatabaseOptions) -> Engine:
+    def slow(*given: Any) -> Engine:
         time.sleep(0.05)  # as on a busy machine
-        return build(options)
+        return build(*given)
 
     def engine(_: int) -> int:
         together.wait()
