@@ -1,10 +1,12 @@
-"""What gunicorn's command line cannot say: how connections end, and the streams of a stopping worker."""
+"""What gunicorn's command line cannot say: how connections end, who keeps to which CPU."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
+import random
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -29,8 +31,7 @@ class OurLogger(Logger):
     def setup(self, cfg: Any) -> None:
         """Called at the start, and when the configuration is read again."""
         super().setup(cfg)
-        with suppress(InvalidInputError):  # which the application tells in words
-            settings = Settings.from_env()
+        if (settings := _settings()) is not None:
             log_setup.configure("api", settings.log_level, settings.log_format, directives=settings.rust_log)
 
 
@@ -45,6 +46,33 @@ limit_request_line = 8190
 # Longer than the idle time of clients and load balancers (60 s): whoever closes first must not be the server,
 # or a request may meet a connection that is just being closed.
 keepalive = 75
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Choose the CPU that fewest other processes keep to; among equals by lot, as other pods here do.
+
+    Python runs one thread of a process at a time. Threads on several CPUs hand the interpreter from one to
+    the other, which takes as long as a small request itself (docs/benchmarks/api.md).
+    """
+    settings = _settings()
+    if settings is not None and settings.web_cpu_affinity and hasattr(os, "sched_getaffinity"):
+        taken = Counter(getattr(other, "cpu", None) for other in server.WORKERS.values())
+        cpus = list(os.sched_getaffinity(0))
+        random.shuffle(cpus)
+        worker.cpu = min(cpus, key=taken.__getitem__)
+
+
+def post_fork(_server: Any, worker: Any) -> None:
+    """Before the process has other threads: they are bound to go where it goes."""
+    if getattr(worker, "cpu", None) is not None:
+        os.sched_setaffinity(0, {worker.cpu})
+
+
+def _settings() -> Settings | None:
+    """None where they cannot be read, which the application tells in words."""
+    with suppress(InvalidInputError):
+        return Settings.from_env()
+    return None
 
 
 def pre_request(_worker: Any, request: Any) -> None:
@@ -84,16 +112,15 @@ def on_starting(server: Any) -> None:
 
 def _share_connections(processes: int) -> None:
     """Postgres' connections are those of all processes together. SystemExit where there are too few."""
-    if processes == 1:
+    settings = _settings()
+    if processes == 1 or settings is None:
         return
-    with suppress(InvalidInputError):  # which the application tells in words
-        settings = Settings.from_env()
-        most = settings.db_max_connections
-        if most < processes:
-            _log.error("cannot start: DB_MAX_CONNECTIONS is %d, fewer than the %d processes", most, processes)
-            raise SystemExit(3)  # as where a process of gunicorn does not come up
-        shares = {"DB_MAX_CONNECTIONS": most, "DB_MIN_CONNECTIONS": settings.db_min_connections}
-        os.environ.update({name: str(value // processes) for name, value in shares.items()})  # noqa: TID251 for them
+    most = settings.db_max_connections
+    if most < processes:
+        _log.error("cannot start: DB_MAX_CONNECTIONS is %d, fewer than the %d processes", most, processes)
+        raise SystemExit(3)  # as where a process of gunicorn does not come up
+    shares = {"DB_MAX_CONNECTIONS": most, "DB_MIN_CONNECTIONS": settings.db_min_connections}
+    os.environ.update({name: str(value // processes) for name, value in shares.items()})  # noqa: TID251 for them
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -158,6 +158,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("HOSTNAME", "address that the web server binds", str, "127.0.0.1"),
     Variable("PORT", "port that the web server binds", _integer(0, 65_535), 8080),
     Variable("PUBLIC_URL", "how browsers reach this server", _url("http", "https")),
+    Variable("WEB_CPU_AFFINITY", "each process of the web server keeps to one CPU (Linux): more small requests, less of what takes several", _boolean, False),
     Variable("SHUTDOWN_TIMEOUT_SECS", "grace of the web server on SIGTERM", _integer(1, 3600), 30),
     Variable("MAX_CONCURRENT_JOBS", "worker threads per process; 10, 10 and 3 by pool when unset", _integer(1, 1000)),
     Variable("PROCESSING_TIMEOUT_SECS", "limit of one visualization", _integer(1, 86_400), 3600),

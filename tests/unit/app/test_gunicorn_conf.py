@@ -1,8 +1,10 @@
-"""Several processes of gunicorn: the connections of their pod are those of all together."""
+"""Several processes of gunicorn share the connections of their pod, and its CPUs where that is asked for."""
 
 from __future__ import annotations
 
+import os
 import runpy
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -35,3 +37,36 @@ def test_more_processes_than_connections_do_not_start(
     with pytest.raises(SystemExit):
         started(monkeypatch, 3, 2)
     assert "cannot start: DB_MAX_CONNECTIONS is 2, fewer than the 3 processes" in caplog.text
+
+
+@pytest.fixture
+def four_cpus(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """A machine with CPUs 2 to 5 for us; what processes keep to is noted."""
+    kept: list[set[int]] = []
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 4, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cpus: kept.append(cpus))
+    return kept
+
+
+def fork(processes: int) -> None:
+    """As gunicorn calls the hooks."""
+    hooks, server = runpy.run_path(str(ROOT / "gunicorn.conf.py")), SimpleNamespace(WORKERS={})
+    for number in range(processes):
+        worker = SimpleNamespace()
+        hooks["pre_fork"](server, worker)
+        server.WORKERS[number] = worker
+        hooks["post_fork"](server, worker)
+
+
+def test_processes_of_gunicorn_keep_to_different_cpus_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, four_cpus: list[set[int]]
+):
+    monkeypatch.setenv("WEB_CPU_AFFINITY", "true")
+    fork(8)
+    assert Counter(map(tuple, four_cpus)) == {(2,): 2, (3,): 2, (4,): 2, (5,): 2}
+
+
+def test_processes_of_gunicorn_go_where_the_system_sends_them_otherwise(four_cpus: list[set[int]]):
+    fork(2)
+    assert four_cpus == []
