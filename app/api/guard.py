@@ -282,8 +282,9 @@ def _add_headers(response: Response) -> Response:
 
 
 def _finish_body(response: Response) -> Response:
-    if 0 < (request.content_length or 0) <= FINISHED_BYTES:
-        source = request.environ["wsgi.input"]
+    asked = request.environ
+    if "CONTENT_LENGTH" in asked and 0 < (request.content_length or 0) <= FINISHED_BYTES:
+        source = asked["wsgi.input"]
         while source.read(_PIECE_BYTES):
             pass
     return response

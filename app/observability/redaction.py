@@ -27,7 +27,10 @@ _SECRET_VALUES = (
 
 
 # Each pattern above needs one of these. Most texts are short and hold none: looking for them is much quicker.
-_SIGNS = re.compile(r"bearer|basic|://|password|secret|key|token|x-amz-|(?:sk|pk|rk|co|ghp|xox[abp])[-_]")
+_SIGNS = (
+    "bearer", "basic", "://", "password", "secret", "key", "token", "x-amz-",
+    *(f"{start}{end}" for start in ("sk", "pk", "rk", "co", "ghp", "xoxa", "xoxb", "xoxp") for end in "-_"),
+)  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -44,7 +47,8 @@ def is_secret_name(name: str) -> bool:
 
 def is_harmless(text: str) -> bool:
     """Whether it surely holds nothing that `redact` would take out: its signs are not there."""
-    return text.isascii() and not _SIGNS.search(text.lower())
+    lower = text.lower()
+    return text.isascii() and not any(sign in lower for sign in _SIGNS)
 
 
 def redact(text: str) -> str:
