@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Request, Response, abort, current_app, g, request
+from flask.globals import request_ctx
 from werkzeug.exceptions import BadRequest
 
 from app.api import limits, who
@@ -27,7 +28,7 @@ from app.errors import ForbiddenError, InvalidInputError, UnsupportedTypeError
 from app.observability.logging import bind, unbind
 from app.observability.redaction import hashed
 from app.security.oidc_options import oidc_options
-from app.security.principal import Role
+from app.security.principal import Principal, Role
 from app.services.storable import is_storable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,14 +79,7 @@ def register(app: Flask, settings: Settings) -> None:
     """Hang the guard before and after every request; raises InvalidInputError for an unsafe address."""
     if oidc_options(settings) is None:
         refuse_open_bind(settings.hostname)
-    app.before_request(_identify_request)
-    app.before_request(_refuse_foreign_hosts)
-    app.before_request(_refuse_foreign_writes)
-    limits.register_before_principal(app)
-    app.before_request(_set_principal)
-    limits.register_after_principal(app)
-    app.before_request(_refuse_lesser_roles)
-    app.before_request(_check_body)
+    app.before_request(_admit)
     app.after_request(_add_headers)
     app.after_request(_finish_body)
     app.teardown_request(_forget_request)
@@ -102,8 +96,22 @@ def refuse_open_bind(hostname: str) -> None:
         )
 
 
-def _identify_request() -> None:
-    given = request.environ.get("HTTP_X_REQUEST_ID", "")  # asking for a header that is missing costs more
+def _admit() -> None:
+    """All that stands before a route, in this order; `request` is looked up once for all steps."""
+    asked = request_ctx.request
+    _identify(asked)
+    _refuse_foreign_hosts(asked)
+    _refuse_foreign_writes(asked)
+    limits.count_address(asked)
+    if not is_open(asked):
+        _set_principal()
+        limits.count_principal(asked, g.principal)
+        _refuse_lesser_roles(asked, g.principal)
+    _check_body(asked)
+
+
+def _identify(asked: Request) -> None:
+    given = asked.environ.get("HTTP_X_REQUEST_ID", "")  # asking for a header that is missing costs more
     g.request_id = given if _REQUEST_ID.fullmatch(given) else _new_request_id()
     g.log_fields = bind(request_id=g.request_id)
 
@@ -118,12 +126,12 @@ def _forget_request(_error: BaseException | None) -> None:
         unbind(g.pop("log_fields"))
 
 
-def _refuse_foreign_hosts() -> None:
+def _refuse_foreign_hosts(asked: Request) -> None:
     """A page elsewhere may point its own name at this machine (DNS rebinding): then Host is that name."""
-    name = _host_of(f"//{request.host}")
+    name = _host_of(f"//{asked.host}")
     if who.oidc() is not None:
         # Probes come by the address of a pod or machine, and learn nothing about anybody.
-        if name not in _public_name() and request.endpoint not in _PROBES:
+        if name not in _public_name() and asked.endpoint not in _PROBES:
             abort(403, f"this server answers to the host of PUBLIC_URL, not to {name!r}")
         return
     if name not in _LOCAL_NAMES and name not in _public_name():
@@ -134,11 +142,11 @@ def _refuse_foreign_hosts() -> None:
         abort(403, "without sign-in this server answers only to its own machine")
 
 
-def _refuse_foreign_writes() -> None:
+def _refuse_foreign_writes(asked: Request) -> None:
     """A form or script of another site must not act here."""
-    if request.method in _SAFE_METHODS:
+    if asked.method in _SAFE_METHODS:
         return
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
     if site is not None and site not in {"same-origin", "none"}:
         abort(403, "this request was sent from another site")
     if origin is not None and site is None and not _is_ours(origin):
@@ -164,48 +172,43 @@ def _origin(url: str) -> str:
 
 
 def _set_principal() -> None:
-    if is_open():
-        return
     g.asker = who.find()
     g.principal = g.asker.principal
     whose = hashed(g.principal.owner_id)
     bind(user=whose, tenant=whose)
 
 
-def is_open() -> bool:
+def is_open(asked: Request) -> bool:
     """Whether the route tells anybody what it tells: unknown, marked `@public`, or a built file."""
-    endpoint = request.endpoint
-    if endpoint is None or endpoint == "web.static":
+    if asked.endpoint is None or asked.endpoint == "web.static":
         return True
-    return bool(_mark("is_public_route", default=False))
+    return bool(_mark(asked, "is_public_route", default=False))
 
 
-def _refuse_lesser_roles() -> None:
-    if is_open():
-        return
-    by_method = Role.VIEWER if request.method in _SAFE_METHODS else Role.OPERATOR
-    least = _mark("least_role", default=by_method)
-    if not g.principal.role.covers(least):
-        raise ForbiddenError(f"this needs the role {least}; yours here is {g.principal.role}")
+def _refuse_lesser_roles(asked: Request, who_asks: Principal) -> None:
+    by_method = Role.VIEWER if asked.method in _SAFE_METHODS else Role.OPERATOR
+    least = _mark(asked, "least_role", default=by_method)
+    if not who_asks.role.covers(least):
+        raise ForbiddenError(f"this needs the role {least}; yours here is {who_asks.role}")
 
 
-def _check_body() -> None:
+def _check_body(asked: Request) -> None:
     """JSON only, unless the route takes files; and only what the database can store."""
-    if request.endpoint is None or request.method in _SAFE_METHODS or not request.path.startswith("/api/"):
+    if asked.method in _SAFE_METHODS or asked.endpoint is None or not asked.path.startswith("/api/"):
         return  # an unknown address or method is answered as such, whatever the body is
-    request.max_content_length = _most_bytes()
-    if _mark("takes_multipart", default=False):
-        if request.mimetype != "multipart/form-data":
+    asked.max_content_length = _most_bytes(asked)
+    if _mark(asked, "takes_multipart", default=False):
+        if asked.mimetype != "multipart/form-data":
             raise UnsupportedTypeError("the body must be a form (Content-Type: multipart/form-data)")
-    elif request.get_data(cache=True):
-        _check_json()
+    elif asked.get_data(cache=True):
+        _check_json(asked)
 
 
-def _check_json() -> None:
-    if not request.is_json:
+def _check_json(asked: Request) -> None:
+    if not asked.is_json:
         raise UnsupportedTypeError("the body must be JSON (Content-Type: application/json)")
     try:
-        body = request.get_json()
+        body = asked.get_json()
         _refuse_unstorable(body, "body")
     except RecursionError:
         raise InvalidInputError("the body is nested too deeply") from None
@@ -234,13 +237,13 @@ def _refuse_unstorable(value: Any, place: str) -> None:
             _refuse_unstorable(each, place)
 
 
-def _most_bytes() -> int:
-    most = _mark("most_request_bytes", default=JSON_BYTES)
+def _most_bytes(asked: Request) -> int:
+    most = _mark(asked, "most_request_bytes", default=JSON_BYTES)
     return int(most(container().settings) if callable(most) else most)
 
 
-def _mark(name: str, *, default: Any) -> Any:
-    function = current_app.view_functions.get(request.endpoint or "")
+def _mark(asked: Request, name: str, *, default: Any) -> Any:
+    function = current_app.view_functions.get(asked.endpoint or "")
     return getattr(function, name, default)
 
 
@@ -264,14 +267,15 @@ def _is_local(address: str) -> bool:
 
 
 def _add_headers(response: Response) -> Response:
+    asked = request_ctx.request
     there = {name.lower() for name, _ in response.headers}  # asking for each costs an exception
     wanted = [*_HEADERS.items(), ("X-Request-ID", g.get("request_id", ""))]
     options = who.oidc()
     if options is not None and options.secure_cookies:
         wanted.append(("Strict-Transport-Security", _HTTPS_ONLY))
-    if request.path.startswith("/api/"):
+    if asked.path.startswith("/api/"):
         wanted.append(("Cache-Control", "no-store"))
-    if not (request.endpoint or "").endswith(".static"):
+    if not (asked.endpoint or "").endswith(".static"):
         # What a browser keeps, it keeps for one who asks, and not for the next at the same desk.
         if "vary" in there:
             response.vary.update(_ASKERS)

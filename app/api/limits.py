@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flask import Flask, current_app, g, request
+from flask import Request, current_app
 
 from app.api import who
 from app.api.address import client_address, network_of
 from app.api.context import container
 from app.config import Settings
+from app.security.principal import Principal
 from app.security.tokens import digest
 from app.services.rate_limits import Limit
 
@@ -28,37 +29,29 @@ _BUDGETS: Mapping[str, tuple[str, Callable[[Settings], int]]] = {
 }
 
 
-def register_before_principal(app: Flask) -> None:
+def count_address(asked: Request) -> None:
     """Count by address; before the guard finds out who asks, so that guessing is limited, too."""
-    app.before_request(_count_address)
-
-
-def register_after_principal(app: Flask) -> None:
-    """Count by person and by token, and what costs more than others by itself."""
-    app.before_request(_count_principal)
-
-
-def _count_address() -> None:
-    if who.oidc() is None or request.endpoint in _UNCOUNTED:
+    if who.oidc() is None or asked.endpoint in _UNCOUNTED:
         return
     limits, settings = container().rate_limits, container().settings
     network = network_of(client_address() or "unknown")
-    if request.endpoint in _SIGN_IN or request.path.startswith(_SIGN_IN_PATHS):
+    if asked.endpoint in _SIGN_IN or asked.path.startswith(_SIGN_IN_PATHS):
         most = settings.rate_limit_sign_in
         limits.count(Limit(f"sign-in:{network}", most, "of signing in from one address"))
     limits.count(Limit(f"address:{network}", settings.rate_limit_address, "from one address"))
 
 
-def _count_principal() -> None:
-    if who.oidc() is None or "principal" not in g:
+def count_principal(asked: Request, principal: Principal) -> None:
+    """Count by person and by token, and what costs more than others by itself."""
+    if who.oidc() is None:
         return
     limits, settings = container().rate_limits, container().settings
-    owner_id = g.principal.owner_id
+    owner_id = principal.owner_id
     limits.count(Limit(f"user:{owner_id}", settings.rate_limit_user, "of one user"))
-    header = request.environ.get("HTTP_AUTHORIZATION")
+    header = asked.environ.get("HTTP_AUTHORIZATION")
     if header is not None:
         limits.count(Limit(f"token:{digest(header)}", settings.rate_limit_token, "with one token"))
-    budget = getattr(current_app.view_functions.get(request.endpoint or ""), "rate_budget", None)
+    budget = getattr(current_app.view_functions.get(asked.endpoint or ""), "rate_budget", None)
     if budget is not None:
         what_for, most = _BUDGETS[budget]
         limits.count(Limit(f"{budget}:{owner_id}", most(settings), f"of one user {what_for}"))
