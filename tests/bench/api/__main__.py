@@ -1,7 +1,8 @@
 """`make bench-api`: pages over a million chunks and ten thousand collections; ten calls beside bare Flask.
 
 Both run under gunicorn with the settings of the Procfile, on one database, in one run, in a shuffled order;
-the bare routes send the statements that the product sends. Losses are printed, not hidden.
+the bare routes send the statements that the product sends. Both are measured twice: each process on one CPU
+(WEB_CPU_AFFINITY), and wherever the system sends its threads. Losses are printed, not hidden.
 """
 
 from __future__ import annotations
@@ -52,34 +53,41 @@ def main() -> int:
         filled = populate(made, collections=options.collections, chunks=options.chunks)
         print(f"filled in {time.perf_counter() - began:.0f} s", flush=True)
         with ExitStack() as running:
-            port = _serve(running, made, "web", "wsgi:app")
-            _pages(report, made, filled, port, options.looks)
-            bare = _serve_bare(running, made, filled)
-            _calls(report, filled, (port, bare), options)
+            _pages(report, made, filled, _serve(running, made, "pages", "wsgi:app"), options.looks)
+        for affinity in (True, False):
+            with ExitStack() as running:
+                port = _serve(running, made, f"web {affinity}", "wsgi:app", affinity=affinity)
+                bare = _serve_bare(running, made, filled, affinity=affinity)
+                where = (
+                    "each server on one CPU (`WEB_CPU_AFFINITY=true`)" if affinity else "servers on any CPU"
+                )
+                _calls(report, where, filled, (port, bare), options)
     return report.end()
 
 
-def _serve(running: ExitStack, made: Bed, name: str, target: str) -> int:
+def _serve(running: ExitStack, made: Bed, name: str, target: str, *, affinity: bool = False) -> int:
     port = free_port()
+    environment = (f"PORT={port}", f"WEB_CPU_AFFINITY={affinity}")
     # Ours reads gunicorn.conf.py besides: hooks, a longer request line, and the same keep-alive.
-    options = ("--bind", f"127.0.0.1:{port}", *(() if name == "web" else ("--config", os.devnull)))
+    options = ("--bind", f"127.0.0.1:{port}", *(() if target == "wsgi:app" else ("--config", os.devnull)))
     process = running.enter_context(
         made.process(
-            name, "env", f"PORT={port}", sys.executable, "-m", "gunicorn", target, *options, *_GUNICORN
+            name, "env", *environment, sys.executable, "-m", "gunicorn", target, *options, *_GUNICORN
         )
     )
     made.wait(name, lambda: "Booting worker" in made.log(name).read_text(), process)
     return port
 
 
-def _serve_bare(running: ExitStack, made: Bed, filled: Filled) -> int:
+def _serve_bare(running: ExitStack, made: Bed, filled: Filled, *, affinity: bool) -> int:
     client, engine = create_app(made.container).test_client(), made.container.database.engine
     client.environ_base["SERVER_NAME"] = "127.0.0.1"
     sent = [statements(client, engine, path) for path in calls(filled).values()]
     file = made.folder / "statements.json"
     file.write_text(json.dumps(sent))
     url = made.container.settings.database_url_psycopg2
-    return _serve(running, made, "bare", f"tests.bench.api.bare:make_app({url!r}, {str(file)!r})")
+    target = f"tests.bench.api.bare:make_app({url!r}, {str(file)!r}, {affinity})"
+    return _serve(running, made, f"bare {affinity}", target, affinity=affinity)
 
 
 def _pages(report: Report, made: Bed, filled: Filled, port: int, looks: int) -> None:
@@ -105,7 +113,7 @@ def _look(port: int, path: str) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _calls(report: Report, filled: Filled, ports: tuple[int, int], options: Any) -> None:
+def _calls(report: Report, where: str, filled: Filled, ports: tuple[int, int], options: Any) -> None:
     names = list(calls(filled))
     measured: defaultdict[tuple[str, bool], Figures] = defaultdict(Figures)
     for _ in range(options.rounds):
@@ -116,7 +124,8 @@ def _calls(report: Report, filled: Filled, ports: tuple[int, int], options: Any)
             _measure(measured[name, is_bare], ports[is_bare], path, options)
     rows = [_row(name, measured[name, False], measured[name, True]) for name in names]
     report.table(
-        f"Requests per second and slowest hundredth, {options.connections} connections, median of the rounds",
+        f"Requests per second and slowest hundredth, {where}, {options.connections} connections, "
+        "median of the rounds",
         ["call", "ours /s", "bare /s", "ratio", "ours p99 ms", "bare p99 ms", "aim"],
         rows,
     )

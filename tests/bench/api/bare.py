@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from pathlib import Path
 
 from flask import Flask, Response, jsonify
 from sqlalchemy import create_engine
 
 
-def make_app(database_url: str, file: str) -> Flask:
-    """The application; `file` has the statements of each call, as JSON."""
+def make_app(database_url: str, file: str, affinity: bool) -> Flask:
+    """The application; `file` has the statements of each call, as JSON. On one CPU with `affinity`."""
+    if affinity:  # gunicorn makes it in the process that serves it
+        os.sched_setaffinity(0, {random.choice(list(os.sched_getaffinity(0)))})
     app = Flask(__name__)
     # As ours reads: without a transaction around one or two statements.
     engine = create_engine(database_url, pool_size=20, max_overflow=0, isolation_level="AUTOCOMMIT")
