@@ -9,8 +9,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
-from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SortedWindow
+from app.api.replies import reply
+from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, Message, SortedWindow
 from app.api.schemas.collection_transforms import CollectionTransformList
 from app.api.schemas.collections import (
     CollectionList,
@@ -74,11 +74,11 @@ def update_collection(path: CollectionPath, body: UpdateCollection) -> Response:
     return reply(CollectionReply(services().collections.update(me(), path.collection_id, changes)))
 
 
-@api.delete("/<int:collection_id>", responses={204: None})
+@api.delete("/<int:collection_id>", responses={200: Message})
 def delete_collection(path: CollectionPath) -> Response:
     """Delete a collection with its files, transforms and what they made."""
     services().collections.delete(me(), path.collection_id)
-    return nothing()
+    return reply(Message(message="the collection is deleted"))
 
 
 @api.get("/<int:collection_id>/transforms", responses={200: CollectionTransformList})

@@ -9,8 +9,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from app.api.context import me, services
-from app.api.replies import nothing, reply
-from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, SortedWindow
+from app.api.replies import reply
+from app.api.schemas.base import PROBLEMS, KeyedSearchWindow, Message, SortedWindow
 from app.api.schemas.collection_transforms import CollectionTransformList
 from app.api.schemas.dataset_transforms import DatasetTransformList
 from app.api.schemas.datasets import (
@@ -75,11 +75,11 @@ def update_dataset(path: DatasetPath, body: UpdateDataset) -> Response:
     return reply(DatasetReply(services().datasets.update(me(), path.dataset_id, changes)))
 
 
-@api.delete(_ONE, responses={204: None})
+@api.delete(_ONE, responses={200: Message})
 def delete_dataset(path: DatasetPath) -> Response:
     """Delete a dataset with items, transforms, vectors and maps."""
     services().datasets.delete(me(), path.dataset_id)
-    return nothing()
+    return reply(Message(message="the dataset is deleted"))
 
 
 @api.get(f"{_ONE}/transforms", responses={200: DatasetTransformList})

@@ -13,8 +13,8 @@ from app.api.context import me, services
 from app.api.guard import takes_bytes, takes_files
 from app.api.openapi import download
 from app.api.ranges import as_part, asked_part
-from app.api.replies import nothing, reply, stream
-from app.api.schemas.base import PROBLEMS, KeyedWindow, Problem
+from app.api.replies import reply, stream
+from app.api.schemas.base import PROBLEMS, KeyedWindow, Message, Problem
 from app.api.schemas.files import (
     FailedFileList,
     FileList,
@@ -117,11 +117,11 @@ def preview_file(path: FilePath, body: PreviewBody) -> Response:
     return reply(PreviewReply(made))
 
 
-@api.delete(f"{_FILES}/<int:file_key>", responses={204: None})
+@api.delete(f"{_FILES}/<int:file_key>", responses={200: Message})
 def delete_file(path: FilePath) -> Response:
     """Delete a file with what was made from it."""
     services().files.delete(me(), path.file_key, collection_id=path.collection_id)
-    return nothing()
+    return reply(Message(message="the file is deleted"))
 
 
 @api.get("/collections/<int:collection_id>/failed-files", responses={200: FailedFileList})

@@ -123,7 +123,7 @@ class Problem(BaseModel):
 
 
 class Message(BaseModel):
-    """What was started."""
+    """What was started, or done."""
 
     message: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -141,9 +142,9 @@ class Api:
         assert answer.status_code == status, answer.get_data(as_text=True)
         return answer.json
 
-    def delete(self, path: str, status: int = 204) -> Any:
+    def delete(self, path: str, status: int | None = None) -> Any:
         answer = self.client.delete(path)
-        assert answer.status_code == status, answer.get_data(as_text=True)
+        assert answer.status_code == (status or _deleted(path)), answer.get_data(as_text=True)
         return answer.json
 
     def collection(self, title: str = "Papers") -> int:
@@ -191,3 +192,9 @@ class Api:
 @pytest.fixture
 def api(client: FlaskClient) -> Api:
     return Api(client)
+
+
+def _deleted(path: str) -> int:
+    """What the original answers: these three with a body."""
+    with_body = r"/api/(collections|datasets)/\d+|/api/collections/\d+/files/\d+"
+    return 200 if re.fullmatch(with_body, path) else 204
