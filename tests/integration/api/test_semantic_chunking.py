@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -206,13 +207,16 @@ def test_a_preview_shows_the_same_and_embeds_no_more_than_the_beginning(api: Api
     assert sum(len(text) for each in provider.requests for text in each["body"]["input"]) <= 20_000
 
 
-def test_a_preview_waits_for_no_provider(
-    api: Api, provider: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_preview_waits_for_no_provider(api: Api, provider: EmbeddingServer):
     reading, config = Reading(api, {}), semantic(api.embedder(provider))
     provider.faults.append(Fault("status", status=429, retry_after="9"))
     assert preview(api, reading, config, 503)["code"] == "provider_unavailable"
     assert preview(api, reading, config, 503)["code"] == "provider_paused"
+    half = [Fault("slow", seconds=0.0), Fault("status", status=429, retry_after="6")]
+    provider.faults.extend(half)
+    long = Reading(api, {}, f"{TEXT}\n\n" * 30)
+    other = api.embedder(provider, name="other", api_key="sk-other")
+    assert preview(api, long, semantic(other), 503)["code"] == "provider_unavailable"
     assert preview(api, reading, semantic(key_of(api, "bad", provider)), 502)["code"] == "provider_refused"
 
 
@@ -228,8 +232,10 @@ def test_a_preview_ends_in_time_though_the_provider_hangs(
 ):
     monkeypatch.setattr(previews, "_EMBEDDING_SECONDS", 1.0)
     reading, config = Reading(api, {}), semantic(api.embedder(provider))
-    provider.faults.extend(Fault("hang", seconds=4.0) for _ in range(4))
+    provider.faults.extend(Fault("hang", seconds=6.0) for _ in range(4))
+    began = time.monotonic()
     assert preview(api, reading, config, 503)["code"] == "provider_unavailable"
+    assert time.monotonic() - began < 4
     assert len(provider.requests) == 1
 
 

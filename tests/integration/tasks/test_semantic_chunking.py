@@ -16,6 +16,7 @@ from app.security.tokens import digest
 from app.services.provider_circuits import Passage
 from app.storage.postgres.tables import ChunkRow, CollectionTransform, File, Item
 from tasks import collections as collections_pool
+from tasks import scope
 from tests.integration.tasks.conftest import Pool
 from tests.support.domain import Recorder
 from tests.support.providers import EmbeddingServer, Fault, embedding_server
@@ -99,12 +100,13 @@ def test_a_provider_that_is_full_is_asked_again_and_the_job_is_not_lost(
 
 
 def test_a_provider_that_is_left_alone_costs_no_attempt_and_is_not_called(
-    reading: Pool, provider: EmbeddingServer
+    reading: Pool, provider: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ):
     circuits = reading.container.provider_circuits
     url = f"{provider.openai_url}/embeddings"
     key = digest(f"{url}\0Bearer sk-secret")
-    circuits.pause(Passage(key), 2.0)
+    monkeypatch.setattr(scope, "_SHORTEST_WAIT_SECONDS", 0.1)
+    circuits.pause(Passage(key), 7.0)  # longer than a call waits itself
     worker = reading.start(collections_pool.extract_file)
     try:
         reading.ask()
