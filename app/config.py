@@ -180,7 +180,7 @@ SETTINGS: tuple[Variable, ...] = (
     Variable("RATE_LIMIT_TOKEN", "the same of one token", _integer(0, 10_000_000), 1200),
     Variable("RATE_LIMIT_ADDRESS", "the same from one address (IPv6: one /64)", _integer(0, 10_000_000), 3000),
     Variable("RATE_LIMIT_SIGN_IN", "the same on the way in: sign-in, tokens and sessions", _integer(0, 10_000_000), 60),
-    Variable("RATE_LIMIT_SEARCH", "requests per minute of one user that search; they count for RATE_LIMIT_USER, too", _integer(0, 10_000_000), 300),
+    Variable("RATE_LIMIT_SEARCH", "requests per minute of one user that search or preview; they count for RATE_LIMIT_USER, too", _integer(0, 10_000_000), 300),
     Variable("RATE_LIMIT_UPLOAD", "the same that upload files or push items and vectors", _integer(0, 10_000_000), 1200),
     Variable("RATE_LIMIT_STREAM", "the same that open an event stream", _integer(0, 10_000_000), 120),
     Variable("ENCRYPTION_MASTER_KEY", "64 hex digits; seals provider keys and the audit log", hex_key, secret=True),

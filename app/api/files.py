@@ -104,6 +104,7 @@ def get_file(path: FilePath) -> Response:
 
 
 @api.post(f"{_FILES}/<int:file_key>/preview", responses={200: PreviewReply, 422: Problem})
+@budget("search")
 def preview_file(path: FilePath, body: PreviewBody) -> Response:
     """Show what a configuration would make of a file; nothing is stored."""
     made = services().previews.preview(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from app.once import once
 from app.pipeline.chunking import registry as chunkers
-from app.pipeline.chunking.base import Chunker
 from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
 from app.pipeline.extraction import registry as extractors
@@ -24,6 +23,7 @@ from app.services.bulk import Bulk
 from app.services.cancelling import Cancelling
 from app.services.chat import Chats
 from app.services.chat_answers import ChatAnswers
+from app.services.chunkers import Chunkers
 from app.services.collection_transforms import CollectionTransforms
 from app.services.collections import Collections
 from app.services.dataset_transforms import DatasetTransforms
@@ -69,10 +69,6 @@ from brokers import server_report, topology
 
 if TYPE_CHECKING:
     from app.container.parts import Container
-
-
-def _chunker(raw: Mapping[str, Any]) -> Chunker:
-    return chunkers.build(chunkers.parse_chunking_config(raw))
 
 
 class Services:
@@ -339,6 +335,11 @@ class Services:
         return Planning(self._of.database, self._of.outbox, self.jobs, self._of.feed)
 
     @once
+    def chunkers(self) -> Chunkers:
+        """How documents are cut."""
+        return Chunkers(self.embedders.client)
+
+    @once
     def extraction_runs(self) -> ExtractionRuns:
         """The work of the collections pool."""
         of = self._of
@@ -349,7 +350,7 @@ class Services:
             of.feed,
             of.blobs,
             read=self._read_document,
-            build_chunker=_chunker,
+            build_chunker=self.chunkers.build,
             scratch_dir=of.settings.scratch_dir,
         )
 
@@ -360,7 +361,7 @@ class Services:
             self.files,
             self.collection_transforms.complete,
             read=self._read_document,
-            build_chunker=_chunker,
+            build_chunker=partial(self.chunkers.build, patience_seconds=0),
             scratch_dir=self._of.settings.scratch_dir,
         )
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -33,7 +34,30 @@ _GIVEN = ("completion_tokens", "output_tokens", "tokens_generated")
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 # What reading an answer raises that is not what it should be: numbers without end and depths, too.
 GARBAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
+_late_at: ContextVar[float | None] = ContextVar("late_at", default=None)
 _LONGEST_WAIT_SECONDS = 24 * 3600.0  # that a provider may ask for: streams keep no message for ever
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let the calls of this block end by then, tries and pauses included: a person waits for them."""
+    token = _late_at.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _late_at.reset(token)
+
+
+def seconds_left() -> float:
+    """Until the block `within` is over; without end outside of one."""
+    late_at = _late_at.get()
+    return float("inf") if late_at is None else late_at - time.monotonic()
+
+
+def refuse_late() -> None:
+    """Raises ProviderUnavailableError when the time of a block `within` is up."""
+    if seconds_left() <= 0:
+        raise ProviderUnavailableError("the provider has not answered all that was asked in time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +96,10 @@ class Remote:
             if isinstance(answer, OutboundResponse):
                 return answer
             wait = self._wait_seconds(answer, attempt)
-            if attempt == most or wait > self.retry.longest_wait_seconds:
+            if attempt == most or wait > min(self.retry.longest_wait_seconds, seconds_left()):
                 raise answer
             _LOG.info("provider call failed, trying again", extra={"attempt": attempt, "wait_seconds": wait})
-            _pause(wait)
+            pause(wait)
         raise AssertionError("at least one attempt is made")
 
     @contextmanager
@@ -138,7 +162,7 @@ class Remote:
             tokens_used(self.provider, taken, given)
 
     def _try_once(self, url: str, payload: object) -> OutboundResponse | ProviderUnavailableError:
-        timeout_seconds = self.retry.timeout_seconds
+        timeout_seconds = min(self.retry.timeout_seconds, max(_STEP_SECONDS, seconds_left()))
         try:
             with calls.call("provider", self.provider) as made:
                 response = self.http.request(
@@ -179,7 +203,7 @@ class Remote:
         return text[:_MESSAGE_CHARACTERS] or "no message"
 
 
-def _pause(seconds: float) -> None:
+def pause(seconds: float) -> None:
     """In steps, because what stops a run from another thread reaches this one only between them."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:

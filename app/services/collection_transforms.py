@@ -16,6 +16,7 @@ from app.ids import config_hash
 from app.jobs.contracts import PlanCollectionTransform
 from app.jobs.outbox import Outbox
 from app.security.principal import Principal
+from app.services.chunkers import EMBEDDER_FIELD
 from app.services.described import check_search, check_title
 from app.services.paging import Page, check_window
 from app.services.processed_files import LAST_FIRST, FileStatus, ProcessedFile, has_status, processed
@@ -31,6 +32,7 @@ from app.storage.postgres.tables import (
     Collection,
     CollectionTransform,
     Dataset,
+    EmbedderRow,
     File,
     FileExtraction,
     Job,
@@ -166,6 +168,7 @@ class CollectionTransforms:
             # Locked as by an upload: its file is planned here, or it sees the transform and plans it.
             owned(session, Collection, collection_id, principal.owner_id, field="collection_id", lock=True)
             owned(session, Dataset, dataset_id, principal.owner_id, field="dataset_id")
+            _hold_embedder(session, row)
             session.add(row)
             session.flush()
             key = row.collection_transform_id
@@ -183,6 +186,7 @@ class CollectionTransforms:
             row.is_enabled = changes.get("is_enabled", row.is_enabled)
             if "chunk_size" in changes or "job_config" in changes:
                 self._reconfigure(row, changes)
+                _hold_embedder(session, row)
             if row.is_enabled:
                 self._plan(principal, row, session)
         return self.get(principal, collection_transform_id)
@@ -266,12 +270,14 @@ class CollectionTransforms:
     def _chosen(self, job_config: Mapping[str, Any]) -> dict[str, Any]:
         """The stored configuration without what is a default: an overlap of a tenth follows a new size."""
         whole = job_config["chunking"]
-        chosen = {
-            name: value
-            for name, value in whole.items()
-            if self.check_chunking({key: each for key, each in whole.items() if key != name}) != whole
-        }
+        chosen = {name: value for name, value in whole.items() if not self._is_default(whole, name)}
         return {**job_config, "chunking": chosen}
+
+    def _is_default(self, whole: Mapping[str, Any], name: str) -> bool:
+        try:
+            return self.check_chunking({key: each for key, each in whole.items() if key != name}) == whole
+        except InvalidInputError:  # there is no configuration without it
+            return False
 
     def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
         given = changes["job_config"] if "job_config" in changes else self._chosen(row.job_config)
@@ -282,6 +288,14 @@ class CollectionTransforms:
     def _plan(self, principal: Principal, row: CollectionTransform, session: Session) -> None:
         contract = PlanCollectionTransform(row.collection_transform_id)
         self.outbox.record(session, contract, owner_id=principal.owner_id)
+
+
+def _hold_embedder(session: Session, row: CollectionTransform) -> None:
+    """One that chunking names must be the owner's; locked, lest it is deleted before the row is there."""
+    semantic = row.job_config["chunking"].get("semantic")
+    if semantic is not None:
+        key = semantic["embedder_id"]
+        owned(session, EmbedderRow, key, row.owner_id, lock=True, field=EMBEDDER_FIELD)
 
 
 def _refuse_disabled(row: CollectionTransform) -> None:

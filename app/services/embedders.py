@@ -27,13 +27,14 @@ from app.storage.postgres.queries.keyset import Key
 from app.storage.postgres.queries.listing import PATTERN, Listing, mentioning, pattern
 from app.storage.postgres.queries.owned import owned, readable
 from app.storage.postgres.session import Database
-from app.storage.postgres.tables import EmbeddedDataset, EmbedderRow
+from app.storage.postgres.tables import CollectionTransform, EmbeddedDataset, EmbedderRow
 
 TruncateStrategy = Literal["split", "truncate", "error"]
 
 _TEST_TEXT = "The quick brown fox jumps over the lazy dog."
 # A change of these makes other vectors, or vectors of other parts of a text: the stored ones, which are never
-# made again for it, would no longer compare with new ones and with a query's.
+# made again for it, would no longer compare with new ones and with a query's. So do the cuts of chunking: its
+# configuration names the embedder alone, and would be the same while files are cut otherwise.
 _SHAPES_VECTORS = (
     "provider",
     "base_url",
@@ -44,7 +45,7 @@ _SHAPES_VECTORS = (
     "truncate_strategy",
 )
 _WAY_OUT = (
-    "make another embedder for that and add it to the dataset transform; "
+    "make another embedder for that and name it in the transform; "
     "name, api_key, batch_size and is_public can be changed here"
 )
 
@@ -168,7 +169,7 @@ class Embedders:
         """Change what `fields` names.
 
         Raises NotFoundError, InvalidInputError, and ConflictError for a change of what shapes vectors (all
-        but name, api_key, batch_size and is_public) while an embedded dataset uses it.
+        but name, api_key, batch_size and is_public) while an embedded dataset, or chunking, uses it.
         """
         with self.database.transaction() as session:
             row = owned(session, EmbedderRow, embedder_id, principal.owner_id, lock=True)
@@ -185,7 +186,7 @@ class Embedders:
             return _view(row)
 
     def delete(self, principal: Principal, embedder_id: int) -> None:
-        """Delete it; raises NotFoundError, and ConflictError while an embedded dataset uses it."""
+        """Delete it; raises NotFoundError, and ConflictError while anything uses it."""
         try:
             with self.database.transaction() as session:
                 row = owned(session, EmbedderRow, embedder_id, principal.owner_id, lock=True)
@@ -273,6 +274,11 @@ def _shape(row: EmbedderRow) -> dict[str, Any]:
 def _refuse_in_use(session: Session, embedder_id: int, consequence: str, *, field: str | None = None) -> None:
     if session.scalar(select(exists().where(EmbeddedDataset.embedder_id == embedder_id))):
         raise ConflictError(f"an embedded dataset uses the embedder: {consequence}", field=field)
+    named = CollectionTransform.job_config["chunking"]["semantic"]["embedder_id"].as_integer()
+    if session.scalar(select(exists().where(named == embedder_id))):
+        raise ConflictError(
+            f"the chunking of a collection transform uses the embedder: {consequence}", field=field
+        )
 
 
 def _view(row: EmbedderRow) -> EmbedderView:

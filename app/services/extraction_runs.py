@@ -47,7 +47,7 @@ _ROWS_PER_INSERT = 1000
 _ITEMS, _CHUNKS, _EXTRACTIONS = (cast("Table", table.__table__) for table in (Item, ChunkRow, FileExtraction))
 
 ReadDocument = Callable[[SourceFile, Mapping[str, Any]], Document]
-BuildChunker = Callable[[Mapping[str, Any]], Chunker]
+BuildChunker = Callable[[str, Mapping[str, Any]], Chunker]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,10 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionRuns:
-    """Verbs of the extraction jobs. `read` and `build_chunker` take the transform's `job_config` parts."""
+    """Verbs of the extraction jobs.
+
+    `read` and `build_chunker` take the transform's `job_config` parts, the latter after the owner.
+    """
 
     database: Database
     outbox: Outbox
@@ -84,7 +87,8 @@ class ExtractionRuns:
     def extract_file(self, run: Run, contract: ExtractFile) -> None:
         """Extract and chunk one file and write its item; nothing is written for what was replaced or deleted.
 
-        Raises UnreadableFileError, UnsupportedTypeError, ObjectMissingError (permanent) and UnavailableError.
+        Raises UnreadableFileError, UnsupportedTypeError, ObjectMissingError (permanent) and UnavailableError;
+        where chunking embeds, what BuildChunker and Embedder.embed raise.
         """
         started = time.monotonic()
         work = self._load(run, contract)
@@ -99,8 +103,11 @@ class ExtractionRuns:
                 if not self._skip(session, run, contract):
                     raise ObjectMissingError(FILE_LOST) from error
             return
+        chunker = self._chunker(run, work)
+        if chunker is None:
+            return
         with metrics.stage("chunking"):
-            chunks = list(self.build_chunker(work.job_config.get("chunking", {})).chunk(document))
+            chunks = list(chunker.chunk(document))
         if not chunks:
             raise UnreadableFileError("the file holds no text")
         with self.database.transaction() as session:
@@ -164,6 +171,19 @@ class ExtractionRuns:
         if obsolete:
             self.jobs.finish(session, run, outcome={"skipped": obsolete})
         return bool(obsolete)
+
+    def _chunker(self, run: Run, work: _Work) -> Chunker | None:
+        """None, and the run is ended, where it needs what only a configuration of before has named."""
+        try:
+            return self.build_chunker(work.owner_id, work.job_config.get("chunking", {}))
+        except NotFoundError:  # nothing keeps the embedder of a configuration that was replaced
+            with self.database.transaction() as session:
+                self.jobs.fence(session, run)
+                transform = session.get(CollectionTransform, work.transform_id)
+                if transform is not None and transform.config_hash == work.config_hash:
+                    raise
+                self.jobs.finish(session, run, outcome={"skipped": "the transform was configured anew"})
+            return None
 
     def _read(self, work: _Work) -> Document:
         with tempfile.TemporaryDirectory(prefix="extract-", dir=self.scratch_dir) as folder:

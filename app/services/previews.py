@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from app.errors import InvalidInputError, TooLargeError
 from app.pipeline.chunking.base import Chunk
+from app.pipeline.document import Document
 from app.pipeline.extraction.base import SourceFile
+from app.pipeline.remote import within
 from app.security.principal import Principal
 from app.services.extraction_runs import BuildChunker, ReadDocument
 from app.services.files import Files
@@ -19,6 +21,7 @@ from app.services.files import Files
 MOST_BYTES = 20 * 1024 * 1024
 MOST_CHUNKS = 200
 _TEXT_SHOWN = 20_000
+_EMBEDDING_SECONDS = 30.0
 
 CheckJobConfig = Callable[[Mapping[str, Any], int | None], Mapping[str, Any]]
 
@@ -56,7 +59,10 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Previews:
-    """Verbs on previews. `check` completes a `job_config`; `read` and `build_chunker` take its parts."""
+    """Verbs on previews.
+
+    `check` completes a `job_config`; `read` and `build_chunker` take its parts, the latter after the owner.
+    """
 
     files: Files
     check: CheckJobConfig
@@ -77,7 +83,8 @@ class Previews:
         """Read and cut a file as a transform with that configuration would.
 
         Raises NotFoundError, InvalidInputError, TooLargeError beyond 20 MiB, UnreadableFileError,
-        UnsupportedTypeError and UnavailableError.
+        UnsupportedTypeError and UnavailableError. Where chunking embeds, only the beginning is cut, for half
+        a minute at most, and it raises what an embedder raises.
         """
         if not 1 <= limit <= MOST_CHUNKS:
             raise InvalidInputError(f"limit must lie between 1 and {MOST_CHUNKS}", field="limit")
@@ -91,7 +98,11 @@ class Previews:
                 path.write_bytes(stream.read())
             source = SourceFile(path=path, name=file.name, media_type=file.media_type)
             document = self.read(source, config["extraction"])
-        chunks = list(self.build_chunker(config["chunking"]).chunk(document))
+        chunker = self.build_chunker(principal.owner_id, config["chunking"])
+        if "semantic" in config["chunking"]:
+            document = _beginning(document)
+        with within(_EMBEDDING_SECONDS):
+            chunks = list(chunker.chunk(document))
         return Preview(
             title=document.title or file.name,
             media_type=document.media_type,
@@ -106,6 +117,17 @@ class Previews:
             chunks=[_shown(position, chunk) for position, chunk in enumerate(islice(chunks, limit))],
             job_config=config,
         )
+
+
+def _beginning(document: Document) -> Document:
+    """As much as is shown: to embed more would cost time and a provider's price for nothing."""
+    if len(document.text) <= _TEXT_SHOWN:
+        return document
+    warning = f"only the first {_TEXT_SHOWN:,} characters were cut, and counted, for the preview"
+    blocks = tuple(block for block in document.blocks if block.end <= _TEXT_SHOWN)
+    return replace(
+        document, text=document.text[:_TEXT_SHOWN], blocks=blocks, warnings=(*document.warnings, warning)
+    )
 
 
 def _shown(position: int, chunk: Chunk) -> PreviewChunk:

@@ -139,7 +139,6 @@ PEERS = {
     one: [{"ipBlock": {"cidr": "10.9.0.0/16"}}] for one in ("postgresql", "nats", "qdrant", "s3", "oidc")
 }
 SWITCHES = ("fromIngress", "fromPrometheus", "toDns", "toInternet", "exceptPrivate")
-CALLS_OUT = {"api", "worker-datasets", "worker-visualizations-py"}
 
 
 @pytest.mark.parametrize("switches", list(itertools.product((False, True), repeat=len(SWITCHES))))
@@ -160,7 +159,7 @@ def test_the_whole_matrix_follows_its_switches(case: str, switches: tuple[bool, 
         assert not allowed(chart, Place("x", "default"), here, port)
         for protocol in ("UDP", "TCP"):
             assert allowed(chart, here, Place("dns", "kube-system"), 53, protocol) is on["toDns"]
-        outside = on["toInternet"] and name in CALLS_OUT
+        outside = on["toInternet"]
         assert allowed(chart, here, Place(address=INTERNET), 443) is outside
         assert allowed(chart, here, Place(address=PRIVATE), 443) is (outside and not on["exceptPrivate"])
         assert not allowed(chart, here, Place(address=METADATA), 443)

@@ -12,6 +12,8 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
+_BY_SUBJECT: Json = {"chunking": {"strategy": "semantic", "semantic": {"embedder_id": "<embedder_id>"}}}
+
 BODIES: Mapping[str, Json] = {
     "programs.redeem_code": {"code": "c", "nonce": "n", "pkce_verifier": "v"},
     "programs.poll_device": {"device_code": "c"},
@@ -43,8 +45,9 @@ BODIES: Mapping[str, Json] = {
         "collection_id": "<collection_id>",
         "dataset_id": "<dataset_id>",
         "chunk_size": 200,
+        "job_config": _BY_SUBJECT,
     },
-    "collection_transforms.update_collection_transform": {"title": "Read all papers"},
+    "collection_transforms.update_collection_transform": {"job_config": _BY_SUBJECT},
     "dataset_transforms.create_dataset_transform": {
         "title": "Embed the passages",
         "source_dataset_id": "<dataset_id>",
@@ -84,7 +87,7 @@ BODIES: Mapping[str, Json] = {
         "limit": 10,
         "rerank": {"llm_id": "<llm_id>"},
     },
-    "files.preview_file": {"chunk_size": 200},
+    "files.preview_file": {"chunk_size": 200, "job_config": _BY_SUBJECT},
     "queues.pause_queue": {"minutes": 10, "reason": "the provider is being moved"},
     "dead_letters.discard_dead_letter": {"why": "the file was withdrawn"},
     "dead_letters.replay_dead_letter": {"why": "the provider is back"},

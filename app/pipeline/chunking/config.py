@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from app.pipeline.chunking.semantic_options import SemanticOptions, with_semantic
 from app.pipeline.validation import validated
 
-Strategy = Literal["recursive", "tokens", "sentences", "markdown"]
+Strategy = Literal["recursive", "tokens", "sentences", "markdown", "semantic"]
 Unit = Literal["characters", "tokens"]
 
 # Names that other versions of this configuration use.
@@ -48,7 +49,7 @@ class ChunkingConfig(BaseModel):
     """How to cut; sizes count `unit`s: Unicode code points, or WordPiece tokens of the local model.
 
     Left out, `chunk_size` is 1000 characters or 200 tokens, `chunk_overlap` and `min_chunk_size` a tenth
-    of it.
+    of it; for semantic 500 characters, nothing and 50.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -59,6 +60,7 @@ class ChunkingConfig(BaseModel):
     chunk_overlap: int = Field(default=100, ge=0)  # at most so much of a chunk is repeated in the next
     min_chunk_size: int = Field(default=100, ge=0)  # a shorter chunk is made only where nothing else fits
     separators: list[str] | None = None  # of recursive: best first, instead of paragraphs, lines, sentences
+    semantic: SemanticOptions | None = Field(default=None, exclude_if=lambda options: options is None)
     options: ChunkingOptions | None = Field(default=None, exclude=True)
 
     @model_validator(mode="before")
@@ -66,7 +68,7 @@ class ChunkingConfig(BaseModel):
     def _complete(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
             return raw
-        values = {key: value for key, value in raw.items() if value is not None}
+        values = with_semantic({key: value for key, value in raw.items() if value is not None})
         values = _least(values.get("options"), values.get("chunk_size")) | values
         if values.get("strategy") == _FIXED_SIZE:
             values |= {"strategy": "recursive", "separators": values.get("separators", [])}
@@ -112,6 +114,15 @@ class ChunkingConfig(BaseModel):
         if size is not None and minimum > size // 2:
             raise ValueError(f"must be at most half of chunk_size ({size // 2}), not {minimum}")
         return minimum
+
+    @field_validator("semantic")
+    @classmethod
+    def _semantic_is_used(
+        cls, semantic: SemanticOptions | None, info: ValidationInfo
+    ) -> SemanticOptions | None:
+        if semantic is not None and info.data.get("strategy", "semantic") != "semantic":
+            raise ValueError("only the strategy semantic compares sentences")
+        return semantic
 
     @field_validator("separators")
     @classmethod

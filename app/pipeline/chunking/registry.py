@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from app.pipeline.chunking.base import Chunk, Chunker
+from app.pipeline.chunking.base import Chunk, Chunker, Embed
 from app.pipeline.chunking.config import ChunkingConfig, Strategy, parse_chunking_config
 
 __all__ = ["STRATEGIES", "Chunk", "Chunker", "ChunkingConfig", "build", "parse_chunking_config"]
@@ -15,11 +15,16 @@ STRATEGIES: dict[Strategy, str] = {
     "tokens": f"{_HERE}.tokens:TokenChunker",
     "sentences": f"{_HERE}.sentences:SentenceChunker",
     "markdown": f"{_HERE}.markdown:MarkdownChunker",
+    "semantic": f"{_HERE}.semantic:SemanticChunker",
 }
 
 
-def build(config: ChunkingConfig) -> Chunker:
-    """The chunker that a configuration asks for; serves any number of documents and threads."""
+def build(config: ChunkingConfig, embed: Embed | None = None) -> Chunker:
+    """The chunker that a configuration asks for; serves any number of documents and threads.
+
+    `embed` is what the strategy semantic compares sentences by; the others need none.
+    """
     module, _, name = STRATEGIES[config.strategy].partition(":")
-    chunker: Chunker = getattr(importlib.import_module(module), name)(config)
+    needed = (config,) if config.semantic is None else (config, embed)
+    chunker: Chunker = getattr(importlib.import_module(module), name)(*needed)
     return chunker

@@ -150,9 +150,7 @@
 {{ include "se.toOidc" $root }}
 {{ include "se.toNatsMonitoring" $root }}
 {{- end }}
-{{- if ne .name "worker-collections" }}
 {{ include "se.toInternet" $root }}
-{{- end }}
 {{- with $root.Values.networkPolicy.egress.extra }}
 {{ toYaml . }}
 {{- end }}

@@ -135,13 +135,13 @@ def test_a_worker_that_shuts_down_hangs_up(silent: Silent, http: OutboundClient)
 
 def test_nor_does_it_wait_for_the_next_attempt(http: OutboundClient, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = threading.Event()
-    pause = remote._pause
+    pause = remote.pause
 
     def told_pause(seconds: float) -> None:
         waiting.set()
         pause(seconds)
 
-    monkeypatch.setattr(remote, "_pause", told_pause)
+    monkeypatch.setattr(remote, "pause", told_pause)
     busy = OutboundResponse(503, {"retry-after": "3000"}, b"{}")
     monkeypatch.setattr(http, "request", lambda *_args, **_options: busy)
     asking = Asking(lambda: Remote("stub", http, retry=_POLICY).post("http://127.0.0.1/", {}))

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,13 +57,28 @@ def configurations(draw):
         "chunk_overlap": draw(st.integers(0, size - 1)),
         "min_chunk_size": draw(st.integers(0, size // 2)),
     }
+    if strategy == "semantic":
+        raw["semantic"] = {
+            "embedder_id": 1,
+            "similarity_threshold": draw(st.floats(0, 1)),
+            "buffer_size": draw(st.integers(0, 3)),
+        }
     if strategy == "recursive" and draw(st.booleans()):
         raw["separators"] = draw(st.lists(st.sampled_from(["\n\n", "。", ". ", "-", "", "aa"]), max_size=3))
     return parse_chunking_config(raw)
 
 
 def chunks_of(text: str, config: ChunkingConfig) -> list[Chunk]:
-    return list(build(config).chunk(Document(text, (), "text/plain")))
+    return list(build(config, scattered).chunk(Document(text, (), "text/plain")))
+
+
+def scattered(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A direction for each text, the same each time; one in sixteen is not taken."""
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    rows = np.array([[byte - 100.0 for byte in digest[:3]] for digest in digests], dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[[digest[3] < 16 for digest in digests]] = np.nan
+    return rows
 
 
 @settings(max_examples=400, deadline=None)
@@ -93,12 +111,15 @@ def test_sizes_and_overlaps_keep_to_the_configuration(text, config):
             assert size(text[right.start : left.end]) <= config.chunk_overlap
 
 
+def named(strategy: str, **sizes: int) -> ChunkingConfig:
+    own = {"semantic": {"embedder_id": 1}} if strategy == "semantic" else {}
+    return parse_chunking_config({"strategy": strategy, **own, **sizes})
+
+
 @settings(max_examples=200, deadline=None)
 @given(text=TEXTS, strategy=STRATEGY)
 def test_no_letter_is_split_where_there_is_room(text, strategy):
-    config = parse_chunking_config(
-        {"strategy": strategy, "chunk_size": 100, "chunk_overlap": 30, "min_chunk_size": 10}
-    )
+    config = named(strategy, chunk_size=100, chunk_overlap=30, min_chunk_size=10)
     for chunk in chunks_of(text, config):
         assert not splits_letter(text, chunk.start)
         assert not splits_letter(text, chunk.end)
@@ -106,4 +127,4 @@ def test_no_letter_is_split_where_there_is_room(text, strategy):
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_no_chunk_comes_from_an_empty_document(strategy):
-    assert chunks_of(" \n\t ", parse_chunking_config({"strategy": strategy})) == []
+    assert chunks_of(" \n\t ", named(strategy)) == []
