@@ -266,12 +266,14 @@ class CollectionTransforms:
     def _chosen(self, job_config: Mapping[str, Any]) -> dict[str, Any]:
         """The stored configuration without what is a default: an overlap of a tenth follows a new size."""
         whole = job_config["chunking"]
-        chosen = {
-            name: value
-            for name, value in whole.items()
-            if self.check_chunking({key: each for key, each in whole.items() if key != name}) != whole
-        }
+        chosen = {name: value for name, value in whole.items() if not self._is_default(whole, name)}
         return {**job_config, "chunking": chosen}
+
+    def _is_default(self, whole: Mapping[str, Any], name: str) -> bool:
+        try:
+            return self.check_chunking({key: each for key, each in whole.items() if key != name}) == whole
+        except InvalidInputError:  # without its strategy an option is refused
+            return False
 
     def _reconfigure(self, row: CollectionTransform, changes: CollectionTransformChanges) -> None:
         given = changes["job_config"] if "job_config" in changes else self._chosen(row.job_config)

@@ -15,6 +15,8 @@ STRATEGIES: dict[Strategy, str] = {
     "tokens": f"{_HERE}.tokens:TokenChunker",
     "sentences": f"{_HERE}.sentences:SentenceChunker",
     "markdown": f"{_HERE}.markdown:MarkdownChunker",
+    "code": f"{_HERE}.code:CodeChunker",
+    "tables": f"{_HERE}.tables:TableChunker",
 }
 
 
