@@ -92,12 +92,13 @@ class SyntaxPacker(Packer):
         self._marks = marks
 
     def _best_cut(self, start: int, floor: int, reach: int) -> tuple[int, bool]:
+        beyond = self._skip_blanks(reach)  # blanks at the end of a chunk do not count
         way_out = self._marks.way_out(start)
-        if way_out and floor < way_out <= reach and self._is_enough(start, way_out):
+        if way_out and floor < way_out <= beyond and self._is_enough(start, way_out):
             return min(way_out, self._length), True
-        if reach >= self._length:
+        if beyond >= self._length:
             return self._length, True
-        cut = self._piece(start, floor, reach)
+        cut = self._piece(start, floor, beyond)
         return super()._best_cut(start, floor, reach) if cut is None else (cut, True)
 
     def _piece(self, start: int, floor: int, reach: int) -> int | None:

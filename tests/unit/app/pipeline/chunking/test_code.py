@@ -68,6 +68,37 @@ def test_a_function_that_is_too_large_is_cut_between_its_statements_and_keeps_it
     assert {chunk.heading_path for chunk in chunks} == {("A",), ("large",)}
 
 
+def test_what_is_short_stands_alone_rather_than_have_a_function_cut():
+    function = "def whole():\n" + "".join(f"    call({n})\n" for n in range(6))
+    size = len(function.strip())
+    chunks = cut(f"x = 1\n\n{function}\n\ny = 2\n", chunk_size=size, min_chunk_size=40)
+    assert [chunk.text for chunk in chunks] == ["x = 1", function.strip(), "y = 2"]
+
+
+def test_positions_count_characters_whatever_their_bytes():
+    text = "# Größe €😀\n\n" + "".join(f"def größe_{n}():\n    return '😀€{n}'\n\n" for n in range(4))
+    chunks = cut(text, chunk_size=40, min_chunk_size=0)
+    assert [chunk.heading_path for chunk in chunks] == [(), *((f"größe_{n}",) for n in range(4))]
+    assert firsts(chunks)[1:] == [f"def größe_{n}():" for n in range(4)]
+
+
+def test_an_empty_line_parts_a_comment_from_what_follows_but_no_attribute():
+    text = "// Alone.\n\n#[derive(Debug)]\n\nstruct A {\n    a: i32,\n}\n"
+    chunks = cut(text, "a.rs", chunk_size=50, min_chunk_size=0)
+    assert [(chunk.heading_path, chunk.text.split("\n")[0]) for chunk in chunks] == [
+        ((), "// Alone."),
+        (("A",), "#[derive(Debug)]"),
+    ]
+
+
+def test_no_chunk_begins_with_the_end_of_an_element():
+    words = "".join(f"<p>{'words ' * length}</p>\n" for length in range(1, 9))
+    text = "<template>\n" + f"<div>\n{words}</div>\n" * 3 + "</template>\n"
+    for size in range(74, 90):
+        chunks = cut(text, "a.vue", chunk_size=size, min_chunk_size=0)
+        assert not [chunk for chunk in chunks if chunk.text.startswith("</")]
+
+
 def test_a_statement_that_is_too_large_is_cut_between_its_lines():
     text = 'NOTE = """\n' + "one line of words\n" * 40 + '"""\n'
     chunks = cut(text, chunk_size=100)
