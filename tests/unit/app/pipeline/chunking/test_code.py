@@ -92,7 +92,7 @@ def test_an_empty_line_parts_a_comment_from_what_follows_but_no_attribute():
 
 
 def test_no_chunk_begins_with_the_end_of_an_element():
-    words = "".join(f"<p>{'words ' * length}</p>\n" for length in range(1, 9))
+    words = "".join(f"<p>{'words ' * length}</p>\n" for length in range(8, 0, -1))
     text = "<template>\n" + f"<div>\n{words}</div>\n" * 3 + "</template>\n"
     for size in range(74, 90):
         chunks = cut(text, "a.vue", chunk_size=size, min_chunk_size=0)
