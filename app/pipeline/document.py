@@ -24,6 +24,16 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A file whose text is `text[start:end]`: its name tells what its media type leaves open."""
+
+    name: str
+    media_type: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The text of one file, in Unicode NFC; every span in the product indexes into `text`."""
 
@@ -34,4 +44,5 @@ class Document:
     language: str | None = None  # ISO 639-1
     page_count: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()  # the file itself, or the files inside an archive or a message, in order
     warnings: tuple[str, ...] = ()  # sentences a user understands, e.g. "3 of 12 pages hold no text"

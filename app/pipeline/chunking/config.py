@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from app.pipeline.chunking.own_options import OwnOptions, gathered
 from app.pipeline.chunking.semantic_options import SemanticOptions, with_semantic
 from app.pipeline.validation import validated
 
-Strategy = Literal["recursive", "tokens", "sentences", "markdown", "semantic"]
+Strategy = Literal["recursive", "tokens", "sentences", "markdown", "semantic", "code", "tables"]
 Unit = Literal["characters", "tokens"]
 
 # Names that other versions of this configuration use.
@@ -19,6 +20,8 @@ _ALIASES = {
     "token_based": "tokens",
     "sentence": "sentences",
     "markdown_aware": "markdown",
+    "code_aware": "code",
+    "table_aware": "tables",
 }
 _FIXED_SIZE = "fixed_size"  # recursive without any separator
 _ALWAYS = (
@@ -45,14 +48,12 @@ class ChunkingOptions(BaseModel):
     min_chunk_size: int | None = Field(default=None, ge=0)  # unless it is said beside `options`
 
 
-class ChunkingConfig(BaseModel):
+class ChunkingConfig(OwnOptions):
     """How to cut; sizes count `unit`s: Unicode code points, or WordPiece tokens of the local model.
 
     Left out, `chunk_size` is 1000 characters or 200 tokens, `chunk_overlap` and `min_chunk_size` a tenth
     of it; for semantic 500 characters, nothing and 50.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     strategy: Strategy = "recursive"
     unit: Unit = "characters"
@@ -69,6 +70,7 @@ class ChunkingConfig(BaseModel):
         if not isinstance(raw, Mapping):
             return raw
         values = with_semantic({key: value for key, value in raw.items() if value is not None})
+        values = gathered(values, _ALIASES)
         values = _least(values.get("options"), values.get("chunk_size")) | values
         if values.get("strategy") == _FIXED_SIZE:
             values |= {"strategy": "recursive", "separators": values.get("separators", [])}

@@ -17,6 +17,7 @@ from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
 
 Cuts = Sequence[int]  # sorted positions
+Passage = tuple[int, int, tuple[str, ...]]  # start, end, and names below the headings that it stands under
 _BLANKS = re.compile(r"\s*")
 _COUNTED_AT_ONCE = 256
 _OVERLAP_TRIES = 8
@@ -147,11 +148,16 @@ class PackingChunker:
         if not document.text.strip():
             return
         outline = Outline(document)
-        spans = self._spans(document, outline)
-        while batch := list(islice(spans, _COUNTED_AT_ONCE)):
-            texts = [document.text[start:end] for start, end in batch]
-            for (start, end), text, tokens in zip(batch, texts, count_tokens(texts), strict=True):
-                yield Chunk(text, start, end, tokens, outline.page(start), outline.heading_path(start))
+        passages = self._passages(document, outline)
+        while batch := list(islice(passages, _COUNTED_AT_ONCE)):
+            texts = [document.text[start:end] for start, end, _ in batch]
+            for (start, end, names), text, tokens in zip(batch, texts, count_tokens(texts), strict=True):
+                path = (*outline.heading_path(start), *names)
+                yield Chunk(text, start, end, tokens, outline.page(start), path)
+
+    def _passages(self, document: Document, outline: Outline) -> Iterator[Passage]:
+        for start, end in self._spans(document, outline):
+            yield start, end, ()
 
     def _spans(self, document: Document, outline: Outline) -> Iterator[tuple[int, int]]:
         """No chunk crosses a page: whoever cites a passage can name the page it is on."""

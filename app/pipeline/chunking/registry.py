@@ -16,6 +16,8 @@ STRATEGIES: dict[Strategy, str] = {
     "sentences": f"{_HERE}.sentences:SentenceChunker",
     "markdown": f"{_HERE}.markdown:MarkdownChunker",
     "semantic": f"{_HERE}.semantic:SemanticChunker",
+    "code": f"{_HERE}.code:CodeChunker",
+    "tables": f"{_HERE}.tables:TableChunker",
 }
 
 

@@ -52,10 +52,11 @@ class ArchiveExtractor:
             raise LimitReachedError(f"{source.name}: {error.message}", field="file") from error
         if not documents:
             raise UnreadableFileError(_nothing_readable(source.name, reader.warnings), field="file")
-        text, blocks = merge(documents, self._context.config.rendering())
+        merged = merge(documents, self._context.config.rendering())
         return Document(
-            text=text,
-            blocks=blocks,
+            text=merged.text,
+            blocks=merged.blocks,
+            parts=merged.parts,
             media_type=source.media_type,
             metadata={"files": str(len(documents)), "skipped_files": str(len(reader.warnings))},
             warnings=tuple(reader.warnings),

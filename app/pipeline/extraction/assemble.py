@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.errors import TooLargeError, UnreadableFileError
-from app.pipeline.document import Block, BlockKind, Document
+from app.pipeline.document import Block, BlockKind, Document, Part
 from app.pipeline.extraction.characters import clean
 from app.pipeline.extraction.config import ExtractionConfig, Rendering
 from app.pipeline.extraction.context import ExtractionLimits
@@ -63,7 +63,7 @@ def paragraphs(text: str, *, kind: BlockKind = "paragraph", offset: int = 0) -> 
 
 
 def finish(document: Document, config: ExtractionConfig, limits: ExtractionLimits, name: str) -> Document:
-    """Bound and complete a document: title, language, metadata, the appended section.
+    """Bound and complete a document: title, language, metadata, its file, the appended section.
 
     Raises UnreadableFileError for a file without any text and TooLargeError past `text_characters`.
     """
@@ -80,6 +80,7 @@ def finish(document: Document, config: ExtractionConfig, limits: ExtractionLimit
         title=_title(document),
         language=document.language or language_of(document.text),
         metadata=metadata if config.options.include_metadata else {},
+        parts=document.parts or (Part(name, document.media_type, 0, len(document.text)),),
         warnings=_bounded_warnings(document.warnings),
     )
     if config.options.append_metadata_to_text and metadata:
@@ -105,20 +106,40 @@ def language_of(text: str) -> str | None:
     return str(code)
 
 
-def merge(documents: Iterable[tuple[str, Document]], rendering: Rendering) -> tuple[str, tuple[Block, ...]]:
-    """Several documents as sections of one, each under a level-1 heading with its name."""
-    parts: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Several documents as sections of one text."""
+
+    text: str
+    blocks: tuple[Block, ...]
+    parts: tuple[Part, ...]
+
+    def after(self, offset: int) -> Merged:
+        """The same behind `offset` other characters."""
+        blocks = (replace(each, start=each.start + offset, end=each.end + offset) for each in self.blocks)
+        return Merged(self.text, tuple(blocks), tuple(_moved(self.parts, offset)))
+
+
+def merge(documents: Iterable[tuple[str, Document]], rendering: Rendering) -> Merged:
+    """Each document under a level-1 heading with its name."""
+    texts: list[str] = []
     blocks: list[Block] = []
+    parts: list[Part] = []
     length = 0
     for name, document in documents:
         head, head_blocks = compose([Element("heading", name, level=1)], rendering)
-        lead = ("\n\n" if parts else "") + head + "\n\n"
+        lead = ("\n\n" if texts else "") + head + "\n\n"
         blocks += [_shifted(block, length + len(lead) - len(head) - 2, 0) for block in head_blocks]
         length += len(lead)
         blocks += [_shifted(block, length, 1) for block in document.blocks]
-        parts += [lead, document.text]
+        parts += _moved(document.parts, length)
+        texts += [lead, document.text]
         length += len(document.text)
-    return "".join(parts), tuple(blocks)
+    return Merged("".join(texts), tuple(blocks), tuple(parts))
+
+
+def _moved(parts: Iterable[Part], offset: int) -> Iterator[Part]:
+    return (replace(part, start=part.start + offset, end=part.end + offset) for part in parts)
 
 
 def _shifted(block: Block, offset: int, levels: int) -> Block:

@@ -44,12 +44,12 @@ class MailExtractor:
         attached = reader.read_all(_attachments(message))
         rendering = self._context.config.rendering()
         own = from_elements(_elements(message, headers), rendering, media_type=source.media_type)
-        text, blocks = merge(attached, rendering)
-        offset = len(own.text) + 2
+        merged = merge(attached, rendering).after(len(own.text) + 2)
         return replace(
             own,
-            text=f"{own.text}\n\n{text}" if attached else own.text,
-            blocks=(*own.blocks, *(replace(b, start=b.start + offset, end=b.end + offset) for b in blocks)),
+            text=f"{own.text}\n\n{merged.text}" if attached else own.text,
+            blocks=(*own.blocks, *merged.blocks),
+            parts=merged.parts,
             title=headers.get("Subject"),
             metadata={
                 **{key.lower().replace("-", "_"): value for key, value in headers.items()},

@@ -100,7 +100,7 @@ def test_lists_keep_their_items(extension: str, samples: dict[str, Path], read: 
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
-@pytest.mark.parametrize("strategy", ["recursive", "tokens", "sentences", "markdown"])
+@pytest.mark.parametrize("strategy", ["recursive", "tokens", "sentences", "markdown", "code", "tables"])
 def test_every_strategy_cuts_every_format(
     extension: str, strategy: str, samples: dict[str, Path], read: Read
 ):

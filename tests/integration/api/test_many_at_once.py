@@ -69,6 +69,30 @@ def test_a_configuration_is_tried_before_anything_is_stored(api: Api):
     assert api.get("/api/datasets")["total_count"] == api.get("/api/jobs")["total_count"] == 0
 
 
+def test_what_clients_of_the_original_say_of_code_and_tables_is_tried_as_they_say_it(api: Api):
+    source = b"import os\n\n\nclass Tide:\n    def rise(self):\n        return os.name\n\n"
+    source += b"    def fall(self):\n        pass\n"
+    rows = "".join(f"{hour},high\n" for hour in range(9)).encode()
+    collection = api.collection()
+    stored = api.upload(collection, ("tide.py", source), ("tides.csv", b"hour,tide\n" + rows))["completed"]
+    code, table = (f"/api/collections/{collection}/files/{file['key']}/preview" for file in stored)
+    options = {"max_chunk_size": 60, "min_chunk_size": 10, "include_imports": False}
+    chunking = {"strategy": "code_aware", "chunk_size": 200, "chunk_overlap": 0, "options": options}
+    tried = api.post(code, {"job_config": {"chunking": chunking}})
+    assert [(chunk["heading_path"], chunk["content"].split("(")[0]) for chunk in tried["chunks"]] == [
+        (["Tide"], "class Tide:\n    def rise"),
+        (["Tide", "fall"], "def fall"),
+    ]
+    known = {"strategy": "code", "chunk_size": 60, "include_imports": False, "preserve_comments": True}
+    assert known.items() <= tried["job_config"]["chunking"].items()
+    chunking = {"strategy": "table_aware", "options": {"max_rows_per_chunk": 4, "min_chunk_size": 0}}
+    chunks = api.post(table, {"job_config": {"chunking": chunking}})["chunks"]
+    assert [chunk["heading_path"] for chunk in chunks] == [[], ["hour | tide"], ["hour | tide"]]
+    refused = {"strategy": "code", "options": {"include_headers": True}}
+    answer = api.post(code, {"job_config": {"chunking": refused}}, 400)
+    assert answer["field"] == "chunking.options.include_headers"
+
+
 def test_usage_is_counted_per_owner(
     api: Api, container: Container, provider: EmbeddingServer, work: Callable[[], list[str]]
 ):

@@ -46,6 +46,15 @@ def test_a_chunk_size_may_stand_beside_the_configuration(api: Api):
     assert api.patch(f"/api/collection-transforms/{key}", {"chunk_size": 0}, 400)["field"]
 
 
+def test_a_new_chunk_size_leaves_the_options_of_a_strategy_as_they_are(api: Api):
+    chunking = {"strategy": "code", "options": {"language": "go", "include_imports": False}}
+    key = api.collection_transform(api.collection(), api.dataset(), job_config={"chunking": chunking})
+    changed = api.patch(f"/api/collection-transforms/{key}", {"chunk_size": 500})["job_config"]["chunking"]
+    kept = {"strategy": "code", "language": "go", "include_imports": False, "chunk_size": 500}
+    assert kept.items() <= changed.items()
+    assert changed["chunk_overlap"] == 50
+
+
 def test_the_stats_of_a_collection_transform_are_counted_and_failures_retried(
     api: Api, work: Callable[[], list[str]]
 ):

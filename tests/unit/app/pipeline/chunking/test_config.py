@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.errors import InvalidInputError
@@ -30,6 +32,8 @@ def test_overlap_and_minimum_follow_a_small_size():
         ("token_based", "tokens"),
         ("markdown_aware", "markdown"),
         ("fixed_size", "recursive"),
+        ("code_aware", "code"),
+        ("table_aware", "tables"),
     ],
 )
 def test_other_names_of_strategies_are_understood(alias, strategy):
@@ -55,6 +59,40 @@ def test_options_of_clients_of_the_original_are_understood(size: int, options: d
     assert (config.strategy, config.chunk_size, config.min_chunk_size) == ("sentences", size, least)
 
 
+CODE = {"language": "cpp", "include_imports": False, "preserve_comments": False}
+TABLES = {"max_rows_per_chunk": 20, "min_rows_for_table": 5, "include_headers": False}
+
+
+@pytest.mark.parametrize(("strategy", "options"), [("code_aware", CODE), ("table_aware", TABLES)])
+def test_options_of_a_strategy_are_taken_beside_it_and_within_options(strategy: str, options: dict[str, Any]):
+    sizes = {"max_chunk_size": 600, "min_chunk_size": 50}
+    flat = parse_chunking_config({"strategy": strategy, "chunk_size": 200, **sizes, **options})
+    inner = parse_chunking_config({"strategy": strategy, "chunk_size": 200, "options": {**sizes, **options}})
+    assert flat == inner.model_copy(update={"options": None})
+    assert (flat.chunk_size, flat.min_chunk_size) == (600, 50)
+    assert options.items() <= flat.model_dump().items()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "defaults"),
+    [
+        ("code", {"include_imports": True, "preserve_comments": True}),
+        ("tables", {"max_rows_per_chunk": 50, "min_rows_for_table": 3, "include_headers": True}),
+        ("recursive", {}),
+    ],
+)
+def test_a_strategy_shows_its_own_options_alone_and_is_read_again(strategy: str, defaults: dict[str, Any]):
+    common = {"strategy", "unit", "chunk_size", "chunk_overlap", "min_chunk_size", "separators"}
+    shown = parse_chunking_config({"strategy": strategy}).model_dump()
+    assert {name: value for name, value in shown.items() if name not in common} == defaults
+    assert parse_chunking_config(shown).model_dump() == shown
+
+
+@pytest.mark.parametrize(("said", "meant"), [("Rust", "rust"), ("c++", "cpp"), ("golang", "go")])
+def test_other_names_of_languages_are_understood(said: str, meant: str):
+    assert parse_chunking_config({"strategy": "code", "language": said}).language == meant
+
+
 @pytest.mark.parametrize(
     ("raw", "field", "rule"),
     [
@@ -66,8 +104,8 @@ def test_options_of_clients_of_the_original_are_understood(size: int, options: d
         ({"chunk_size": "500"}, "chunk_size", "valid integer"),
         ({"chunk_size": True}, "chunk_size", "valid integer"),
         ({"chunk_size": 100, "min_chunk_size": 60}, "min_chunk_size", "at most half of chunk_size"),
-        ({"strategy": "magic"}, "strategy", "'recursive', 'tokens', 'sentences', 'markdown' or 'semantic'"),
-        ({"strategy": 7}, "strategy", "'recursive', 'tokens', 'sentences', 'markdown' or 'semantic'"),
+        ({"strategy": "magic"}, "strategy", "'recursive', 'tokens', 'sentences'"),
+        ({"strategy": 7}, "strategy", "'recursive', 'tokens', 'sentences'"),
         ({"strategy": "tokens", "unit": "characters"}, "unit", 'counts in "tokens"'),
         ({"strategy": "sentences", "separators": ["a"]}, "separators", "only the strategy recursive"),
         ({"separators": ["x" * 101]}, "separators", "at most 100 characters"),
@@ -76,6 +114,20 @@ def test_options_of_clients_of_the_original_are_understood(size: int, options: d
         ({"options": {"trim": True}}, "options.trim", "there is no such option"),
         ({"options": "all"}, "options", "valid dictionary"),
         ({"options": {"min_chunk_size": "50"}}, "min_chunk_size", "valid integer"),
+        ({"include_imports": True}, "include_imports", "only the strategy code has this option"),
+        (
+            {"strategy": "markdown_aware", "options": {"include_headers": True}},
+            "options.include_headers",
+            "only the strategy tables has this option, not markdown",
+        ),
+        ({"strategy": "code", "max_rows_per_chunk": 5}, "max_rows_per_chunk", "only the strategy tables"),
+        ({"max_chunk_size": 500}, "max_chunk_size", "have this option, not recursive"),
+        ({"strategy": "code", "max_chunk_size": 0}, "chunk_size", "must be from 1 to 100000"),
+        ({"strategy": "code", "options": {"language": "cobol"}}, "language", "must be one of rust, python,"),
+        ({"strategy": "code", "language": 7}, "language", "valid string"),
+        ({"strategy": "code", "include_imports": "no"}, "include_imports", "valid boolean"),
+        ({"strategy": "tables", "max_rows_per_chunk": 0}, "max_rows_per_chunk", "equal to 1"),
+        ({"strategy": "tables", "min_rows_for_table": 2.5}, "min_rows_for_table", "valid integer"),
     ],
 )
 def test_a_broken_rule_names_the_field_and_the_rule(raw, field, rule):

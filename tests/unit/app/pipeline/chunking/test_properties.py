@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.pipeline.chunking.boundaries import splits_letter
+from app.pipeline.chunking.languages import LANGUAGES
 from app.pipeline.chunking.registry import STRATEGIES, Chunk, ChunkingConfig, build, parse_chunking_config
 from app.pipeline.chunking.wordpiece import count_tokens
 from app.pipeline.document import Document
+from app.pipeline.sandbox import close_idle_children
 
 SCRIPTS = (
     "The quick brown fox. It jumps! Does it? ",
@@ -36,6 +38,8 @@ SCRIPTS = (
     "\u1112\u1161\u11ab\u1100\u1173\u11af ",
     "def f(x):\n    return x\n\n",
     "# Title\n\n- item\n\n```\ncode\n\nmore\n```\n\n",
+    "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\n",
+    "class A {\n  f() { g(); }\n}\n", '{"a": [1, {"b": 2}]}',
     "\r\n", "\n\n", "\t", " \u00a0\u3000", "\u200b", "\x85", "\x1c", "\u2028", "\ufeff",
     "a" * 130, "x" * 30, "1. ", "e.g. Dr. A. ", "...", '("end.") ', "\x00",
 )  # fmt: skip
@@ -65,7 +69,17 @@ def configurations(draw):
         }
     if strategy == "recursive" and draw(st.booleans()):
         raw["separators"] = draw(st.lists(st.sampled_from(["\n\n", "。", ". ", "-", "", "aa"]), max_size=3))
+    if strategy == "code":
+        raw["language"] = draw(st.sampled_from([None, *LANGUAGES]))
+    if strategy == "tables":
+        raw |= {"max_rows_per_chunk": draw(st.integers(1, 3)), "min_rows_for_table": draw(st.integers(1, 3))}
     return parse_chunking_config(raw)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_children_left():
+    yield
+    close_idle_children()
 
 
 def chunks_of(text: str, config: ChunkingConfig) -> list[Chunk]:

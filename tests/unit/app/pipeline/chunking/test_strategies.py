@@ -183,7 +183,7 @@ def test_markdown_packs_small_sections_together():
     assert len(cut(MARKDOWN, blocks=blocks_of(MARKDOWN), strategy="markdown", chunk_size=1000)) == 1
 
 
-@pytest.mark.parametrize("strategy", ["recursive", "tokens", "sentences", "markdown"])
+@pytest.mark.parametrize("strategy", ["recursive", "tokens", "sentences", "markdown", "code", "tables"])
 def test_every_strategy_names_headings_and_pages(strategy):
     text = "Top\n\nfirst words here\n\nInner\n\nsecond words here\n\nNext\n\nthird words here"
     titles = {"Top": 1, "Inner": 2, "Next": 1}
@@ -212,7 +212,7 @@ def test_a_chunk_at_a_markdown_heading_stands_under_it():
     assert chunks[2].heading_path == ("Animals", "Cod")
 
 
-@pytest.mark.parametrize("strategy", ["recursive", "tokens", "sentences", "markdown"])
+@pytest.mark.parametrize("strategy", ["recursive", "tokens", "sentences", "markdown", "code", "tables"])
 @pytest.mark.parametrize("unit", ["a", "word ", "。", "\n", "a. ", "# h\n", "```\n", "🇩", "é", "\u0301"])
 def test_a_monotonous_text_takes_linear_time(strategy, unit):
     import time

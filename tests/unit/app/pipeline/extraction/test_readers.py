@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from email.message import EmailMessage
 from itertools import pairwise
 from pathlib import Path
 
@@ -182,3 +185,44 @@ def test_lines_that_repeat_in_the_middle_of_pages_stay():
     assert without_running_lines(pages) == [
         f"first {n * 'x'}\nsame\nsame too\nlast {n * 'x'}" for n in range(6)
     ]
+
+
+def packed(**files: bytes) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "."), content)
+    return target.getvalue()
+
+
+def parts(document: Document) -> list[tuple[str, str, str]]:
+    return [(part.name, part.media_type, document.text[part.start : part.end]) for part in document.parts]
+
+
+def test_a_document_knows_its_file(tmp_path: Path):
+    (part,) = read(write_text(tmp_path / "a.py", "print(1)\n")).parts
+    assert (part.name, part.media_type, part.start, part.end) == ("a.py", "text/x-source", 0, 8)
+
+
+def test_a_document_knows_the_files_inside_it_at_any_depth(tmp_path: Path):
+    inner = packed(b__go=b"package b", c__md=b"# C\n\nWords.")
+    archive = tmp_path / "all.zip"
+    archive.write_bytes(packed(a__py=b"print(1)", inner__zip=inner, d__sh=b"ls"))
+    assert parts(read(archive)) == [
+        ("a.py", "text/x-source", "print(1)"),
+        ("b.go", "text/x-source", "package b"),
+        ("c.md", "text/markdown", "# C\n\nWords."),
+        ("d.sh", "text/x-source", "ls"),
+    ]
+
+
+def test_a_message_knows_its_attachments_and_is_its_own_file_without_any(tmp_path: Path):
+    message = EmailMessage()
+    message["Subject"] = "Code"
+    message.set_content("Look at this.")
+    path = tmp_path / "a.eml"
+    path.write_bytes(bytes(message))
+    assert [name for name, _, _ in parts(read(path))] == ["a.eml"]
+    message.add_attachment(b"print(1)", maintype="text", subtype="x-python", filename="a.py")
+    path.write_bytes(bytes(message))
+    assert parts(read(path)) == [("a.py", "text/x-source", "print(1)")]
