@@ -24,10 +24,6 @@ _ALIASES = {
     "table_aware": "tables",
 }
 _FIXED_SIZE = "fixed_size"  # recursive without any separator
-_ALWAYS = (
-    "preserve_sentence_boundaries",
-    "trim_whitespace",
-)  # options of others, which every strategy keeps to
 _DEFAULT_SIZE = {"characters": 1000, "tokens": 200}
 _LEAST_SIZE = {"characters": 1, "tokens": 8}  # one letter of some scripts takes several tokens
 _MOST_SIZE = {"characters": 100_000, "tokens": 8192}
@@ -36,15 +32,21 @@ _SEPARATOR_CHARACTERS = 100
 
 
 class ChunkingOptions(BaseModel):
-    """What clients of the original say here; the first two always hold, whatever they say.
+    """What clients of the original say here; it always holds, whatever they say, or did nothing there.
 
-    Chunks end at sentences where those fit, and neither begin nor end with white space.
+    Chunks end at sentences where those fit, and neither begin nor end with white space; what stood between
+    them is kept where they are not cut; headings begin chunks, and code stays whole where it fits.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     preserve_sentence_boundaries: bool | None = None
     trim_whitespace: bool | None = None
+    keep_separator: bool | None = None
+    split_on_headers: bool | None = None
+    preserve_code_blocks: bool | None = None
+    split_on_sentences: bool | None = None
+    model: str | None = None
     min_chunk_size: int | None = Field(default=None, ge=0)  # unless it is said beside `options`
 
 

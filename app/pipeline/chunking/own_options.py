@@ -11,7 +11,8 @@ from app.errors import InvalidInputError
 from app.pipeline.chunking.languages import canonical
 
 _MOST_ROWS = 10_000
-_SIZE = "max_chunk_size"  # another name for chunk_size
+# Other names, of clients of the original: what they say wins.
+_RENAMED = {"max_chunk_size": "chunk_size", "max_tokens": "chunk_size", "overlap_tokens": "chunk_overlap"}
 # The strategies that have an option, and what it is there when it is left out.
 _OWNERS: dict[str, dict[str, Any]] = {
     "language": {"code": None},
@@ -20,7 +21,17 @@ _OWNERS: dict[str, dict[str, Any]] = {
     "max_rows_per_chunk": {"tables": 50},
     "min_rows_for_table": {"tables": 3},
     "include_headers": {"tables": True},
-    _SIZE: {"code": None, "tables": None, "semantic": None},
+    "max_chunk_size": {"code": None, "tables": None, "semantic": None},
+    "max_tokens": {"tokens": None},
+    "overlap_tokens": {"tokens": None},
+}
+# Within `options`; what they ask for always holds here, or did nothing in the original (see ChunkingOptions).
+_TAKEN = {
+    "keep_separator": {"recursive": None},
+    "split_on_headers": {"markdown": None},
+    "preserve_code_blocks": {"markdown": None},
+    "split_on_sentences": {"tokens": None},
+    "model": {"tokens": None},
 }
 
 
@@ -56,24 +67,36 @@ def gathered(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str,
     strategy = values.get("strategy", "recursive")
     if not isinstance(strategy, str):
         return dict(values)
-    options = values.get("options")
-    inner = dict(options) if isinstance(options, Mapping) else {}
+    inner = _within(values.get("options"), strategy, aliases.get(strategy, strategy))
     strategy = aliases.get(strategy, strategy)
-    for name in _OWNERS:
-        _refuse_foreign(name, strategy, values, inner)
-    said = {name: value for name in _OWNERS if (value := inner.pop(name, None)) is not None}
+    for name, owners in _OWNERS.items():
+        _refuse_foreign(name, owners, strategy, {"": values, "options.": inner})
+    for name, owners in _TAKEN.items():
+        _refuse_foreign(name, owners, strategy, {"options.": inner})
+    names = (*_OWNERS, "separators")
+    said = {name: value for name in names if (value := inner.pop(name, None)) is not None}
     result = {**_defaults(strategy), **said, **values}
-    if isinstance(options, Mapping):
+    if isinstance(values.get("options"), Mapping):
         result["options"] = inner
-    size = result.pop(_SIZE, None)
-    return result if size is None else result | {"chunk_size": size}
+    renamed = {_RENAMED[name]: result.pop(name) for name in tuple(result) if name in _RENAMED}
+    return result | renamed
 
 
-def _refuse_foreign(name: str, strategy: str, values: Mapping[str, Any], inner: Mapping[str, Any]) -> None:
-    owners = _OWNERS[name]
+def _within(options: object, *names: str) -> dict[str, Any]:
+    """What is said in `options`, and there under the strategy's name."""
+    found = dict(options) if isinstance(options, Mapping) else {}
+    for name in names:
+        if isinstance(found.get(name), Mapping):
+            found |= found.pop(name)
+    return found
+
+
+def _refuse_foreign(
+    name: str, owners: Mapping[str, Any], strategy: str, places: Mapping[str, Mapping[str, Any]]
+) -> None:
     if strategy in owners:
         return
-    for place, said in (("", values), ("options.", inner)):
+    for place, said in places.items():
         if said.get(name) is not None:
             field = f"chunking.{place}{name}"
             raise InvalidInputError(f"{field}: {_belongs(owners)}, not {strategy}", field=field)

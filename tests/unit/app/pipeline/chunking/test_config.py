@@ -59,6 +59,34 @@ def test_options_of_clients_of_the_original_are_understood(size: int, options: d
     assert (config.strategy, config.chunk_size, config.min_chunk_size) == ("sentences", size, least)
 
 
+@pytest.mark.parametrize("place", [None, "its own name", "our name"])
+@pytest.mark.parametrize(
+    ("strategy", "ours", "options", "meant"),
+    [
+        (
+            "recursive_character",
+            "recursive",
+            {"separators": ["\n"], "keep_separator": True},
+            {"separators": ["\n"]},
+        ),
+        ("markdown_aware", "markdown", {"split_on_headers": True, "preserve_code_blocks": False}, {}),
+        (
+            "token_based",
+            "tokens",
+            {"max_tokens": 300, "overlap_tokens": 20, "split_on_sentences": True, "model": "cl100k_base"},
+            {"chunk_size": 300, "chunk_overlap": 20},
+        ),
+    ],
+)
+def test_each_strategys_options_of_the_original_are_understood(
+    strategy: str, ours: str, options: dict[str, Any], meant: dict[str, Any], place: str | None
+):
+    names = {"its own name": strategy, "our name": ours}
+    said = options if place is None else {names[place]: options}
+    config = parse_chunking_config({"strategy": strategy, "chunk_size": 200, "options": said})
+    assert {name: getattr(config, name) for name in meant} == meant
+
+
 CODE = {"language": "cpp", "include_imports": False, "preserve_comments": False}
 TABLES = {"max_rows_per_chunk": 20, "min_rows_for_table": 5, "include_headers": False}
 
@@ -100,13 +128,28 @@ def test_other_names_of_languages_are_understood(said: str, meant: str):
         ({"chunk_size": 100, "chunk_overlap": -1}, "chunk_overlap", "greater than or equal to 0"),
         ({"chunk_size": 0}, "chunk_size", "must be from 1 to 100000 characters, not 0"),
         ({"chunk_size": 1_000_000}, "chunk_size", "must be from 1 to 100000 characters"),
-        ({"chunk_size": 4, "unit": "tokens"}, "chunk_size", "must be from 8 to 8192 tokens"),
+        ({"chunk_size": 4, "unit": "tokens"}, "chunk_size", "from 8 to 8192 tokens"),
         ({"chunk_size": "500"}, "chunk_size", "valid integer"),
         ({"chunk_size": True}, "chunk_size", "valid integer"),
         ({"chunk_size": 100, "min_chunk_size": 60}, "min_chunk_size", "at most half of chunk_size"),
         ({"strategy": "magic"}, "strategy", "'recursive', 'tokens', 'sentences'"),
         ({"strategy": 7}, "strategy", "'recursive', 'tokens', 'sentences'"),
         ({"strategy": "tokens", "unit": "characters"}, "unit", 'counts in "tokens"'),
+        (
+            {"strategy": "sentence", "options": {"max_tokens": 9}},
+            "options.max_tokens",
+            "only the strategy tokens has this option, not sentences",
+        ),
+        (
+            {"strategy": "token_based", "options": {"keep_separator": True}},
+            "options.keep_separator",
+            "only the strategy recursive has this option, not tokens",
+        ),
+        (
+            {"strategy": "token_based", "options": {"max_tokens": 0}},
+            "chunk_size",
+            "must be from 8 to 8192 tokens",
+        ),
         ({"strategy": "sentences", "separators": ["a"]}, "separators", "only the strategy recursive"),
         ({"separators": ["x" * 101]}, "separators", "at most 100 characters"),
         ({"separators": "ab"}, "separators", "valid list"),
