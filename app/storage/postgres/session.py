@@ -82,8 +82,11 @@ class Database:
         self._asks.to_read = False
         session = self._opened()()
         try:
-            with self._faults_told(), session.begin():
+            with session.begin():
                 yield session
+        except (NoFreeConnectionError, DBAPIError) as error:
+            self._tell(error)
+            raise
         finally:
             session.close()
         for callback in session.info.pop(_AFTER_COMMIT, ()):
@@ -100,26 +103,24 @@ class Database:
         As in `transaction`, a statement sees what was committed before it began. Raises UnavailableError.
         """
         engine = self.engine
-        with self._faults_told():
-            self._asks.to_read = True
+        self._asks.to_read = True
+        try:
             with engine.connect() as connection:
                 yield connection
+        except (NoFreeConnectionError, DBAPIError) as error:
+            self._tell(error)
+            raise
 
-    @contextmanager
-    def _faults_told(self) -> Iterator[None]:
+    def _tell(self, error: NoFreeConnectionError | DBAPIError) -> None:
         """Raise UnavailableError for what is Postgres's fault, or the network's."""
-        try:
-            yield
-        except NoFreeConnectionError as error:
+        if isinstance(error, NoFreeConnectionError):
             options = self._options
             raise UnavailableError(
                 f"Postgres: no connection was free within {options.acquire_timeout_seconds} s "
                 f"(DB_MAX_CONNECTIONS is {options.max_connections})"
             ) from error
-        except DBAPIError as error:
-            if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-                raise _as_unavailable(error) from error
-            raise
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            raise _as_unavailable(error) from error
 
     def now(self) -> datetime:
         """The time by Postgres's clock, to compare with what rows say; raises UnavailableError.
